@@ -1,0 +1,141 @@
+"""Every error that Flask-Offload raises on purpose, as one tree.
+
+A class's docstring is its default message: what happened, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class OffloadError(Exception):
+    """Flask-Offload could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join(inspect.getdoc(type(self)).split()))  # type: ignore[union-attr]
+
+
+# --- set-up ------------------------------------------------------------------------------------
+
+
+class ConfigError(OffloadError):
+    """A configuration value can't be used: see the list of OFFLOAD_* keys in the documentation."""
+
+
+class NotInitialized(OffloadError):
+    """This app has no Flask-Offload: call offload.init_app(app) once, where the app is made."""
+
+
+class UnknownTask(OffloadError):
+    """No task of that name is registered: import the module that declares it before it is used."""
+
+
+class UnsupportedByEngine(OffloadError):
+    """The engine can't do this: choose another OFFLOAD_ENGINE, or leave the option out."""
+
+
+# --- payload -----------------------------------------------------------------------------------
+
+
+class PayloadError(OffloadError):
+    """The arguments or the result can't be carried, or don't fit the task's signature."""
+
+
+class PayloadTooLarge(PayloadError):
+    """The arguments are larger than OFFLOAD_MAX_PAYLOAD: pass an id or a file instead."""
+
+
+class RowGone(PayloadError):
+    """The database row that an argument refers to no longer exists: it was deleted in between."""
+
+
+# --- jobs --------------------------------------------------------------------------------------
+
+
+class JobNotFound(OffloadError):
+    """There is no job with this id: it never existed, or its retention time is over."""
+
+
+class InvalidTransition(OffloadError):
+    """The job's status does not allow this: look at job.status first."""
+
+
+class JobFailed(OffloadError):
+    """The job did not succeed: job.error tells why."""
+
+
+class WaitTimeout(OffloadError, TimeoutError):
+    """The job has not finished within the time that wait() was given: it goes on regardless."""
+
+
+# --- inside a task -----------------------------------------------------------------------------
+
+
+class NoCurrentJob(OffloadError):
+    """There is no current job here: current_job works only inside a task that a worker runs."""
+
+
+class JobTimeout(OffloadError):
+    """The job has run longer than its timeout: finish quickly, or let this error pass."""
+
+
+class JobCancelled(OffloadError):
+    """The job was asked to stop: clean up, and let this error pass."""
+
+
+class Retry(OffloadError):
+    """Raise it inside a task to run the job again, after `after` seconds.
+
+    after: seconds to wait; None takes the task's own backoff.
+    """
+
+    def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
+        super().__init__(message or "the task asked to be run again")
+        self.after = after
+
+
+class Discard(OffloadError):
+    """Raise it inside a task to end the job CANCELLED, with the reason as its error."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or "the task discarded the job")
+
+
+# --- engines -----------------------------------------------------------------------------------
+
+
+class EngineUnavailable(OffloadError):
+    """The engine that keeps the jobs can't be reached; nothing was enqueued. Try again later."""
+
+
+class DatabaseLocked(EngineUnavailable):
+    """Another program holds the job database locked: end it, or wait until it lets go."""
+
+
+class DatabaseFull(EngineUnavailable):
+    """There is no room left on the disk that holds the job database: make room."""
+
+
+class DatabaseReadOnly(EngineUnavailable):
+    """The job database can't be written: mend the permissions of the file and of its folder."""
+
+
+class DatabaseGone(EngineUnavailable):
+    """The job database was deleted or replaced while it was in use."""
+
+
+class DatabaseCorrupt(EngineUnavailable):
+    """The file is not a usable job database: restore a backup, or move it away to start anew."""
+
+
+class DatabaseTooNew(EngineUnavailable):
+    """The job database was written by a newer Flask-Offload: upgrade this installation."""
+
+
+class NetworkFilesystem(EngineUnavailable):
+    """The job database lies on a network file system, where SQLite's locks can't be trusted:
+    set OFFLOAD_SQLITE_PATH to a local disk."""
+
+
+class QueueFull(EngineUnavailable):
+    """The queue holds as many waiting jobs as it may: answer 503 and let the client come back."""
