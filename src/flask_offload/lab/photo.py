@@ -1,0 +1,106 @@
+"""Thumbnails of a real photo, as a web site makes them: upright, sharp, in two formats."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import OffloadError
+
+SAMPLE = Path(__file__).parent / "photos" / "grace-hopper.jpg"
+"""The photo that ships with the lab; see the README beside it."""
+
+SIZES = (512, 384, 256, 128, 64)
+"""The longer side of each thumbnail, in pixels."""
+
+FORMATS = {"JPEG": "jpg", "WEBP": "webp"}
+"""What browsers are offered, and the files' suffixes."""
+
+MAX_BYTES = 12 * 1024 * 1024
+"""A phone's photo has 2 to 8 MB."""
+
+MAX_PIXELS = 50_000_000
+"""A phone's photo has 12 to 50 million; a small file may claim far more. Each takes 3 bytes."""
+
+_OPTIONS = {
+    "JPEG": {"quality": 82, "optimize": True, "progressive": True},
+    "WEBP": {"quality": 80, "method": 6},
+}
+
+
+class PhotoError(OffloadError):
+    """The photo can't be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One picture that was made."""
+
+    path: Path
+    width: int
+    height: int
+    size: int
+    """In bytes."""
+
+
+def check_photo(data: bytes) -> tuple[int, int]:
+    """Look at an upload's header, not at its pixels, and give the width and the height.
+
+    Raises PhotoError if it is too large, not a JPEG, PNG or WebP, or damaged.
+    """
+    with _open(data) as image:
+        return image.size
+
+
+def thumbnails(data: bytes, folder: Path) -> Iterator[Thumbnail]:
+    """Write every size in every format into `folder`, one after the other as they are asked for.
+
+    The picture is turned upright by its EXIF orientation and is saved without its EXIF block, which
+    may hold the place where it was taken. Raises PhotoError.
+    """
+    with _open(data) as image:
+        upright = _upright(image)
+    for size in SIZES:
+        small = upright.copy()
+        small.thumbnail((size, size), Image.Resampling.LANCZOS)
+        for kind, suffix in FORMATS.items():
+            path = folder / f"{size}.{suffix}"
+            small.save(path, kind, icc_profile=upright.info.get("icc_profile"), **_OPTIONS[kind])
+            yield Thumbnail(path, small.width, small.height, path.stat().st_size)
+
+
+def _open(data: bytes) -> Image.Image:
+    if len(data) > MAX_BYTES:
+        raise PhotoError(f"The photo has {len(data):,} bytes; at most {MAX_BYTES:,} are taken.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+    except UnidentifiedImageError:
+        raise PhotoError("This is no JPEG, PNG or WebP picture.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        # Pillow's own limits, which lie above ours
+        raise PhotoError(f"The picture claims more than {MAX_PIXELS:,} pixels.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PhotoError(f"The picture can't be opened: {error}.") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise PhotoError(
+            f"The picture has {image.width:,} by {image.height:,} pixels;"
+            f" at most {MAX_PIXELS:,} are taken."
+        )
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The decoded picture in RGB, turned as its EXIF block says."""
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PhotoError(f"The picture is damaged: {error}.") from error
+    profile = image.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright.info["icc_profile"] = profile
+    return upright

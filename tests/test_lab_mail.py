@@ -1,0 +1,91 @@
+"""The lab's mail server: real SMTP, unhurried, and it keeps what it took."""
+
+import smtplib
+import socket
+import time
+from email.message import EmailMessage
+
+import pytest
+
+from flask_offload.lab.mailserver import PROMPT, MailServer, Pace
+
+
+def welcome(recipient: str = "ada@example.org", text: str = "Welcome.") -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "club@example.org"
+    message["To"] = recipient
+    message["Subject"] = "Grüße"
+    message["Message-ID"] = f"<{recipient}>"
+    message.set_content(text)
+    return message
+
+
+def send(server: MailServer, *messages: EmailMessage) -> None:
+    with smtplib.SMTP(server.host, server.port, timeout=10) as client:
+        for message in messages:
+            client.send_message(message)
+
+
+def test_keeps_what_it_took() -> None:
+    with MailServer(PROMPT) as server:
+        send(server, welcome(text="Hello,\n.hidden dot\nÆthel"), welcome("bob@example.org"))
+        first, second = server.mails
+    assert (first.recipient, first.subject, first.message_id) == (
+        "ada@example.org",
+        "Grüße",
+        "<ada@example.org>",
+    )
+    assert first.text == "Hello,\n.hidden dot\nÆthel\n"
+    assert (second.number, second.recipient) == (2, "bob@example.org")
+
+
+def test_takes_its_time() -> None:
+    pace = Pace(greeting=0.05, recipient=0.05, content=(0.1, 0.1))
+    with MailServer(pace) as server:
+        began = time.monotonic()
+        send(server, welcome())
+        assert time.monotonic() - began >= pace.shortest
+    assert pace.shortest == pytest.approx(0.2)
+
+
+def test_serves_many_at_once() -> None:
+    """A slow mail server is slow for each sender, not for all together."""
+    with MailServer(Pace(greeting=0.2, recipient=0, content=(0, 0))) as server:
+        sockets = [socket.create_connection((server.host, server.port)) for _ in range(20)]
+        files = [each.makefile("rwb", buffering=0) for each in sockets]
+        began = time.monotonic()
+        for file in files:
+            file.readline()
+            file.write(b"EHLO lab\r\n")
+        assert all(file.readline().startswith(b"250") for file in files)
+        assert time.monotonic() - began < 20 * 0.2
+        for file, each in zip(files, sockets, strict=True):
+            file.close()
+            each.close()
+
+
+def test_wait_for_mails() -> None:
+    seen: list[int] = []
+    with MailServer(PROMPT, on_mail=lambda mail: seen.append(mail.number)) as server:
+        assert not server.wait_for(lambda mails: len(mails) == 1, timeout=0.01)
+        send(server, welcome())
+        assert server.wait_for(lambda mails: len(mails) == 1, timeout=5)
+    assert seen == [1]
+
+
+def test_leaves_in_the_middle_of_a_mail() -> None:
+    with MailServer(Pace(greeting=60)) as server:
+        client = socket.create_connection((server.host, server.port))
+        client.sendall(b"EHLO lab\r\n")
+        began = time.monotonic()
+    assert time.monotonic() - began < 30
+    client.close()
+
+
+def test_a_taken_port_is_an_error() -> None:
+    with (
+        MailServer(PROMPT) as server,
+        pytest.raises(OSError, match="in use"),
+        MailServer(port=server.port),
+    ):
+        pass
