@@ -22,6 +22,10 @@ class ConfigError(OffloadError):
     """A configuration value can't be used: see the list of OFFLOAD_* keys in the documentation."""
 
 
+class OptionError(ConfigError):
+    """An option of a task or a schedule can't be used: the message says which, and what can."""
+
+
 class NotInitialized(OffloadError):
     """This app has no Flask-Offload: call offload.init_app(app) once, where the app is made."""
 
@@ -47,6 +51,14 @@ class PayloadTooLarge(PayloadError):
 
 class RowGone(PayloadError):
     """The database row that an argument refers to no longer exists: it was deleted in between."""
+
+
+class FileGone(PayloadError):
+    """The uploaded file that an argument refers to is no longer in the spool."""
+
+
+class FileTooLarge(PayloadTooLarge):
+    """The uploaded file is larger than OFFLOAD_MAX_FILE: raise it, or store the file yourself."""
 
 
 # --- jobs --------------------------------------------------------------------------------------
@@ -137,5 +149,5 @@ class NetworkFilesystem(EngineUnavailable):
     set OFFLOAD_SQLITE_PATH to a local disk."""
 
 
-class QueueFull(EngineUnavailable):
-    """The queue holds as many waiting jobs as it may: answer 503 and let the client come back."""
+class SpoolFull(EngineUnavailable):
+    """The uploaded files of waiting jobs fill OFFLOAD_MAX_SPOOL: answer 503, or raise it."""
