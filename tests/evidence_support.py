@@ -1,0 +1,68 @@
+"""Real servers and the real browser for the tests of the evidence."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from evidence_app import create_app
+from werkzeug.serving import make_server
+
+from flask_offload.evidence import chromium
+
+HERE = Path(__file__).parent
+
+
+@contextmanager
+def gunicorn(*, workers: int = 1, threads: int = 1, block_s: float = 0.6) -> Iterator[str]:
+    """The fixture app under a real gunicorn; yields its origin.
+
+    The listening socket is made here, so requests wait in its queue until gunicorn accepts them.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "evidence_app:create_app()"]
+        command += ["--bind", f"fd://{listener.fileno()}", "--workers", str(workers)]
+        command += ["--threads", str(threads), "--log-level", "warning", "--no-control-socket"]
+        environ = os.environ | {"EVIDENCE_BLOCK_S": str(block_s)}
+        server = subprocess.Popen(command, cwd=HERE, env=environ, pass_fds=[listener.fileno()])
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+@contextmanager
+def werkzeug_server() -> Iterator[str]:
+    """The fixture app under the development server; yields its origin."""
+    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def require_chromium() -> None:
+    """Skip, and say so, where there is no browser; in CI that is a failure."""
+    try:
+        import playwright.sync_api  # noqa: F401
+
+        chromium.find()
+    except (ImportError, chromium.BrowserUnavailable) as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run the browser tests: {error}")
+        pytest.skip(f"browser tests need Playwright and a Chromium: {error}")
