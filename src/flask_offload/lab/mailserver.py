@@ -173,11 +173,11 @@ class MailServer:
         return connection
 
     async def _stop(self) -> None:
+        await asyncio.sleep(0.01)  # Server.close() forgets connections that are being accepted
         self._server.close()
-        await asyncio.sleep(0.01)  # connections that are just being accepted get that far
         for connection in self._connections:
             if connection.transport is not None:
-                connection.transport.abort()
+                connection.transport.close()
         sessions = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         for session in sessions:
             session.cancel()
