@@ -1,0 +1,100 @@
+"""What /proc tells of processes and descriptors. Where there is none (macOS), nothing is seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+AVAILABLE = Path("/proc/self/stat").exists()
+
+
+def pids() -> set[int]:
+    """Every process on this machine that we can see."""
+    return {int(name) for name in os.listdir(PROC) if name.isdigit()} if AVAILABLE else set()  # noqa: PTH208
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and the fields that follow; empty when the process is gone."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The second field is the program's name in parentheses, which may hold anything.
+    return text.rpartition(")")[2].split()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    if AVAILABLE:
+        return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def parent(pid: int) -> int | None:
+    """The parent's process id; None when the process is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on, zombies included, parents first."""
+    children: dict[int, list[int]] = {}
+    for candidate in sorted(pids()):
+        if (above := parent(candidate)) is not None:
+            children.setdefault(above, []).append(candidate)
+
+    def below(root: int) -> Iterator[int]:
+        for child in children.get(root, []):
+            yield child
+            yield from below(child)
+
+    return list(below(pid))
+
+
+def processes_marked(mark: str, among: set[int] | None = None) -> list[int]:
+    """Live processes that were started with `NAME=value` in their environment, orphans included."""
+    wanted = mark.encode()
+    found = []
+    for pid in sorted(pids() if among is None else among):
+        with suppress(OSError):
+            if wanted in (PROC / str(pid) / "environ").read_bytes().split(b"\0") and alive(pid):
+                found.append(pid)
+    return found
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty when it is gone or not ours."""
+    try:
+        text = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in text.split("\0") if "=" in line)
+    return {name: value for name, _, value in pairs}
+
+
+def command_line(pid: int) -> str:
+    """The command line of a process, as `ps` shows it; empty when it is gone."""
+    with suppress(OSError):
+        words = (PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        return b" ".join(words).decode(errors="replace")
+    return ""
+
+
+def open_descriptors() -> dict[int, str]:
+    """What each of our own descriptors points at: a path, `socket:[inode]`, `pipe:[inode]`."""
+    folder = Path("/proc/self/fd")
+    found: dict[int, str] = {}
+    if AVAILABLE:
+        for name in os.listdir(folder):  # noqa: PTH208  (names are all we need)
+            with suppress(OSError):  # the listing's own descriptor is closed by now
+                found[int(name)] = str((folder / name).readlink())
+    return found
