@@ -1,0 +1,254 @@
+"""Type annotations, compiled to checks of values.
+
+The rules are mypy's where they can be told from a value: an int passes for a float, a bool for an
+int, a subclass for its base. What can't be told (a TypeVar, a ParamSpec, a Protocol that is not
+runtime_checkable, an annotation that can't be resolved) is not checked.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+MAX_LOOKS = 1000
+"""Elements of a container that are looked into one by one. Where the type alone tells (list[int],
+dict[str, float]) every element is checked, because that is cheap."""
+
+_PROMOTED: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
+_ELEMENTS = (list, tuple, set, frozenset, collections.deque)
+_OWN_MODULES = ("builtins", "collections", "collections.abc")
+"""Whose generic classes are known to be parametrized by what they hold."""
+_WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired)
+_ABSENT = object()
+
+
+class Mismatch(NamedTuple):
+    """Where and how a value differs from its annotation."""
+
+    path: str
+    expected: str
+    value: Any
+
+
+Test = Callable[[Any], Mismatch | None]
+
+
+class Check(NamedTuple):
+    """A compiled annotation: `exact` are types that fit without a further look."""
+
+    expected: str
+    exact: frozenset[type]
+    test: Test
+
+
+def compile_check(annotation: Any, seen: frozenset[Any] = frozenset()) -> Check | None:
+    """The check for a resolved annotation; None if there is nothing to check.
+
+    seen: what lies around it, so that a recursive type is checked one round deep.
+    """
+    origin = typing.get_origin(annotation)
+    if origin in _WRAPPERS:
+        return compile_check(typing.get_args(annotation)[0], seen)
+    if hasattr(annotation, "__supertype__"):
+        return compile_check(annotation.__supertype__, seen)
+    if type(annotation).__name__ == "TypeAliasType":
+        return None if annotation in seen else _alias_check(annotation, seen)
+    if origin in (typing.Union, types.UnionType):
+        return _union_check(annotation, seen)
+    if origin is typing.Literal:
+        return _literal_check(annotation)
+    if hasattr(annotation, "__required_keys__"):
+        return _typed_dict_check(annotation, seen)
+    if isinstance(origin, type):
+        return _generic_check(annotation, origin, seen)
+    if annotation is None:
+        return _instance_check(types.NoneType)
+    if isinstance(annotation, type) and annotation is not object and annotation is not Any:
+        return _instance_check(annotation)
+    return None
+
+
+def resolve(annotations: Mapping[str, Any], module: str) -> dict[str, Any]:
+    """Annotations with their texts evaluated in a module; Any for those that can't be.
+
+    Typically, those name what is imported under TYPE_CHECKING only.
+    """
+    namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    hints: dict[str, Any] = {}
+    for name, annotation in annotations.items():
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints.update(typing.get_type_hints(holder, namespace, include_extras=True))
+        except Exception:  # an annotation may be any expression
+            hints[name] = Any
+    return hints
+
+
+def name_of(annotation: Any) -> str:
+    """An annotation as a programmer writes it."""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return "None" if annotation is types.NoneType else annotation.__qualname__
+    return repr(annotation).replace("typing.", "").replace("NoneType", "None")
+
+
+def _alias_check(alias: Any, seen: frozenset[Any]) -> Check | None:
+    try:
+        return compile_check(alias.__value__, seen | {alias})
+    except NameError:
+        return None
+
+
+# --- single values -----------------------------------------------------------------------------
+
+
+def _instance_check(cls: type) -> Check | None:
+    if getattr(cls, "_is_protocol", False) and not getattr(cls, "_is_runtime_protocol", False):
+        return None
+    expected = name_of(cls)
+    accepted = _PROMOTED.get(cls, cls)
+
+    def test(value: Any) -> Mismatch | None:
+        try:
+            return None if isinstance(value, accepted) else Mismatch("", expected, value)
+        except TypeError:  # a class that doesn't do isinstance
+            return None
+
+    exact = {cls, bool} if cls is int else {cls, int, bool} if cls is float else {cls}
+    return Check(expected, frozenset(exact), test)
+
+
+def _union_check(annotation: Any, seen: frozenset[Any]) -> Check | None:
+    checks = [compile_check(member, seen) for member in typing.get_args(annotation)]
+    known = [check for check in checks if check is not None]
+    if len(known) < len(checks):
+        return None
+    expected = " | ".join(check.expected for check in known)
+
+    def test(value: Any) -> Mismatch | None:
+        inside = None
+        for check in known:
+            if type(value) in check.exact or not (bad := check.test(value)):
+                return None
+            inside = inside or (bad if bad.path else None)
+        return inside or Mismatch("", expected, value)
+
+    return Check(expected, frozenset().union(*(check.exact for check in known)), test)
+
+
+def _literal_check(annotation: Any) -> Check:
+    options = typing.get_args(annotation)
+    expected = "one of " + ", ".join(map(repr, options))
+
+    def test(value: Any) -> Mismatch | None:
+        # 1 == True, so the types have to agree as well
+        if any(type(value) is type(option) and value == option for option in options):
+            return None
+        return Mismatch("", expected, value)
+
+    return Check(expected, frozenset(), test)
+
+
+# --- containers --------------------------------------------------------------------------------
+
+
+def _generic_check(annotation: Any, origin: type, seen: frozenset[Any]) -> Check | None:
+    bare = _instance_check(origin)
+    args = typing.get_args(annotation)
+    if bare is None or not args or origin.__module__ not in _OWN_MODULES:
+        return bare
+    base = Check(name_of(annotation), frozenset(), bare.test)
+    if origin is tuple and args[-1] is not Ellipsis:
+        return _tuple_check(base, args, seen)
+    if issubclass(origin, collections.abc.Mapping):
+        return _mapping_check(base, args, seen) if len(args) == 2 else base
+    if issubclass(origin, collections.abc.Iterable):
+        return _elements_check(base, args[0], seen)
+    return base
+
+
+def _elements_check(base: Check, item: Any, seen: frozenset[Any]) -> Check:
+    check = compile_check(item, seen)
+    if check is None:
+        return base
+
+    def test(value: Any) -> Mismatch | None:
+        # an iterator can be walked only once, and a str holds nothing but str
+        if isinstance(value, _ELEMENTS):
+            return _first_mismatch(check, value, enumerate(value)) or base.test(value)
+        return base.test(value)
+
+    return Check(base.expected, frozenset(), test)
+
+
+def _mapping_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> Check:
+    keys, items = (compile_check(arg, seen) for arg in args)
+
+    def test(value: Any) -> Mismatch | None:
+        if isinstance(value, dict):
+            if keys and (bad := _first_mismatch(keys, value, ((k, k) for k in value))):
+                return Mismatch(" has a key that", keys.expected, bad.value)
+            if items and (bad := _first_mismatch(items, value.values(), value.items())):
+                return bad
+        return base.test(value)
+
+    return Check(base.expected, frozenset(), test)
+
+
+def _first_mismatch(
+    check: Check, values: Iterable[Any], items: Iterable[tuple[Any, Any]]
+) -> Mismatch | None:
+    if check.exact.issuperset(map(type, values)):
+        return None
+    for looks, (key, value) in enumerate(items):
+        if type(value) not in check.exact and (bad := check.test(value)):
+            return Mismatch(f"[{key!r:.60}]{bad.path}", bad.expected, bad.value)
+        if looks == MAX_LOOKS:
+            break
+    return None
+
+
+def _tuple_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> Check:
+    if any(getattr(arg, "__unpacked__", typing.get_origin(arg) is typing.Unpack) for arg in args):
+        return base
+    checks = [compile_check(arg, seen) for arg in args]
+
+    def test(value: Any) -> Mismatch | None:
+        if not isinstance(value, tuple) or len(value) != len(checks):
+            return Mismatch("", base.expected, value)
+        for index, (item, check) in enumerate(zip(value, checks, strict=True)):
+            if check and type(item) not in check.exact and (bad := check.test(item)):
+                return Mismatch(f"[{index}]{bad.path}", bad.expected, bad.value)
+        return None
+
+    return Check(base.expected, frozenset(), test)
+
+
+def _typed_dict_check(cls: Any, seen: frozenset[Any]) -> Check:
+    expected = name_of(cls)
+    fields: dict[str, Check | None] = {}
+    required = set(cls.__required_keys__)
+    if cls not in seen:
+        for key, annotation in resolve(cls.__annotations__, cls.__module__).items():
+            fields[key] = compile_check(annotation, seen | {cls})
+            # `from __future__ import annotations` hides these from the class itself
+            if typing.get_origin(annotation) is typing.NotRequired:
+                required.discard(key)
+            elif typing.get_origin(annotation) is typing.Required:
+                required.add(key)
+
+    def test(value: Any) -> Mismatch | None:
+        if not isinstance(value, dict):
+            return Mismatch("", expected, value)
+        for key in required - value.keys():
+            return Mismatch("", f"{expected} with the key {key!r}", value)
+        for key, check in fields.items():
+            item = value.get(key, _ABSENT)
+            if item is not _ABSENT and check and (bad := check.test(item)):
+                return Mismatch(f"[{key!r}]{bad.path}", bad.expected, bad.value)
+        return None
+
+    return Check(expected, frozenset(), test)

@@ -1,0 +1,1 @@
+"""How single values are carried. `registry` is the door; `base` explains the encoding."""
