@@ -1,0 +1,127 @@
+"""The set-up on which everything in the lab is measured: mail server, club, and their journal."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..errors import OffloadError
+from .clubserver import ClubServer
+from .journal import Journal, Note, Reader
+from .mailserver import Mail, MailServer, Pace
+
+LOOK = 0.01
+"""Seconds between two looks at the journal."""
+
+WARM_UP = 60.0
+"""Seconds that the first job may take; the worker has to start first."""
+
+WORKING_ROUTES = ("/sync", "/thread", "/background")
+
+
+class BenchError(OffloadError):
+    """The club's first job was not done in time: run `flask offload check` in your own app to see
+    whether its worker starts there, and free the processor if it is busy."""
+
+
+class Watch:
+    """The notes in the journal since it was made."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._reader = Reader(journal)
+        self._notes: list[Note] = []
+
+    @property
+    def notes(self) -> list[Note]:
+        """All of them so far, in order."""
+        self._notes += self._reader.new()
+        return list(self._notes)
+
+    def count(self, kind: str, subjects: Collection[str] | None = None) -> int:
+        """How many notes of this kind there are, about these subjects if given."""
+        return sum(
+            note.kind == kind and (subjects is None or note.subject in subjects)
+            for note in self.notes
+        )
+
+    def is_quiet(self) -> bool:
+        """Whether all the work for which somebody came has been done."""
+        asked = sum(
+            note.kind == "request-begin" and note.subject.startswith(WORKING_ROUTES)
+            for note in self.notes
+        )
+        return self.count("work-end") >= asked
+
+
+class Bench:
+    """Use it in a `with` block. on_mail: called with every mail, in the mail server's thread.
+
+    Experiments disturb one another, so each runs inside `with bench.alone`.
+    Raises BenchError or ClubDown if the set-up can't be brought to work.
+    """
+
+    mail: MailServer
+    club: ClubServer
+
+    def __init__(
+        self,
+        lab_origin: str,
+        pace: Pace | None = None,
+        on_mail: Callable[[Mail], None] | None = None,
+    ) -> None:
+        self.alone = threading.Lock()
+        self._lab_origin = lab_origin
+        self._pace = pace
+        self._on_mail = on_mail
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Bench:
+        with ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(
+                prefix="offload-lab-", ignore_cleanup_errors=True
+            )
+            path = Path(stack.enter_context(folder))
+            self.mail = stack.enter_context(MailServer(self._pace, on_mail=self._on_mail))
+            self.club = stack.enter_context(ClubServer(path, self.mail.port, self._lab_origin))
+            self._warm_up()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _warm_up(self) -> None:
+        """One job, so that nothing measured later includes the start of the worker."""
+        [name] = self.names("warm-up", 1)
+        self.club.get(f"/background?member={name}")
+        if not self.mail.wait_for(lambda _: self.mails_to([name])[name] > 0, WARM_UP):
+            raise BenchError
+
+    def names(self, prefix: str, count: int) -> list[str]:
+        """Names of members that nobody has had."""
+        return [f"{prefix}-{next(self._numbers)}" for _ in range(count)]
+
+    def watch(self) -> Watch:
+        """The journal from now on."""
+        return Watch(Journal(self.club.settings.journal))
+
+    def mails_to(self, names: Collection[str]) -> Counter[str]:
+        """How many mails each of these members got."""
+        recipients = (mail.recipient.partition("@")[0] for mail in self.mail.mails)
+        return Counter(name for name in recipients if name in names)
+
+    @staticmethod
+    def until(condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait for the condition; False when it still does not hold after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK)
+        return True
