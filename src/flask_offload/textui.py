@@ -1,0 +1,126 @@
+"""Plain text for terminals: tables, durations and ages. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from unicodedata import category, east_asian_width
+
+ELLIPSIS = "…"
+GAP = "  "
+
+# Control, format (also the marks that turn the direction of text) and surrogate characters, line
+# and paragraph separators: what could move the cursor, recolour the screen or disguise a name.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def plain(text: str) -> str:
+    r"""The text on one line and harmless: `\n`, `\x1b` and the like are written as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(char) if category(char) in _UNSAFE else char for char in text)
+
+
+def width_of(text: str) -> int:
+    """How many terminal columns `text` takes: wide characters two, combining ones none."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def fit(text: str, width: int) -> str:
+    """`text` cut to at most `width` columns, with … at its end if something is missing."""
+    if width_of(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    ends = accumulate(map(_columns, text))
+    kept = next(index for index, end in enumerate(ends) if end > width - width_of(ELLIPSIS))
+    return text[:kept] + ELLIPSIS
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None) -> str:
+    """Aligned columns under their headers, without a line break at the end.
+
+    A column of numbers is aligned to the right; None is an empty cell; other values are shown as
+    `str` gives them, made harmless by `plain()`. No line is wider than `width` columns (None: as
+    wide as needed): the widest columns of text give way first.
+    Raises ValueError when a row has not as many cells as there are headers.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    lines = [[plain(header) for header in headers], *cells]
+    numeric = [_all_numbers(column) for column in zip(*rows, strict=True)] or [False] * len(headers)
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    if width is not None:
+        widths = _narrowed(widths, numeric, width - width_of(GAP) * (len(widths) - 1))
+    text = (GAP.join(map(_aligned, line, widths, numeric)).rstrip() for line in lines)
+    return "\n".join(line if width is None else fit(line, width) for line in text)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its largest unit, or in two: "35 ms", "1.2 s", "3 min 5 s", "2 d"."""
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:  # what would be rounded to 1000 ms is the next line's
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for (size, unit), (smaller, name) in pairwise(_UNITS):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
+    return f"{whole} s"
+
+
+def ago(seconds: float) -> str:
+    """An age in full units: "just now", "35 s ago", "4 min ago"; a negative one: "in 4 min"."""
+    age = int(abs(seconds))
+    for size, unit in _UNITS:
+        if age >= size:
+            text = f"{age // size} {unit}"
+            return f"{text} ago" if seconds > 0 else f"in {text}"
+    return "just now"
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _columns(char: str) -> int:
+    if category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if east_asian_width(char) in ("W", "F") else 1
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else plain(str(value))
+
+
+def _all_numbers(values: Sequence[object]) -> bool:
+    return all(value is None or type(value) in (int, float) for value in values)
+
+
+def _aligned(text: str, width: int, numeric: bool) -> str:
+    text = fit(text, width)
+    padding = " " * (width - width_of(text))
+    return padding + text if numeric else text + padding
+
+
+def _narrowed(widths: list[int], numeric: list[bool], room: int) -> list[int]:
+    """The widths with the widest columns of text cut to one limit, so that all fit into `room`."""
+    texts = sorted(width for width, number in zip(widths, numeric, strict=True) if not number)
+    room -= sum(widths) - sum(texts)
+    for done, width in enumerate(texts):
+        limit = room // (len(texts) - done)  # of those that are at least this wide
+        if width > limit:
+            limit = max(limit, 1)
+            return [
+                width if number else min(width, limit)
+                for width, number in zip(widths, numeric, strict=True)
+            ]
+        room -= width
+    return widths
