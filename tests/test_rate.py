@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_offload.errors import OptionError
-from flask_offload.rate import Rate, parse, room, wait_until
+from flask_offload.rate import Rate, room, wait_until
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from flask_offload.rate import Rate, parse, room, wait_until
     ],
 )
 def test_rates_by_hand(text: str, count: int, window: int) -> None:
-    assert parse(text) == Rate(count, window)
+    assert Rate.parse(text) == Rate(count, window)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_rates_by_hand(text: str, count: int, window: int) -> None:
 )
 def test_a_bad_rate_is_refused_with_the_remedy(text: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        parse(text)
+        Rate.parse(text)
 
 
 @pytest.mark.parametrize("bad", [(1.5, 60), (1, 0.5), (True, 60), ("1", 60)])
@@ -59,7 +59,7 @@ def test_a_rate_holds_whole_numbers(bad: tuple[Any, Any]) -> None:
 @settings(deadline=None)
 @given(st.builds(Rate, st.integers(1, 10**9 - 1), st.integers(1, 366 * 86_400)))
 def test_a_rate_reads_back_what_it_writes(rate: Rate) -> None:
-    assert parse(str(rate)) == rate
+    assert Rate.parse(str(rate)) == rate
 
 
 def test_rates_are_written_with_the_largest_unit() -> None:

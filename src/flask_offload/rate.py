@@ -51,6 +51,24 @@ class Rate:
         if self.window_seconds > _LONGEST:
             raise OptionError("the window of a rate can't be longer than 366 days: '…/366d'.")
 
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read "100/m", "10/s", "1000/h", "2/d" or "5/30s": count, slash, window.
+
+        The window is a unit (s, m, h, d) with or without a number before it.
+        Raises OptionError when the text is something else.
+        """
+        match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+        if match is None:
+            raise OptionError(
+                f"rate={text!r}: write starts per time, such as '100/m', '10/s' or '5/30s'; the "
+                "units are s, m, h and d."
+            )
+        count, units, unit = match.groups()
+        if len(count) > 9 or len(units) > 9:
+            raise OptionError(f"rate={text[:40]!r}: the number is too large to be a limit.")
+        return cls(int(count), int(units or 1) * _UNITS[unit])
+
     def __str__(self) -> str:
         unit, seconds = next(
             (unit, seconds)
@@ -59,24 +77,6 @@ class Rate:
         )
         units = self.window_seconds // seconds
         return f"{self.count}/{units if units > 1 else ''}{unit}"
-
-
-def parse(text: str) -> Rate:
-    """Read "100/m", "10/s", "1000/h", "2/d" or "5/30s": count, slash, window.
-
-    The window is a unit (s, m, h, d) with or without a number before it.
-    Raises OptionError when the text is something else.
-    """
-    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match is None:
-        raise OptionError(
-            f"rate={text!r}: write starts per time, such as '100/m', '10/s' or '5/30s'; the units "
-            "are s, m, h and d."
-        )
-    count, units, unit = match.groups()
-    if len(count) > 9 or len(units) > 9:
-        raise OptionError(f"rate={text[:40]!r}: the number is too large to be a limit.")
-    return Rate(int(count), int(units or 1) * _UNITS[unit])
 
 
 def room(starts_in_window: int, rate: Rate) -> int:
