@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
+from io import BytesIO
+from struct import pack
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -517,6 +519,9 @@ def run_python(program: str, **environment: str) -> str:
 
 # --- checks at declaration ---------------------------------------------------------------------
 
+# The smallest time zone file (RFC 9636): one type, UTC.
+UTC_FILE = b"TZif" + bytes(16) + pack(">6l", 0, 0, 0, 0, 1, 4) + pack(">lBB", 0, 0, 0) + b"UTC\0"
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -548,6 +553,7 @@ def run_python(program: str, **environment: str) -> str:
         ({"tz": "+02:00"}, "names look like 'Europe/Berlin'"),
         ({"tz": 2}, "give an IANA name"),
         ({"tz": timezone(timedelta(hours=2))}, "give an IANA name"),
+        ({"tz": ZoneInfo.from_file(BytesIO(UTC_FILE))}, "a ZoneInfo made from one"),
         ({"jitter": -1}, "times only move later"),
         ({"jitter": float("nan")}, "times only move later"),
         ({"jitter": "1m"}, "give seconds or a timedelta"),

@@ -348,10 +348,12 @@ def _shortest_gap(when: str | timedelta) -> float:
 def _zone(tz: str | ZoneInfo | None) -> tzinfo:
     if tz is None or tz == "UTC":
         return UTC  # works without any time zone data
-    if isinstance(tz, ZoneInfo):
+    if isinstance(tz, ZoneInfo) and tz.key is not None:
         return tz
-    if not isinstance(tz, str):
-        raise OptionError(f"tz={tz!r}: give an IANA name, such as 'Europe/Berlin', or a ZoneInfo.")
+    if not isinstance(tz, str):  # a zone from a file has no name that other processes could use
+        raise OptionError(
+            f"tz={tz!r}: give an IANA name, such as 'Europe/Berlin', or a ZoneInfo made from one."
+        )
     try:
         return ZoneInfo(tz)
     except (KeyError, ValueError, OSError):  # unknown, not a name at all, a folder of zones
