@@ -1,0 +1,88 @@
+"""A measurement for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .figures import FIGURES
+from .report import Report, Table, report
+from .samples import Measurement
+
+BAR = 30
+
+
+def render_text(measurement: Measurement) -> str:
+    """The report without pictures; at most about 100 columns for two variants."""
+    shown = report(measurement)
+    blocks = [
+        [shown.headline, *filter(None, [shown.unchanged])],
+        [f"! {each.sentence}. {each.caveat}" for each in shown.problems],
+        list(_verdicts(shown)),
+        *(list(_table(table, shown)) for table in shown.tables),
+        list(_pipelines(shown)),
+        list(_waits(shown)),
+        [f"- {each.sentence}" for each in shown.findings if each.kind == "trap"],
+        list(_setup(measurement)),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _verdicts(shown: Report) -> Iterator[str]:
+    rows = [["Pattern", "DOM operations", "Reflows", "Paint cost", "Verdict"]]
+    keys = ("dom-operations", "reflows", "paint")
+    for variant, judged in zip(shown.measurement.variants, shown.verdicts, strict=True):
+        figures = [FIGURES[key] for key in keys]
+        measured = [figure.text(figure.value(variant)) for figure in figures]
+        rows.append([variant.label, *measured, str(judged)])
+    yield from _columns(rows)
+
+
+def _table(table: Table, shown: Report) -> Iterator[str]:
+    yield f"{table.title} ({table.note})"
+    rows = [["", *(variant.label for variant in shown.measurement.variants), "limits"]]
+    for row in table.rows:
+        cells = [
+            " ".join(
+                filter(None, [cell.rating.sign if cell.rating else "", cell.text, cell.spread])
+            )
+            for cell in row.cells
+        ]
+        source = f" ({row.figure.threshold.source})" if row.figure.threshold else ""
+        rows.append([f"  {row.figure.title}", *cells, f"{row.limits or ''}{source}"])
+    yield from _columns(rows)
+
+
+def _pipelines(shown: Report) -> Iterator[str]:
+    for variant, whole in zip(shown.measurement.variants, shown.pipelines, strict=True):
+        if whole is None or not whole.total_ms:
+            continue
+        parts = ", ".join(
+            f"{stage.title} {stage.ms:,.0f} ms ({whole.share(stage):.0%})" for stage in whole.stages
+        )
+        yield f"Where {variant.label} spends its {whole.total_ms:,.0f} ms: {parts}"
+        yield f"  bottleneck: {whole.bottleneck.title}"
+
+
+def _waits(shown: Report) -> Iterator[str]:
+    if not shown.waits:
+        return
+    yield "Somebody else's page"
+    longest = max(wait.p50_ms for wait in shown.waits)
+    width = max(len(wait.title) for wait in shown.waits)
+    for wait in shown.waits:
+        bar = "█" * max(round(BAR * wait.p50_ms / longest), 1)
+        text = f"p50 {wait.p50_ms:,.1f} ms, slowest {wait.slowest_ms:,.1f} ms"
+        yield f"  {wait.title.ljust(width)}  {bar.ljust(BAR)}  {text}"
+
+
+def _setup(measurement: Measurement) -> Iterator[str]:
+    setup = measurement.setup
+    browser = setup.browser or f"no browser ({setup.browser_note})"
+    yield f"{setup.taken_at}, {setup.platform}, {setup.cores} cores, {browser}"

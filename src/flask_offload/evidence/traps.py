@@ -1,0 +1,140 @@
+"""Where a figure alone would mislead, and where the measuring went wrong. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .figures import FIGURES, quantity
+from .pipeline import middle
+from .samples import Variant
+
+HIDDEN_MS = 100
+"""A wait that a figure hides is worth a sentence from here on: people notice 100 ms
+(Nielsen, "Response Times: The 3 Important Limits")."""
+SPREAD = 2.0
+"""Slowest load this many times the median: the machine was busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """sentence: what is the case. remedy: how to read it, or how to mend it."""
+
+    sentence: str
+    remedy: str
+    number: float | None = None
+    unit: str = ""
+
+
+def traps(variant: Variant) -> Iterator[Trap]:
+    """Figures that look better, or worse, than what the visitor had."""
+    if not variant.loads:
+        return
+    load = middle(variant.loads)
+    if load.redirects and load.ttfb_ms is not None and load.waiting_ms is not None:
+        hidden = load.ttfb_ms - load.waiting_ms
+        if hidden > HIDDEN_MS:
+            yield Trap(
+                f"DevTools shows {quantity(load.waiting_ms, 'ms')} of waiting for the last "
+                f"request, but the redirect before it took most of {quantity(load.ttfb_ms, 'ms')}",
+                "read TTFB from navigation start: it includes the request that was redirected",
+                hidden,
+                "ms",
+            )
+    if load.ttfb_ms is not None and load.response_ms is not None:
+        late = load.response_ms - load.ttfb_ms
+        if late > max(HIDDEN_MS, load.ttfb_ms):
+            yield Trap(
+                f"the first byte came after {quantity(load.ttfb_ms, 'ms')}, the last one only "
+                f"after {quantity(load.response_ms, 'ms')}: the body was sent slowly",
+                "a good TTFB says little here: look at LCP and at the response time",
+                late,
+                "ms",
+            )
+    yield from _paint_traps(variant)
+
+
+def _paint_traps(variant: Variant) -> Iterator[Trap]:
+    load = middle(variant.loads)
+    if load.fcp_ms is None:
+        yield Trap("the page shows nothing, so it has neither FCP nor LCP", "is the page empty?")
+    elif load.lcp_ms is None:
+        yield Trap(
+            "nothing on the page counts for LCP",
+            "an image that fills the window, is transparent or below the fold is left out",
+        )
+    elif load.response_ms is not None and load.lcp_ms - load.response_ms > 1_000:
+        after = load.lcp_ms - load.response_ms
+        yield Trap(
+            f"its largest element ({load.lcp_element or 'unknown'}) appeared "
+            f"{quantity(after, 'ms')} after the page had arrived",
+            "a result shown late counts as LCP until the visitor clicks or types: "
+            "keep room for it, or show it smaller",
+            after,
+            "ms",
+        )
+
+
+def problems(variant: Variant) -> Iterator[Trap]:
+    """Reasons not to trust the figures of this variant."""
+    results = [variant.probe, variant.innocent]
+    for name, probe in zip(("requests", "innocent requests"), results, strict=True):
+        if probe is not None and probe.failed:
+            why = ", ".join(f"{reason}: {count}" for reason, count in probe.failures.items())
+            yield Trap(
+                f"{probe.failed} of {len(probe.answers)} {name} failed ({why})",
+                "mend this first: an error page is quick, and its figures mean nothing",
+                probe.failed,
+                "requests",
+            )
+    yield from _load_problems(variant)
+
+
+def _load_problems(variant: Variant) -> Iterator[Trap]:
+    loads = variant.loads
+    statuses = Counter(load.status for load in loads if load.status is None or load.status >= 400)
+    for status, count in statuses.items():
+        yield Trap(
+            f"{count} of {len(loads)} page loads ended with status {status}",
+            "mend this first: an error page is quick, and its figures mean nothing",
+            count,
+            "loads",
+        )
+    restless = sum(not load.settled for load in loads)
+    if restless:
+        yield Trap(
+            f"{restless} of {len(loads)} page loads still changed when the watching ended",
+            "LCP, CLS, DOM operations and reflows are lower bounds: watch longer with --watch",
+            restless,
+            "loads",
+        )
+    hidden = sum(load.visibility not in (None, "visible") for load in loads)
+    if hidden:
+        yield Trap(
+            f"{hidden} of {len(loads)} page loads were not visible",
+            "a hidden page paints late or never: FCP and LCP mean nothing",
+            hidden,
+            "loads",
+        )
+    blocked = sorted({host for load in loads for host in load.blocked_hosts})
+    if blocked:
+        yield Trap(
+            f"the page asked for {', '.join(blocked)}, which was blocked",
+            "if it matters for the page, allow it with --allow-host",
+            len(blocked),
+            "hosts",
+        )
+    yield from _spread(variant)
+
+
+def _spread(variant: Variant) -> Iterator[Trap]:
+    figure = FIGURES["ttfb"]
+    summary = figure.summary(variant)
+    if summary and summary.median > HIDDEN_MS and summary.high > SPREAD * summary.median:
+        yield Trap(
+            f"TTFB spreads from {figure.text(summary.low)} to {figure.text(summary.high)}",
+            "the machine was busy, or the page is: measure again, with more --runs",
+            summary.high,
+            "ms",
+        )
