@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -136,3 +136,18 @@ def test_a_core_install_stays_small() -> None:
     package = sum((PACKAGE.parent / name).stat().st_size for name in source_files())
     added = package + sum(size for name, size in sizes.items() if name not in flask)
     assert added < 14_000_000, f"{added:,} bytes on top of Flask: {sizes}"
+
+
+def test_importing_the_core_loads_nothing_but_the_core() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+import flask_offload, flask_offload.cli, flask_offload.evidence, flask_offload.testing
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    owners = packages_distributions()
+    loaded = {canonicalize_name(o) for root in done.stdout.split() for o in owners.get(root, [])}
+    core = {canonicalize_name(found.name) for found in core_distributions()} | {"flask-offload"}
+    assert loaded <= core, "an extra's package is imported where nobody has asked for the extra"
