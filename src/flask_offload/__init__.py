@@ -1,1 +1,76 @@
 """Flask-Offload: move slow work out of Flask requests, and prove that it helped."""
+
+from . import log as _log  # hears the signals  # noqa: F401
+from .context import current_job
+from .errors import (
+    ConfigError,
+    DatabaseCorrupt,
+    DatabaseFull,
+    DatabaseGone,
+    DatabaseLocked,
+    DatabaseReadOnly,
+    DatabaseTooNew,
+    Discard,
+    EngineUnavailable,
+    InvalidTransition,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    NetworkFilesystem,
+    NoCurrentJob,
+    NotInitialized,
+    OffloadError,
+    OptionError,
+    PayloadError,
+    PayloadTooLarge,
+    Retry,
+    RowGone,
+    UnknownTask,
+    UnsupportedByEngine,
+    WaitTimeout,
+)
+from .extension import Offload
+from .job import Attempt, Error, Job, JobStatus, Progress
+from .rate import Rate
+from .retry import exponential
+from .task import Task
+
+__all__ = [
+    "Attempt",
+    "ConfigError",
+    "DatabaseCorrupt",
+    "DatabaseFull",
+    "DatabaseGone",
+    "DatabaseLocked",
+    "DatabaseReadOnly",
+    "DatabaseTooNew",
+    "Discard",
+    "EngineUnavailable",
+    "Error",
+    "InvalidTransition",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobNotFound",
+    "JobStatus",
+    "JobTimeout",
+    "NetworkFilesystem",
+    "NoCurrentJob",
+    "NotInitialized",
+    "Offload",
+    "OffloadError",
+    "OptionError",
+    "PayloadError",
+    "PayloadTooLarge",
+    "Progress",
+    "Rate",
+    "Retry",
+    "RowGone",
+    "Task",
+    "UnknownTask",
+    "UnsupportedByEngine",
+    "WaitTimeout",
+    "current_job",
+    "exponential",
+]

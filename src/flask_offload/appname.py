@@ -1,0 +1,87 @@
+"""How another process can import the app that this one serves."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import ScriptInfo
+
+FACTORIES = ("create_app", "make_app")  # the names that Flask looks for
+
+
+def import_target(app: Flask, given: str | None, context: click.Context | None) -> str | None:
+    """What to give to `flask --app`; "" where Flask finds it by itself, None if nobody can.
+
+    given: OFFLOAD_APP. context: the command under which the app was made, if any.
+    """
+    if given:
+        return given
+    script = context.find_object(ScriptInfo) if context is not None else None
+    if script is not None:
+        return str(script.app_import_path or "")
+    return _global_name(app) or _server_argument() or _factory(app) or os.environ.get("FLASK_APP")
+
+
+def _global_name(app: Flask) -> str | None:
+    """`module:name` of a module-level variable that is the app.
+
+    The script that runs is taken only if it is where the app was made: importing any other would
+    run it again.
+    """
+    modules = sorted(
+        (
+            item
+            for item in list(sys.modules.items())
+            if item[1] is not None and (item[0] != "__main__" or app.import_name == "__main__")
+        ),
+        key=lambda item: item[0] != app.import_name,  # the likely one first
+    )
+    for module_name, module in modules:
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app and name.isidentifier():
+                return f"{_importable(module_name, module)}:{name}"
+    return None
+
+
+def _importable(module_name: str, module: Any) -> str:
+    if module_name != "__main__":
+        return module_name
+    spec = getattr(module, "__spec__", None)
+    if spec is not None:  # python -m package.module
+        return str(spec.name)
+    return os.path.abspath(module.__file__)  # noqa: PTH100 (keep links)
+
+
+def _server_argument() -> str | None:
+    """`gunicorn 'pkg:create_app("x")'` and its like: the app is named on the command line."""
+    for argument in sys.argv[1:]:
+        match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*(?:\(.*\))?)", argument)
+        if match and match[1] in sys.modules:
+            return argument
+    return None
+
+
+def _factory(app: Flask) -> str | None:
+    module = sys.modules.get(app.import_name)
+    if module is not None and any(hasattr(module, name) for name in FACTORIES):
+        return _importable(app.import_name, module)
+    return None
+
+
+def python_path() -> str:
+    """The places from which this process imports the app's own modules, for PYTHONPATH."""
+    standard = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    own = []
+    for entry in sys.path:
+        path = Path(entry or ".").resolve()
+        inside = any(path == place or path.is_relative_to(place) for place in standard)
+        if not inside and path.suffix != ".zip":
+            own.append(str(path))
+    return os.pathsep.join(dict.fromkeys(own))

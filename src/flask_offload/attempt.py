@@ -1,0 +1,79 @@
+"""What passes between the keeper of jobs and whoever runs them: a claim out, an outcome back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from .job import Error
+
+
+class Ending(StrEnum):
+    """How an attempt ended. The first three end the job too; the others make it READY again."""
+
+    SUCCESSFUL = "SUCCESSFUL"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    RETRY = "RETRY"
+    """It failed and is to be tried again."""
+    INTERRUPTED = "INTERRUPTED"
+    """It stopped at a checkpoint for a stopping worker; costs nothing."""
+    CRASHED = "CRASHED"
+    """Its process died."""
+
+
+class Claim(msgspec.Struct, array_like=True):
+    """A job that a worker holds, with all that is needed to run it once.
+
+    seq, attempt and the worker's id together are the fence: only who still holds this very attempt
+    may write about it. ticket: the job's place in the worker's table of slots.
+    """
+
+    seq: int
+    id: str
+    task: str
+    queue_name: str
+    lane: str
+    priority: int
+    attempt: int
+    failures: int
+    crashes: int
+    on_crash: str
+    owner: str | None
+    origin: str
+    enqueued_at: float
+    claimed_at: float
+    args: str
+    context: str | None
+    cursor: str | None
+    ticket: int = -1
+
+
+class Outcome(msgspec.Struct, array_like=True):
+    """How an attempt ended. Times in unix seconds, durations in seconds.
+
+    after: before a RETRY may start. keep: how long the job is kept; None: the app's setting.
+    """
+
+    seq: int
+    attempt: int
+    ending: Ending
+    started_at: float
+    finished_at: float
+    result: str | None = None
+    error: Error | None = None
+    after: float = 0.0
+    keep: float | None = None
+    result_ttl: float | None = None
+
+
+class Report(msgspec.Struct, array_like=True):
+    """What a running job says of itself. cursor: where a resumed attempt goes on (JSON)."""
+
+    seq: int
+    attempt: int
+    done: float | None
+    total: float | None
+    message: str | None
+    cursor: str | None

@@ -1,0 +1,65 @@
+"""`flask offload worker`: run jobs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+from flask.cli import ScriptInfo, pass_script_info
+
+from ..worker.supervisor import Supervisor, WorkerOptions
+
+NICENESS = 5
+"""A worker that a web process keeps yields to it."""
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(1, 256), help="Child processes that run jobs.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
+@click.option(
+    "--queue", "queues", multiple=True, metavar="NAME", help="Only this queue; repeatable."
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long to wait for running jobs when told to stop.",
+)
+@click.option("--burst", is_flag=True, help="End when nothing is left to run.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to log, where the app itself has not set up logging. Default: info.",
+)
+@click.option("--kept-by", type=int, hidden=True)
+@click.option("--database", hidden=True)
+@pass_script_info
+def worker(
+    info: ScriptInfo, /, log_level: str | None, queues: tuple[str, ...], **given: Any
+) -> None:
+    """Run jobs until told to stop (SIGTERM, ^C): then running jobs are finished, and the rest stays
+    in the queue. A second signal stops at once; what ran is put back.
+
+    The app is imported in the child processes only. Without --processes and --threads, the app's
+    OFFLOAD_WORKER_PROCESSES and OFFLOAD_WORKER_THREADS count.
+    """
+    kept = given["kept_by"] is not None
+    _set_up_logging(log_level or ("warning" if kept else "info"))
+    if kept:
+        os.nice(NICENESS)
+    options = WorkerOptions(queues=frozenset(queues) or None, **given)
+    sys.exit(Supervisor(info.load_app, options).run())
+
+
+def _set_up_logging(level: str) -> None:
+    """A handler for our own lines only; the app sets up its logging as it likes."""
+    logger = logging.getLogger("flask_offload")
+    logger.setLevel(level.upper())
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(FORMAT))
+        logger.addHandler(handler)

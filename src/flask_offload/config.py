@@ -1,0 +1,175 @@
+"""Every OFFLOAD_* key: default, unit, meaning; read once, checked once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from .errors import ConfigError
+
+PREFIX = "OFFLOAD_"
+DAY = 86_400.0
+
+
+def _key(default: Any, meaning: str, check: Callable[[Any], bool], wants: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "check": check, "wants": wants})
+
+
+def _one_of(*choices: Any) -> tuple[Callable[[Any], bool], str]:
+    # `in` alone would take 1 for True
+    return (
+        lambda value: any(value is c or (value == c and type(value) is type(c)) for c in choices),
+        "one of " + ", ".join(repr(choice) for choice in choices),
+    )
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> tuple[Callable[[Any], bool], str]:
+    kind = int if whole else (int, float)
+    return (
+        lambda value: (
+            isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+        ),
+        f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
+    )
+
+
+def _text() -> tuple[Callable[[Any], bool], str]:
+    return lambda value: isinstance(value, str) and bool(value), "a text"
+
+
+def _is_prefix(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/") and value != "/" and value[-1] != "/"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one app. The field `sqlite_path` is the key `OFFLOAD_SQLITE_PATH`, and so on.
+
+    They are read once, in `init_app`, from `app.config` and, where it has no such key, from the
+    environment as `FLASK_OFFLOAD_…` (the names and the JSON values of Flask's `from_prefixed_env`).
+    """
+
+    engine: str = _key("sqlite", "the engine that keeps the jobs", *_text())
+    sqlite_path: str | os.PathLike[str] | None = _key(
+        None,
+        "the database file; a relative path starts at the instance folder",
+        lambda value: value is None or (isinstance(value, str | os.PathLike) and bool(str(value))),
+        "a path",
+    )
+    sqlite_force: bool = _key(
+        False, "use a network file system regardless of the danger", *_one_of(True, False)
+    )
+    durability: str = _key(
+        "power",
+        '"power": accepted jobs survive power cuts; "process": only crashes, but no fsync',
+        *_one_of("power", "process"),
+    )
+    busy_timeout: float = _key(
+        5.0, "seconds to wait for a locked database before an error", *_number(0.01, 600)
+    )
+    worker: str = _key(
+        "auto",
+        'who runs jobs: "auto": a child of the web process; "thread": threads in it; "off": you',
+        *_one_of("auto", "thread", "off"),
+    )
+    app: str | None = _key(
+        None,
+        'how a worker imports the app ("pkg:create_app()"); found by itself where possible',
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "an import path, as for `flask --app`",
+    )
+    worker_processes: int = _key(1, "processes of a worker", *_number(1, 256, whole=True))
+    worker_threads: int = _key(4, "threads of each process", *_number(1, 1024, whole=True))
+    async_concurrency: int = _key(
+        100, "async jobs at once in each process", *_number(1, 10_000, whole=True)
+    )
+    drain_timeout: float = _key(
+        30.0, "seconds that a stopping worker waits for running jobs", *_number(0, 86_400)
+    )
+    timeout_grace: float = _key(
+        5.0, "seconds between the soft and the hard end of a timed-out job", *_number(0, 86_400)
+    )
+    max_payload: int = _key(
+        1024 * 1024, "bytes of arguments or result", *_number(64, 64 * 1024 * 1024, whole=True)
+    )
+    max_file: int = _key(
+        64 * 1024 * 1024, "bytes of one uploaded file", *_number(1, 1e12, whole=True)
+    )
+    max_spool: int = _key(
+        1024 * 1024 * 1024, "bytes of all uploaded files", *_number(1, 1e15, whole=True)
+    )
+    keep_successful: float = _key(
+        DAY, "seconds that a successful job is kept", *_number(0, 3650 * DAY)
+    )
+    keep_failed: float = _key(
+        30 * DAY, "seconds that a failed or cancelled job is kept", *_number(0, 3650 * DAY)
+    )
+    keep_count: int = _key(
+        100_000, "finished jobs that are kept at most", *_number(0, 1e12, whole=True)
+    )
+    url_prefix: str = _key(
+        "/offload", "where the job resource lives", _is_prefix, 'a path like "/offload"'
+    )
+    server_timing: bool | Callable[..., Any] | None = _key(
+        None,
+        "Server-Timing headers: True, False, or a callable; None: in debug and testing",
+        lambda value: value is None or isinstance(value, bool) or callable(value),
+        "True, False or a callable",
+    )
+    spot: bool | float | None = _key(
+        None,
+        "spot blocking requests: True, False, or a fraction of requests; None: in debug and testing",
+        lambda value: value is None or (isinstance(value, bool | int | float) and 0 <= value <= 1),
+        "True, False or a fraction between 0 and 1",
+    )
+    spot_above: float = _key(
+        200.0, "milliseconds from which a request is reported", *_number(30, 3_600_000)
+    )
+
+    @classmethod
+    def from_app(cls, app: Flask) -> Config:
+        """Read the keys of this app. Raises ConfigError for unknown keys and unusable values."""
+        known = {PREFIX + item.name.upper(): item for item in fields(cls)}
+        for key in app.config:
+            if isinstance(key, str) and key.startswith(PREFIX) and key not in known:
+                raise ConfigError(_unknown(key, list(known)))
+        values = {}
+        for key, item in known.items():
+            value = app.config.get(key, _from_environment(key))
+            if value is MISSING:
+                continue
+            if not item.metadata["check"](value):
+                raise ConfigError(
+                    f"{key} = {value!r} can't be used: it takes {item.metadata['wants']}"
+                    f" ({item.metadata['meaning']})"
+                )
+            values[item.name] = value
+        return cls(**values)
+
+    def database(self, app: Flask) -> Path:
+        """The absolute path of the SQLite file."""
+        path = Path(self.sqlite_path or "offload.sqlite3").expanduser()
+        return Path(os.path.abspath(Path(app.instance_path) / path))  # noqa: PTH100 (keep links)
+
+
+def _from_environment(key: str) -> Any:
+    text = os.environ.get(f"FLASK_{key}")
+    if text is None:
+        return MISSING
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(known)
+    return f"{key} is not a setting of Flask-Offload: {hint}"

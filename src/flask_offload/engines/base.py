@@ -1,0 +1,185 @@
+"""The seam between Flask-Offload and the engines that keep its jobs.
+
+What every engine does is the **sender** half below. What an engine can't do, it says with its
+`flags`; pages and commands ask the flags and never try and catch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import msgspec
+
+from ..errors import UnsupportedByEngine
+from ..job import JobRecord, JobStatus
+from ..rate import Rate
+
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+
+THREADS, ASYNC, ISOLATED = "threads", "async", "isolated"
+"""The lanes: where in a worker a job runs. They have room of their own, so one can't block another."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What an engine can do."""
+
+    durable: bool = False
+    """An accepted job survives the death of every process."""
+    deferred: bool = False
+    """`run_after` is kept."""
+    priorities: bool = False
+    """Strict order by priority, then age."""
+    lists: bool = False
+    """Jobs can be listed and counted."""
+    cancels_waiting: bool = False
+    """A job that has not started can be cancelled."""
+    cancels_running: bool = False
+    """A running job can be asked to stop."""
+    pauses: bool = False
+    """Queues can be paused and resumed."""
+    retries: bool = False
+    """A finished job can be run again by hand."""
+    unique: bool = False
+    """`unique=` is kept, race-free."""
+    limits: bool = False
+    """`concurrency=` and `rate=` are kept."""
+    schedules: bool = False
+    """`@offload.every` is kept, each tick once."""
+    isolates: bool = False
+    """`isolate=True`: a process of its own for the job."""
+    transactional_batches: bool = False
+    """`enqueue_many` is all or nothing."""
+    own_worker: bool = False
+    """`flask offload worker` and the keeper run its jobs."""
+    files: bool = False
+    """Uploaded files can be arguments."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The flags' names, in order."""
+        return [field.name for field in fields(cls)]
+
+
+class NewJob(msgspec.Struct, kw_only=True):
+    """A job on its way into an engine. Times are unix seconds, durations seconds."""
+
+    id: str
+    task: str
+    queue_name: str
+    priority: int
+    enqueued_at: float
+    args: str
+    """The encoded arguments (JSON)."""
+    run_after: float | None = None
+    lane: str = THREADS
+    on_crash: str = "retry"
+    owner: str | None = None
+    origin: str = "enqueue"
+    context: str | None = None
+    """What `@offload.carry` saved (JSON)."""
+    files: tuple[str, ...] = ()
+    unique_key: str | None = None
+    unique_for: float | None = None
+    unique_states: frozenset[JobStatus] | None = None
+    concurrency: int | None = None
+    concurrency_key: str | None = None
+    rate: Rate | None = None
+    rate_key: str | None = None
+
+
+class ScheduleSpec(msgspec.Struct, array_like=True):
+    """A schedule that the app declares, and the job that each of its times makes.
+
+    Either `cron` or `interval` (seconds); jitter in seconds.
+    """
+
+    name: str
+    cron: str | None
+    interval: float | None
+    tz: str | None
+    jitter: float
+    catch_up: str
+    job: NewJob
+
+
+class JobQuery(msgspec.Struct, kw_only=True, frozen=True):
+    """Which jobs to list or count; None means any. At most `limit` (1 to 1000), newest first."""
+
+    status: JobStatus | None = None
+    task: str | None = None
+    queue_name: str | None = None
+    owner: str | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """A queue, how many jobs wait in it, and since when it is paused (unix seconds)."""
+
+    name: str
+    ready: int
+    running: int
+    paused_at: float | None
+
+
+class Engine(ABC):
+    """The sender half: what an app and its commands ask of an engine.
+
+    Every method may raise EngineUnavailable, within a bounded time, and then has done nothing.
+    """
+
+    name: ClassVar[str]
+    flags: ClassVar[Flags]
+
+    @abstractmethod
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Accept jobs, all or none; the records come back in the same order.
+
+        A unique job that exists already comes back as it stands, with `is_duplicate` set.
+        """
+
+    @abstractmethod
+    def get(self, job_id: str) -> JobRecord:
+        """One job with its attempts and its result. Raises JobNotFound."""
+
+    def list(self, query: JobQuery) -> list[JobRecord]:
+        """Jobs without their results, newest first."""
+        raise self.unsupported("lists")
+
+    def count(self) -> dict[JobStatus, int]:
+        """How many jobs have each status."""
+        raise self.unsupported("lists")
+
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
+        """See Job.cancel."""
+        raise self.unsupported("cancels_waiting")
+
+    def retry(self, job_id: str) -> JobRecord:
+        """See Job.retry."""
+        raise self.unsupported("retries")
+
+    def pause(self, queue_name: str) -> None:
+        """Start no more jobs of this queue, until resume()."""
+        raise self.unsupported("pauses")
+
+    def resume(self, queue_name: str) -> None:
+        """Take back pause()."""
+        raise self.unsupported("pauses")
+
+    def queues(self) -> Iterable[QueueInfo]:
+        """Every queue that has ever had a job."""
+        raise self.unsupported("lists")
+
+    def close(self) -> None:  # noqa: B027 (an engine without connections has nothing to close)
+        """Let go of connections; the next call opens them again."""
+
+    def unsupported(self, flag: str) -> UnsupportedByEngine:
+        """The error for something this engine's flags deny."""
+        return UnsupportedByEngine(
+            f"the {self.name} engine can't do this (flag {flag!r} is off):"
+            " choose another OFFLOAD_ENGINE, or leave it out"
+        )

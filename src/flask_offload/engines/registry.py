@@ -1,0 +1,52 @@
+"""Which engine an app has: ours by name, others' by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .base import Engine
+
+if TYPE_CHECKING:
+    from ..state import AppState
+
+GROUP = "flask_offload.engines"
+"""Packages offer an engine as `name = "module:make"`, where `make(state) -> Engine`."""
+
+
+def _sqlite(state: AppState) -> Engine:
+    from .sqlite import SqliteEngine
+
+    config = state.config
+    return SqliteEngine(
+        state.database,
+        durable=config.durability == "power",
+        busy_timeout=config.busy_timeout,
+        force=config.sqlite_force,
+        keep_failed=config.keep_failed,
+        clock=lambda: state.clock(),
+    )
+
+
+def _inline(state: AppState) -> Engine:
+    from .inline import InlineEngine
+
+    return InlineEngine(state)
+
+
+OURS: dict[str, Callable[[AppState], Engine]] = {"sqlite": _sqlite, "inline": _inline}
+
+
+def make_engine(state: AppState) -> Engine:
+    """The engine that OFFLOAD_ENGINE names. Raises ConfigError."""
+    name = state.config.engine
+    if name in OURS:
+        return OURS[name](state)
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    if name in others:
+        make: Callable[[AppState], Engine] = others[name].load()
+        return make(state)
+    known = ", ".join(sorted([*OURS, *others]))
+    raise ConfigError(f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}")

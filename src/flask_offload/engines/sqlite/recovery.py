@@ -1,0 +1,173 @@
+"""Putting the jobs of dead workers back, and keeping the list of those who are alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from ...attempt import Ending, Outcome
+from ...job import Error
+from .connection import Connection
+from .engine import SqliteEngine
+from .ledger import Exchange, Ledger, Retention
+from .liveness import boot, dead_workers, is_alive, read_started, run_folder
+
+DIED = Error("WorkerDied", "the worker that ran the job died")
+
+
+class WorkerInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """A worker as its row tells it. kind: "kept", "command" or "thread"; started_at: unix seconds."""
+
+    id: str
+    pid: int
+    host: str
+    boot: str
+    kind: str
+    queues: list[str] | None
+    capacity: int
+    started_at: float
+    stopping: bool
+
+
+def register(
+    engine: SqliteEngine,
+    worker_id: str,
+    *,
+    kind: str,
+    queues: Collection[str] | None,
+    capacity: int,
+) -> None:
+    """Write the worker's row, so that commands and pages can show it."""
+    row = (
+        worker_id,
+        os.getpid(),
+        socket.gethostname(),
+        boot(),
+        kind,
+        None if queues is None else json.dumps(sorted(queues)),
+        capacity,
+        engine.clock(),
+    )
+    engine.database.write(
+        lambda connection: connection.execute(
+            "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row
+        ).fetchall(),
+        promise=False,
+    )
+
+
+def set_stopping(engine: SqliteEngine, worker_id: str) -> None:
+    """Note that the worker takes no more jobs."""
+    engine.database.write(
+        lambda connection: connection.execute(
+            "UPDATE workers SET stopping = 1 WHERE id = ?", (worker_id,)
+        ).fetchall(),
+        promise=False,
+    )
+
+
+def unregister(engine: SqliteEngine, worker_id: str) -> None:
+    """Take the worker's row away."""
+    engine.database.write(
+        lambda connection: connection.execute(
+            "DELETE FROM workers WHERE id = ?", (worker_id,)
+        ).fetchall(),
+        promise=False,
+    )
+
+
+def live_workers(engine: SqliteEngine) -> list[WorkerInfo]:
+    """The workers that hold their locks at this moment."""
+
+    def work(connection: Connection) -> list[WorkerInfo]:
+        rows = connection.execute(
+            "SELECT id, pid, host, boot, kind, queues, capacity, started_at, stopping"
+            " FROM workers ORDER BY started_at"
+        )
+        return [
+            WorkerInfo(
+                id=row[0],
+                pid=row[1],
+                host=row[2],
+                boot=row[3],
+                kind=row[4],
+                queues=None if row[5] is None else json.loads(row[5]),
+                capacity=row[6],
+                started_at=row[7],
+                stopping=bool(row[8]),
+            )
+            for row in rows
+        ]
+
+    folder = run_folder(engine.database.path)
+    return [info for info in engine.database.read(work) if is_alive(folder, info.id)]
+
+
+def recover(engine: SqliteEngine, retention: Retention, own_id: str) -> list[tuple[str, int]]:
+    """Put back the jobs of every dead worker; (worker id, number of jobs) of each that had any."""
+    folder = run_folder(engine.database.path)
+    found = []
+    with dead_workers(folder, own_id) as dead:
+        for worker_id in dict.fromkeys([*dead, *_vanished(engine, folder, own_id)]):
+            number = _recover_one(engine, retention, worker_id, folder)
+            if number:
+                found.append((worker_id, number))
+    return found
+
+
+def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, folder: Path) -> int:
+    ledger = Ledger(engine, worker_id, retention)
+    now = engine.clock()
+
+    def work(connection: Connection) -> int:
+        held = connection.execute(
+            "SELECT seq, attempt, started_at FROM jobs WHERE state = 'running' AND worker = ?",
+            (worker_id,),
+        ).fetchall()
+        row = connection.execute("SELECT boot FROM workers WHERE id = ?", (worker_id,)).fetchone()
+        # slots are shared memory: of another run of the machine they tell nothing
+        same_boot = row is not None and row[0] == boot()
+        started = read_started(folder / f"{worker_id}.slots") if same_boot else None
+        visit = Exchange()
+        for seq, attempt, began in held:
+            crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
+            ledger.put_back(
+                connection, crashed, now, visit, had_started=started is None or seq in started
+            )
+        connection.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+        return len(held)
+
+    return engine.database.write(work)
+
+
+def _vanished(engine: SqliteEngine, folder: Path, own_id: str) -> list[str]:
+    """Workers that hold jobs but have neither a lock file nor a living process."""
+
+    def work(connection: Connection) -> list[tuple[str, int | None, str | None]]:
+        return connection.execute(
+            "SELECT DISTINCT jobs.worker, pid, boot FROM jobs"
+            " LEFT JOIN workers ON workers.id = jobs.worker WHERE state = 'running'"
+        ).fetchall()
+
+    return [
+        worker_id
+        for worker_id, pid, booted in engine.database.read(work)
+        if worker_id != own_id
+        and not (folder / f"{worker_id}.lock").exists()
+        and not (pid is not None and booted == boot() and _process_exists(pid))
+    ]
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,157 @@
+"""The tables of the job database, and how an older one becomes today's.
+
+A job's row is small and moves often; what is large or rare (big arguments, results, tracebacks)
+lies in side tables, so that moving the row costs the same whatever it carries.
+
+`state` is the public status with READY told apart by what the job waits for:
+scheduled (its time) -> blocked (its concurrency key) -> throttled (its rate key) -> ready.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from ...errors import DatabaseCorrupt, DatabaseTooNew
+
+APPLICATION_ID = 0x0FF10AD
+
+VERSION_1 = """
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY,           -- age: the order within a priority
+    id TEXT NOT NULL,
+    task TEXT NOT NULL,
+    queue_name TEXT NOT NULL,
+    lane TEXT NOT NULL,                -- where in a worker it runs
+    priority INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,   -- with `worker` the fence of every write of a worker
+    failures INTEGER NOT NULL DEFAULT 0,  -- attempts that count against max_attempts
+    crashes INTEGER NOT NULL DEFAULT 0,   -- attempts whose process died
+    cancel INTEGER NOT NULL DEFAULT 0,    -- 1: asked to stop, 2: to be stopped by force
+    worker TEXT,
+    on_crash TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    owner TEXT,
+    enqueued_at REAL NOT NULL,
+    run_after REAL,
+    started_at REAL,
+    finished_at REAL,
+    expires_at REAL,                   -- when retention lets it go; set when it finishes
+    done REAL,
+    total REAL,
+    message TEXT,
+    cursor TEXT,                       -- where a resumable task goes on
+    unique_key TEXT,
+    concurrency_key TEXT,
+    rate_key TEXT,
+    context TEXT,                      -- what was carried over from the request
+    args TEXT                          -- NULL: large, see payloads
+) STRICT;
+
+CREATE UNIQUE INDEX jobs_by_id ON jobs (id);
+CREATE UNIQUE INDEX jobs_by_unique_key ON jobs (unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX jobs_ready ON jobs (lane, queue_name, priority DESC, seq) WHERE state = 'ready';
+CREATE INDEX jobs_scheduled ON jobs (run_after) WHERE state = 'scheduled';
+CREATE INDEX jobs_blocked ON jobs (concurrency_key, priority DESC, seq) WHERE state = 'blocked';
+CREATE INDEX jobs_throttled ON jobs (rate_key, priority DESC, seq) WHERE state = 'throttled';
+CREATE INDEX jobs_running ON jobs (worker) WHERE state = 'running';
+CREATE INDEX jobs_cancelling ON jobs (worker) WHERE state = 'running' AND cancel > 0;
+CREATE INDEX jobs_holding ON jobs (concurrency_key)
+    WHERE concurrency_key IS NOT NULL AND state IN ('throttled', 'ready', 'running');
+CREATE INDEX jobs_admitted ON jobs (rate_key) WHERE rate_key IS NOT NULL AND state = 'ready';
+CREATE INDEX jobs_failed ON jobs (seq) WHERE state = 'failed';
+CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE payloads (seq INTEGER PRIMARY KEY, args TEXT NOT NULL) STRICT;
+CREATE TABLE results (seq INTEGER PRIMARY KEY, value TEXT NOT NULL, expires_at REAL) STRICT;
+CREATE INDEX results_expiring ON results (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE files (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX files_by_job ON files (seq);
+
+-- attempts that did not simply succeed; the current or successful one is told by the job's row
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    worker TEXT,
+    started_at REAL,
+    finished_at REAL,
+    outcome TEXT NOT NULL,
+    error_type TEXT,
+    error_message TEXT,
+    traceback TEXT,
+    PRIMARY KEY (seq, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE queues (name TEXT PRIMARY KEY, paused_at REAL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+    kind TEXT NOT NULL,                -- 'concurrency' or 'rate'
+    key TEXT NOT NULL,
+    count INTEGER NOT NULL,            -- jobs at once, or starts in a window
+    window REAL,                       -- seconds, for rates
+    wake_at REAL,                      -- when a rate has room again, if jobs wait for it
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX limits_waking ON limits (wake_at) WHERE wake_at IS NOT NULL;
+CREATE TABLE starts (rate_key TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE INDEX starts_by_key ON starts (rate_key, at);
+
+CREATE TABLE schedules (
+    name TEXT PRIMARY KEY,
+    task TEXT NOT NULL,
+    description TEXT NOT NULL,
+    last_at REAL NOT NULL,             -- ticks up to here are dealt with
+    last_fire REAL,                    -- the newest tick that became a job
+    last_job TEXT,
+    next_at REAL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    boot TEXT NOT NULL,                -- which run of the machine, as slots files do not outlive it
+    kind TEXT NOT NULL,                -- 'kept', 'command' or 'thread'
+    queues TEXT,                       -- JSON list, NULL: all
+    capacity INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    stopping INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = [VERSION_1]
+"""MIGRATIONS[n] takes a database from version n to n + 1. Never edit one that was released."""
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the database to today's version, in one transaction.
+
+    Raises DatabaseTooNew, and DatabaseCorrupt for a database that is not ours.
+    """
+    if _version(connection) == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)  # again: another process may have been faster
+        if version > len(MIGRATIONS):
+            raise DatabaseTooNew(
+                f"the job database has version {version}, this Flask-Offload knows"
+                f" {len(MIGRATIONS)}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
+            )
+        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise DatabaseCorrupt(
+                f"{connection.filename} is the database of another program:"
+                " set OFFLOAD_SQLITE_PATH to a file of its own"
+            )
+        for script in MIGRATIONS[version:]:
+            connection.execute(script)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _version(connection: apsw.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").get)

@@ -1,0 +1,129 @@
+"""Schedules: each of their times becomes a job exactly once, however many workers look."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+
+import msgspec
+
+from ...job import new_id
+from ...schedule import Schedule, count_from, due, next_after
+from ..base import NewJob, ScheduleSpec
+from .connection import Connection
+from .engine import SqliteEngine
+
+
+class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """A schedule as the database knows it; moments in unix seconds."""
+
+    name: str
+    task: str
+    description: str
+    last_run: float | None
+    last_job: str | None
+    next_run: float | None
+
+
+def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
+    """Enqueue a job for each time of the schedule that has come; what was enqueued.
+
+    Times up to `last_at` are dealt with; reading it, enqueueing and moving it on is one
+    transaction, so that of two workers the second finds nothing left to do.
+    """
+    schedule = _schedule(spec)
+
+    def work(connection: Connection) -> list[NewJob]:
+        row = connection.execute(
+            "SELECT last_at, description FROM schedules WHERE name = ?", (spec.name,)
+        ).fetchone()
+        if row is None or row[1] != _described(spec):
+            _begin(connection, spec, schedule, now)
+            return []
+        last = count_from(row[0], now)
+        times = due(schedule, last, now)
+        if not times and now - last < 60 and last == row[0]:
+            return []  # nothing to write
+        jobs = [msgspec.structs.replace(spec.job, id=new_id(), enqueued_at=now) for _ in times]
+        records = engine.insert(connection, jobs, now)
+        connection.execute(
+            "UPDATE schedules SET last_at = ?, next_at = ?, last_fire = coalesce(?, last_fire),"
+            " last_job = coalesce(?, last_job) WHERE name = ?",
+            (
+                max(last, now),
+                next_after(schedule, now),
+                times[-1] if times else None,
+                records[-1].id if records else None,
+                spec.name,
+            ),
+        )
+        return [job for job, record in zip(jobs, records, strict=True) if not record.is_duplicate]
+
+    return engine.database.write(work)
+
+
+def next_tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> float | None:
+    """When the schedule's next time comes, counted from what is dealt with."""
+    last = engine.database.read(
+        lambda connection: (
+            connection.execute("SELECT last_at FROM schedules WHERE name = ?", (spec.name,)).get
+        )
+    )
+    return next_after(_schedule(spec), now if last is None else count_from(last, now))
+
+
+def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
+    """A schedule that is new, or declared anew with other times, starts from now."""
+    connection.execute(
+        "INSERT INTO schedules (name, task, description, last_at, next_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET task = excluded.task, description = excluded.description,"
+        " last_at = max(last_at, excluded.last_at), next_at = excluded.next_at",
+        (spec.name, spec.job.task, _described(spec), now, next_after(schedule, now)),
+    )
+
+
+def known_schedules(engine: SqliteEngine) -> list[ScheduleInfo]:
+    """Every schedule that a worker has ever seen."""
+
+    def work(connection: Connection) -> list[ScheduleInfo]:
+        rows = connection.execute(
+            "SELECT name, task, description, last_fire, last_job, next_at FROM schedules"
+            " ORDER BY name"
+        )
+        return [
+            ScheduleInfo(
+                name=row[0],
+                task=row[1],
+                description=row[2],
+                last_run=row[3],
+                last_job=row[4],
+                next_run=row[5],
+            )
+            for row in rows
+        ]
+
+    return engine.database.read(work)
+
+
+@lru_cache(maxsize=1024)
+def _cached(
+    name: str,
+    cron: str | None,
+    interval: float | None,
+    tz: str | None,
+    jitter: float,
+    catch_up: str,
+) -> Schedule:
+    when = cron if cron is not None else timedelta(seconds=interval or 0)
+    return Schedule(name, when, tz, jitter, catch_up)  # type: ignore[arg-type]
+
+
+def _schedule(spec: ScheduleSpec) -> Schedule:
+    return _cached(spec.name, spec.cron, spec.interval, spec.tz, spec.jitter, spec.catch_up)
+
+
+def _described(spec: ScheduleSpec) -> str:
+    when = spec.cron if spec.cron is not None else f"every {timedelta(seconds=spec.interval or 0)}"
+    zone = f" {spec.tz}" if spec.tz else ""
+    jitter = f" jitter {spec.jitter:g} s" if spec.jitter else ""
+    return f"{when}{zone}{jitter}"

@@ -1,0 +1,65 @@
+"""How a function's task is named: the same in every process, however the app was started."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from .errors import OptionError
+
+
+def task_name(function: Callable[..., Any]) -> str:
+    """`module.qualname`; for a module that runs as a script, the name under which it is imported."""
+    module = getattr(function, "__module__", None)
+    qualname = getattr(function, "__qualname__", None)
+    if not module or not qualname:
+        raise OptionError(f"{function!r} has no name of its own: give it one with name=….")
+    if "<lambda>" in qualname:
+        raise OptionError("a lambda has no name that a worker could find: write a function.")
+    return f"{main_module() if module == '__main__' else module}.{qualname}"
+
+
+def main_module() -> str:
+    """The name under which the script that this process runs can be imported."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:  # python -m package.module
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    if file is None:
+        return "__main__"  # an interactive interpreter
+    path = Path(file).resolve()
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").exists():  # as `flask --app FILE` does
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
+
+
+def find_declared(name: str) -> Callable[..., Any] | None:
+    """A plain function of the app's own code whose task would have this name.
+
+    Only in modules that the app has imported already, and never in the standard library or in an
+    installed package, so that a forged row can't call anything but the app's own functions.
+    """
+    module_name, _, function_name = name.rpartition(".")
+    module = sys.modules.get(module_name)
+    function = getattr(module, function_name, None)
+    if not isinstance(function, FunctionType) or function.__module__ != module_name:
+        return None
+    return function if _is_own_code(getattr(module, "__file__", None)) else None
+
+
+def _is_own_code(file: str | None) -> bool:
+    if file is None:
+        return False
+    path = Path(file).resolve()
+    installed = {
+        Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")
+    }
+    return not any(path.is_relative_to(folder) for folder in installed)

@@ -1,0 +1,137 @@
+"""A job in the form in which its client may see it: one document for JSON and for the page."""
+
+from __future__ import annotations
+
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app, url_for
+
+from ..job import Job, JobStatus
+from .pace import remaining_seconds
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+RESPOND_ASYNC = "respond_async"
+"""The origin of jobs that are made from a whole request."""
+
+OUR_ERRORS = frozenset({"Discard", "JobCancelled", "JobTimeout", "WorkerDied"})
+"""Errors whose message is meant for whoever waits: the task's own reason, or a sentence of ours."""
+
+
+def document(offload: Offload, job: Job) -> dict[str, Any]:
+    """The job as its client may see it. Values are those of JSON, and datetimes.
+
+    The names are those of `flask offload job --json`. Arguments, tracebacks and the names of
+    workers are left out, and what came of it is there only if the task exposes it.
+    """
+    exposed = _exposes(offload, job)
+    remaining = remaining_seconds(job, time.time())
+    done = job.status is JobStatus.SUCCESSFUL
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue_name": job.queue_name,
+        "priority": job.priority,
+        "status": job.status,
+        "summary": summary(job),
+        "run_after": job.run_after,
+        "enqueued_at": job.enqueued_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "attempts": [
+            {
+                "number": attempt.number,
+                "started_at": attempt.started_at,
+                "finished_at": attempt.finished_at,
+                "outcome": attempt.outcome,
+            }
+            for attempt in job.attempts
+        ],
+        "cancel_requested": job.cancel_requested,
+        "progress": job.progress,
+        "remaining_seconds": None if remaining is None else round(remaining, 1),
+        "return_value": job.return_value if done and exposed else None,
+        "error": public_error(job, exposed=exposed, debug=current_app.debug),
+        "links": links(offload, job),
+    }
+
+
+def links(offload: Offload, job: Job) -> dict[str, str]:
+    """Where to go from here: `self` always; `result`, `cancel` (POST) and `retry` (POST) where they
+    lead somewhere now."""
+    found = {"self": url_for("offload.job", job_id=job.id)}
+    if is_reply(job) or (job.status is JobStatus.SUCCESSFUL and _exposes(offload, job)):
+        found["result"] = url_for("offload.result", job_id=job.id)
+    flags = offload.engine.flags
+    if (job.status is JobStatus.READY and flags.cancels_waiting) or (
+        job.status is JobStatus.RUNNING and flags.cancels_running and not job.cancel_requested
+    ):
+        found["cancel"] = url_for("offload.cancel", job_id=job.id)
+    if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) and flags.retries:
+        found["retry"] = url_for("offload.retry", job_id=job.id)
+    return found
+
+
+def etag(job: Job) -> str:
+    """Changes when the document does, but for the estimate. Weak for that, and cheap: it is made
+    before anything else is looked at."""
+    state = (
+        job.id,
+        job.status,
+        len(job.attempts),
+        job.started_at,
+        job.finished_at,
+        job.run_after,
+        job.progress,
+        job.cancel_requested,
+        job.waiting_for,
+    )
+    return blake2b(repr(state).encode(), digest_size=12).hexdigest()
+
+
+def public_error(job: Job, *, exposed: bool, debug: bool) -> dict[str, str | None] | None:
+    """Why it did not succeed, as far as its client may know.
+
+    The text of an exception may hold anything: addresses, SQL with its values. It is shown when it
+    is meant to be read, when the task exposes what comes of it, and with its traceback in debug.
+    """
+    error = job.error
+    if error is None:
+        return None
+    if debug:
+        return {"type": error.type, "message": error.message, "traceback": error.traceback}
+    if exposed or error.type in OUR_ERRORS:
+        return {"type": error.type, "message": error.message}
+    return {"type": error.type, "message": f"Something went wrong while it ran ({error.type})."}
+
+
+def summary(job: Job) -> str:
+    """How it stands, in a few words for whoever waits."""
+    if job.status is JobStatus.RUNNING:
+        if job.cancel_requested:
+            return "Stopping…"
+        said = job.progress.message if job.progress else None
+        return said or "Working on it…"
+    if job.status is JobStatus.READY:
+        if job.attempts:
+            return "That didn’t work yet. Trying again soon…"
+        return "Waiting for its time…" if job.waiting_for == "its time" else "Waiting to start…"
+    return {
+        JobStatus.SUCCESSFUL: "Done.",
+        JobStatus.FAILED: "It failed.",
+        JobStatus.CANCELLED: "It was cancelled.",
+    }[job.status]
+
+
+def is_reply(job: Job) -> bool:
+    """Whether the job is a request that was answered later; its result is an HTTP response."""
+    return job.origin == RESPOND_ASYNC
+
+
+def _exposes(offload: Offload, job: Job) -> bool:
+    """Whether the task shows what came of it. Replies have an address of their own for that."""
+    task = offload.tasks.get(job.task)
+    return task is not None and task.options.expose == "result" and not is_reply(job)

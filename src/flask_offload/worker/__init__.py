@@ -1,0 +1,1 @@
+"""The process, or the threads, that run jobs."""

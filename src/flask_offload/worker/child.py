@@ -1,0 +1,217 @@
+"""A child of a worker: it imports the app and runs jobs. It never touches the job database."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, cast
+
+from flask import Flask
+
+from .. import log, signals
+from ..attempt import Outcome
+from ..engines.sqlite.liveness import Slots
+from ..errors import JobTimeout, OffloadError
+from ..role import become_worker
+from ..run import Environment, ended_badly
+from .messages import (
+    Cancel,
+    Channel,
+    Crashed,
+    Done,
+    Drain,
+    Hello,
+    ImportFailed,
+    Judge,
+    Recall,
+    Returned,
+    Run,
+    ToChild,
+)
+from .runner import Runner
+from .settings import worker_settings
+
+FLUSH_EVERY = 0.25
+SWITCH_INTERVAL = 0.001
+"""Seconds a computing thread may hold the interpreter before the next; Python's own is 0.005. The
+thread that talks to the supervisor should not wait that long."""
+PR_SET_PDEATHSIG = 1
+
+
+def main(
+    connection: socket.socket,
+    slots: Slots | None,
+    load_app: Callable[[], Flask],
+    threads: int | None,
+    supervisor_pid: int,
+) -> NoReturn:
+    """The life of a child, from the fork to the end. threads: None takes the app's setting."""
+    code = 1
+    try:
+        _die_with(supervisor_pid)
+        # Only the supervisor decides when to stop: a ^C or a service manager may signal the whole
+        # group. A handler, unlike SIG_IGN, is not inherited by programs that tasks start.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        log.name_the_job()
+        become_worker()
+        channel = Channel(connection, ToChild)
+        environment = _imported(channel, load_app)
+        if environment is not None:
+            Child(channel, slots, environment, threads).serve()
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # no clean-up of what belongs to the parent
+
+
+def _die_with(supervisor_pid: int) -> None:
+    """Ask the kernel to kill this process when the supervisor dies; elsewhere than on Linux the end
+    of the channel does it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor_pid:  # it died before we could ask
+        os._exit(1)
+
+
+def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | None:
+    """Import the app and greet; None, having told why, if that fails."""
+    try:
+        app = load_app()
+        offload = app.extensions.get("offload")
+        if offload is None:
+            raise OffloadError(
+                f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app)"
+            )
+        state = offload.state_of(app)
+        with app.app_context():
+            settings = worker_settings(state)
+        environment: Environment = state.environment
+        channel.send(Hello(settings))
+        return environment
+    except BaseException as error:
+        trace = "" if isinstance(error, OffloadError) else f"\n{traceback.format_exc()}"
+        channel.send(ImportFailed(f"{type(error).__name__}: {error}{trace}"))
+        deadline = time.monotonic() + 5
+        while channel.wants_write and time.monotonic() < deadline:
+            channel.flush()
+        return None
+
+
+class Child:
+    """Carries messages between the supervisor and the runner, until the supervisor hangs up."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        slots: Slots | None,
+        environment: Environment,
+        threads: int | None,
+    ) -> None:
+        self._channel = channel
+        self._environment = environment
+        self._waker, self._wake_end = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake_end.setblocking(False)
+        self._is_woken = False
+        self._judged: list[Outcome] = []
+        settings = environment.app.extensions["offload"].state_of(environment.app).config
+        self._runner = Runner(
+            environment,
+            threads=threads or settings.worker_threads,
+            note_start=slots.start if slots is not None else lambda ticket, seq: None,
+            wake=self._wake,
+        )
+
+    def serve(self) -> None:
+        """Until the channel ends: then the supervisor is gone or wants us gone."""
+        app = self._environment.app
+        signals.send(signals.worker_started, app, worker=f"pid {os.getpid()}")
+        selector = selectors.DefaultSelector()
+        selector.register(self._waker, selectors.EVENT_READ)
+        selector.register(self._channel, selectors.EVENT_READ)
+        writing = False
+        busy = False
+        while not self._channel.is_closed:
+            selector.select(FLUSH_EVERY if busy else None)
+            self._clear_wake()
+            for message in self._channel.receive():
+                self._obey(cast("ToChild", message))
+            busy = self._runner.flush()
+            self._tell()
+            self._channel.flush()
+            if writing is not self._channel.wants_write:
+                writing = self._channel.wants_write
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+                selector.modify(self._channel, wanted)
+        signals.send(signals.worker_stopped, app, worker=f"pid {os.getpid()}")
+
+    def _obey(self, message: ToChild) -> None:
+        match message:
+            case Run(claims):
+                self._runner.submit(claims)
+            case Cancel(seq, attempt):
+                self._runner.cancel(seq, attempt)
+            case Recall():
+                self._channel.send(Returned(self._runner.recall()))
+            case Drain():
+                self._runner.drain()
+            case Judge(claim, text, began):
+                context = self._environment.context(claim, lambda report: None)
+                self._judged.append(
+                    ended_badly(self._environment, context, JobTimeout(text), began)
+                )
+            case Crashed(job_id, task, attempt, reason):
+                signals.send(
+                    signals.crashed,
+                    self._environment.app,
+                    job_id=job_id,
+                    task=task,
+                    attempt=attempt,
+                    reason=reason,
+                )
+
+    def _tell(self) -> None:
+        """Send what the runner has put into its outboxes, if anything."""
+        runner = self._runner
+        # outcomes first out of the box, last into the message: a job's reports precede its outcome
+        outcomes = _take(runner.outcomes)
+        reports, unknown = _take(runner.reports), _take(runner.unknown)
+        outcomes += self._judged
+        self._judged.clear()
+        if outcomes or reports or unknown:
+            self._channel.send(Done(reports, outcomes, unknown))
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(BlockingIOError):
+                self._wake_end.send(b"!")
+
+    def _clear_wake(self) -> None:
+        if self._is_woken:
+            with contextlib.suppress(BlockingIOError):
+                self._waker.recv(4096)
+            self._is_woken = False  # before looking into the outboxes, so that no news is missed
+
+
+def _take(box: object) -> list:  # type: ignore[type-arg]
+    """Empty a deque that other threads append to."""
+    taken = []
+    while box:
+        taken.append(box.popleft())  # type: ignore[attr-defined]
+    return taken

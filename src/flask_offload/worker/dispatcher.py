@@ -1,0 +1,289 @@
+"""The part of a worker that talks to the database: claims for its crew, writes down what they did,
+and does the chores: due jobs, schedules, dead workers, retention.
+
+It has no clock or wait of its own: its owner calls `step` whenever the bell rings, the crew has
+news, or the time that the last `step` asked for is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .. import log
+from ..attempt import Claim, Outcome, Report
+from ..engines.base import ScheduleSpec
+from ..engines.sqlite.engine import SqliteEngine
+from ..engines.sqlite.ledger import Ledger, Retention
+from ..engines.sqlite.recovery import recover
+from ..engines.sqlite.ticks import next_tick, tick
+from ..engines.sqlite.upkeep import BATCH, give_space_back, prune
+from ..errors import EngineUnavailable
+from ..spool import Spool
+
+POLL = 1.0
+"""Seconds between two looks at the database without a ring of the bell: the safety net."""
+RECOVER_EVERY = 1.0
+CHORES_EVERY = 30.0
+UNKNOWN_DELAY = 5.0
+"""Seconds for which a job is left alone whose task this app doesn't have: during a deploy, another
+worker may have it."""
+RETRY_DATABASE = (0.1, 0.3, 1.0)
+"""Seconds to wait after the first, second, and every further failure of the database."""
+
+
+@dataclass
+class News:
+    """What the crew has to tell since it was last asked."""
+
+    reports: list[Report] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    unstarted: list[Claim] = field(default_factory=list)
+    """Given back without having started."""
+    unknown: list[Claim] = field(default_factory=list)
+    """Given back because the app has no such task."""
+    more_room: bool = False
+    """There is room that no outcome speaks of: somebody new is ready for jobs."""
+
+    def __bool__(self) -> bool:
+        return bool(self.reports or self.outcomes or self.unstarted or self.unknown)
+
+
+class Crew(Protocol):
+    """Those who run the jobs: child processes, or threads of this process."""
+
+    def room(self) -> Mapping[str, int]:
+        """How many more jobs each lane takes."""
+
+    def hand_out(self, claims: Sequence[Claim]) -> None:
+        """Run these."""
+
+    def news(self) -> News:
+        """What happened since the last call."""
+
+    def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
+        """Stop this attempt, softly or by force. Said again and again until it has ended."""
+
+    @property
+    def holds(self) -> int:
+        """How many jobs it has that are not finished."""
+
+
+class Dispatcher:
+    """See the module. is_closing: claim nothing more."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        crew: Crew,
+        *,
+        retention: Retention,
+        schedules: Sequence[ScheduleSpec] = (),
+        spool: Spool | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._engine: SqliteEngine = ledger.engine
+        self._crew = crew
+        self._retention = retention
+        self._schedules = schedules
+        self._spool = spool
+        self._backlog = News()  # what could not be written yet
+        self._look = True
+        self._seen_changes: int | None = None
+        self._due_at: float | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._next_poll = self._next_recovery = 0.0
+        self._next_chores = time.monotonic() + 1.0
+        self._next_tick = 0.0
+        self.is_closing = False
+        self.is_idle = False
+        """Whether the last claim found nothing although every lane had room."""
+
+    def ring(self) -> None:
+        """Somebody changed the database: look at it in the next step."""
+        self._look = True
+
+    def put_back(self, claims: Sequence[Claim]) -> None:
+        """Jobs that will not be started here, for the next step."""
+        self._backlog.unstarted += claims
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether outcomes wait for a database that can't be written."""
+        return bool(self._backlog)
+
+    def step(self) -> float:
+        """Do what there is to do; the seconds after which to call again at the latest."""
+        now = time.monotonic()
+        self._gather(self._crew.news())
+        if now < self._not_before:
+            return self._not_before - now
+        try:
+            wait = self._work(now)
+        except EngineUnavailable as error:
+            return self._put_off(now, error)
+        if self._failures:
+            log.tell(logging.WARNING, "database_back", "the job database can be used again")
+            self._failures = 0
+        return wait
+
+    # --- steps ---
+
+    def _gather(self, news: News) -> None:
+        self._backlog.reports += news.reports
+        self._backlog.outcomes += news.outcomes
+        self._backlog.unstarted += news.unstarted
+        self._backlog.unknown += news.unknown
+        self._look = self._look or news.more_room
+
+    def _work(self, now: float) -> float:
+        if now >= self._next_poll:
+            self._next_poll = now + POLL
+            self._notice_changes()
+        self._recover(now)
+        look = self._look
+        if look:
+            self._look = False
+            self._due_at = self._ledger.next_due()
+            self._cancel()
+        self._tick()
+        self._promote()
+        self._write_side_news()
+        if self._backlog.outcomes or self._look or look:
+            self._exchange()
+        self._chores(now)
+        return self._wait(now)
+
+    def _notice_changes(self) -> None:
+        changes = self._engine.database.changes()
+        if changes != self._seen_changes:
+            self._seen_changes = changes
+            self._look = True
+
+    def _cancel(self) -> None:
+        if self._crew.holds:
+            for seq, attempt, force in self._ledger.cancellations():
+                self._crew.cancel(seq, attempt, force=force)
+
+    def _recover(self, now: float) -> None:
+        if now < self._next_recovery:
+            return
+        self._next_recovery = now + RECOVER_EVERY
+        for worker, jobs in recover(self._engine, self._retention, self._ledger.worker_id):
+            self._look = True
+            log.tell(
+                logging.WARNING,
+                "worker_recovered",
+                "worker %s is dead: %d of its jobs put back",
+                worker,
+                jobs,
+                worker=worker,
+            )
+
+    def _promote(self) -> None:
+        while self._due_at is not None and self._due_at <= self._engine.clock():
+            self._ledger.promote()
+            self._look = True
+            self._due_at = self._ledger.next_due()
+
+    def _tick(self) -> None:
+        clock = self._engine.clock()
+        if not self._schedules or self.is_closing or clock < self._next_tick:
+            return
+        for spec in self._schedules:
+            for job in tick(self._engine, spec, clock):
+                self._look = True
+                log.tell(
+                    logging.INFO,
+                    "schedule_fired",
+                    "schedule %s: job %s enqueued",
+                    spec.name,
+                    job.id,
+                    job_id=job.id,
+                    task=job.task,
+                )
+        # never more than a minute ahead, as the clock may be set forward
+        times = [next_tick(self._engine, spec, clock) for spec in self._schedules]
+        self._next_tick = min([clock + 60.0, *(time for time in times if time is not None)])
+
+    def _write_side_news(self) -> None:
+        backlog = self._backlog
+        if backlog.reports:
+            self._ledger.report(backlog.reports)
+            backlog.reports = []
+        if backlog.unstarted:
+            self._ledger.give_back(backlog.unstarted)
+            backlog.unstarted = []
+            self._look = True
+        if backlog.unknown:
+            self._ledger.give_back(backlog.unknown, delay=UNKNOWN_DELAY)
+            self._due_at = self._ledger.next_due()
+            for name in sorted({claim.task for claim in backlog.unknown}):
+                message = "no task %s in this app: its jobs wait for a worker that has it"
+                log.tell(logging.WARNING, "task_unknown", message, name, task=name)
+            backlog.unknown = []
+
+    def _exchange(self) -> None:
+        """Write outcomes and claim more, in one transaction."""
+        self._look = False
+        room = {} if self.is_closing else self._crew.room()
+        wanted = sum(room.values())
+        if not self._backlog.outcomes and not wanted:
+            return
+        visit = self._ledger.exchange(self._backlog.outcomes, room)
+        self._backlog.outcomes = []
+        if visit.claims:
+            self._crew.hand_out(visit.claims)
+        self.is_idle = all(room.values()) and not visit.claims
+        if visit.stray_files and self._spool is not None:
+            self._spool.remove(visit.stray_files)
+        for late in visit.refused:
+            log.tell(
+                logging.WARNING,
+                "outcome_refused",
+                "an outcome came too late and was not written: job number %d, attempt %d, %s",
+                late.seq,
+                late.attempt,
+                late.ending,
+            )
+
+    def _chores(self, now: float) -> None:
+        if now < self._next_chores:
+            return
+        gone, files = prune(self._engine, keep_count=self._retention.count)
+        left = give_space_back(self._engine) if gone < BATCH else 1
+        if self._spool is not None:
+            self._spool.remove(files)
+        # in small bites, so that an enqueue in between never waits long
+        self._next_chores = now + (0.02 if gone == BATCH or left else CHORES_EVERY)
+
+    def _wait(self, now: float) -> float:
+        if self._look:
+            return 0.0
+        until = [self._next_poll - now, self._next_recovery - now, self._next_chores - now]
+        clock = self._engine.clock()
+        if self._due_at is not None:
+            until.append(self._due_at - clock)
+        if self._schedules and not self.is_closing:
+            until.append(self._next_tick - clock)
+        return max(0.0, min(until))
+
+    def _put_off(self, now: float, error: EngineUnavailable) -> float:
+        """Keep what could not be written, and try again a little later."""
+        wait = RETRY_DATABASE[min(self._failures, len(RETRY_DATABASE) - 1)]
+        if not self._failures:
+            log.tell(
+                logging.ERROR,
+                "database_unavailable",
+                "%s: %s. The worker goes on trying; finished jobs are kept in memory until then",
+                type(error).__name__,
+                error,
+            )
+        self._failures += 1
+        self._look = True
+        self._not_before = now + wait
+        return wait

@@ -1,0 +1,191 @@
+"""What a supervisor and its children say to each other, and the channel that carries it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TypeAlias
+
+import msgspec
+
+from ..attempt import Claim, Outcome, Report
+from ..engines.base import ScheduleSpec
+
+# --- to a child --------------------------------------------------------------------------------
+
+
+class Run(msgspec.Struct, tag="run", array_like=True):
+    """Run these jobs, in this order."""
+
+    claims: list[Claim]
+
+
+class Cancel(msgspec.Struct, tag="cancel", array_like=True):
+    """Let this attempt hear at its next checkpoint that it shall stop."""
+
+    seq: int
+    attempt: int
+
+
+class Recall(msgspec.Struct, tag="recall", array_like=True):
+    """Give back what has not started."""
+
+
+class Drain(msgspec.Struct, tag="drain", array_like=True):
+    """The worker is stopping: resumable jobs end at their next checkpoint."""
+
+
+class Judge(msgspec.Struct, tag="judge", array_like=True):
+    """Say what becomes of an attempt whose process was stopped for running too long."""
+
+    claim: Claim
+    message: str
+    began: float
+
+
+class Crashed(msgspec.Struct, tag="crashed", array_like=True):
+    """Tell the app's receivers that another child died while it ran this job."""
+
+    job_id: str
+    task: str
+    attempt: int
+    reason: str
+
+
+ToChild: TypeAlias = Run | Cancel | Recall | Drain | Judge | Crashed
+
+# --- to the supervisor -------------------------------------------------------------------------
+
+
+class WorkerSettings(msgspec.Struct, array_like=True):
+    """What a worker needs to know of the app; only a process that has imported it can tell."""
+
+    database: str
+    durable: bool
+    busy_timeout: float
+    force: bool
+    processes: int
+    threads: int
+    async_concurrency: int
+    drain_timeout: float
+    timeout_grace: float
+    keep_successful: float
+    keep_failed: float
+    keep_count: int
+    files: str
+    isolates: bool
+    timeouts: dict[str, float]
+    schedules: list[ScheduleSpec]
+
+
+class Hello(msgspec.Struct, tag="hello", array_like=True):
+    """The app is imported; ready for jobs."""
+
+    settings: WorkerSettings
+
+
+class ImportFailed(msgspec.Struct, tag="import-failed", array_like=True):
+    """The app could not be imported."""
+
+    reason: str
+
+
+class Done(msgspec.Struct, tag="done", array_like=True):
+    """News of running jobs; reports come before the outcomes of the same jobs."""
+
+    reports: list[Report]
+    outcomes: list[Outcome]
+    unknown: list[int]
+    """seq of jobs whose task this app doesn't have."""
+
+
+class Returned(msgspec.Struct, tag="returned", array_like=True):
+    """The answer to Recall: seq of the jobs that will not be started."""
+
+    seqs: list[int]
+
+
+FromChild: TypeAlias = Hello | ImportFailed | Done | Returned
+
+LENGTH = struct.Struct("!I")
+CHUNK = 1 << 18
+
+
+class Channel:
+    """Messages over a stream socket, never blocking: what can't be sent now waits in a buffer.
+
+    incoming: the type of the messages that arrive.
+    """
+
+    def __init__(self, connection: socket.socket, incoming: object) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._inward = bytearray()
+        self._outward = bytearray()
+        self.is_closed = False
+
+    def fileno(self) -> int:
+        """The descriptor to select on."""
+        return self.socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._outward)
+
+    def send(self, message: ToChild | FromChild) -> None:
+        """Send it now, or as soon as `flush` finds room."""
+        data = self._encode(message)
+        self._outward += LENGTH.pack(len(data)) + data
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much of the buffer as the socket takes."""
+        while self._outward:
+            try:
+                sent = self.socket.send(self._outward)
+            except BlockingIOError:
+                return
+            except OSError:  # the other side is dead; reading tells the rest
+                self.is_closed = True
+                self._outward.clear()
+                return
+            del self._outward[:sent]
+
+    def receive(self) -> list[FromChild | ToChild]:
+        """The messages that have arrived. `is_closed` is set at the end of the stream."""
+        while not self.is_closed:
+            try:
+                data = self.socket.recv(CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.is_closed = True
+            self._inward += data
+            if len(data) < CHUNK:
+                break
+        messages = []
+        start = 0
+        while len(self._inward) - start >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._inward, start)
+            end = start + LENGTH.size + length
+            if len(self._inward) < end:
+                break
+            messages.append(self._decode(memoryview(self._inward)[start + LENGTH.size : end]))
+            start = end
+        del self._inward[:start]
+        return messages
+
+    def close_later(self) -> None:
+        """Let the other side read the end of the stream; it may still send its last words."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()

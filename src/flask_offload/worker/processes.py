@@ -1,0 +1,524 @@
+"""A crew of child processes: hands jobs out, watches over them, replaces those that die."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn, cast
+
+import msgspec
+from flask import Flask
+
+from .. import log, signals
+from ..attempt import Claim, Ending, Outcome, Report
+from ..engines.base import ASYNC, ISOLATED, THREADS
+from ..engines.sqlite.liveness import Slots
+from ..job import Error
+from .child import main as child_main
+from .dispatcher import News
+from .messages import (
+    Cancel,
+    Channel,
+    Crashed,
+    Done,
+    Drain,
+    FromChild,
+    Hello,
+    ImportFailed,
+    Judge,
+    Recall,
+    Returned,
+    Run,
+    WorkerSettings,
+)
+
+PREFETCH_TIME = 0.02
+"""Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
+other without a visit to the database in between."""
+PREFETCH_MOST = 512
+RECALL_AFTER = 0.05
+"""Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
+another worker, may be free."""
+RESPAWN_PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before a child is replaced that died before it could greet, by how often in a row."""
+
+
+@dataclass
+class Held:
+    """A job that a child has, and whether it was told to stop."""
+
+    claim: Claim
+    told_to_stop: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a child is killed: this job would not listen. timeout: the limit it passed, in seconds;
+    None: it was cancelled by force."""
+
+    seq: int
+    timeout: float | None
+
+
+@dataclass(eq=False)
+class Child:
+    """A child as its supervisor knows it.
+
+    average: seconds that its thread jobs took lately. is_spent: it was for one job and has run it.
+    """
+
+    pid: int
+    channel: Channel
+    isolated: bool
+    settings: WorkerSettings | None = None
+    held: dict[int, Held] = field(default_factory=dict)
+    judging: dict[int, Judge] = field(default_factory=dict)
+    by_lane: Counter[str] = field(default_factory=Counter)
+    average: float = 1.0
+    last_news: float = 0.0
+    was_recalled: bool = False
+    is_spent: bool = False
+    is_watched: bool = True
+    watches_write: bool = False
+    stop: Stop | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be given common jobs."""
+        return self.settings is not None and not self.isolated and self.stop is None
+
+    @property
+    def is_busy_alone(self) -> bool:
+        """Whether it is an isolated child at its one job."""
+        return self.isolated and bool(self.held)
+
+    def add(self, claim: Claim) -> None:
+        """Note a job handed to it."""
+        self.held[claim.seq] = Held(claim)
+        self.by_lane[claim.lane] += 1
+
+    def remove(self, seq: int) -> Claim | None:
+        """Note that it no longer has this job."""
+        held = self.held.pop(seq, None)
+        if held is None:
+            return None
+        self.by_lane[held.claim.lane] -= 1
+        return held.claim
+
+
+class Processes:
+    """The crew of a supervisor. It has no thread and no connection when it forks.
+
+    processes, threads: None takes the app's setting. load_app: imports the app, in the child.
+    before_fork: lets go of what must not cross a fork; in_child: closes the supervisor's
+    descriptors in the child.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        *,
+        processes: int | None,
+        threads: int | None,
+        load_app: Callable[[], Flask],
+        before_fork: Callable[[], None],
+        in_child: Callable[[], None],
+    ) -> None:
+        self._selector = selector
+        self._processes = processes
+        self._threads = threads
+        self._load_app = load_app
+        self._before_fork = before_fork
+        self._in_child = in_child
+        self._children: list[Child] = []
+        self._news = News()
+        self._judgements: list[Judge] = []
+        self._failed_starts = 0
+        self._respawn_at = 0.0
+        self._is_draining = False
+        self._is_ending = False
+        self.slots: Slots | None = None
+        """Set by the supervisor before the first job is handed out."""
+        self.settings: WorkerSettings | None = None
+        """What the first child that greeted told of the app."""
+        self.import_failure: str | None = None
+
+    # --- for the dispatcher (see Crew) ---
+
+    def room(self) -> Mapping[str, int]:
+        """How many more jobs each lane takes."""
+        ready = [child for child in self._children if child.is_ready]
+        room = {
+            ISOLATED: self._process_count - sum(child.is_busy_alone for child in self._children),
+            ASYNC: sum(self._async_room(child) for child in ready),
+            THREADS: sum(self._thread_room(child) for child in ready),
+        }
+        left = self.slots.room if self.slots is not None else 0
+        for lane, count in room.items():
+            room[lane] = max(0, min(count, left))
+            left -= room[lane]
+        return room
+
+    def hand_out(self, claims: Sequence[Claim]) -> None:
+        """Give each job to the child with the most room for it."""
+        assert self.slots is not None
+        packets: dict[Child, list[Claim]] = {}
+        for claim in claims:
+            child = self._child_for(claim.lane)
+            claim.ticket = self.slots.take(claim.seq)
+            if not child.held:
+                child.last_news = time.monotonic()
+            child.add(claim)
+            packets.setdefault(child, []).append(claim)
+        for child, packet in packets.items():
+            child.was_recalled = False
+            child.channel.send(Run(packet))
+
+    def news(self) -> News:
+        """What the children told since the last call."""
+        news, self._news = self._news, News()
+        return news
+
+    def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
+        """Tell the job to stop; with `force`, kill its child."""
+        for child in self._children:
+            held = child.held.get(seq)
+            if held is None or held.claim.attempt != attempt:
+                continue
+            if force and self._started_at(held.claim) is not None:
+                self._kill(child, Stop(seq, None))
+            elif not held.told_to_stop:
+                held.told_to_stop = True
+                child.channel.send(Cancel(seq, attempt))
+
+    @property
+    def holds(self) -> int:
+        """How many jobs the children have, and how many wait to be judged."""
+        return sum(len(child.held) + len(child.judging) for child in self._children) + len(
+            self._judgements
+        )
+
+    # --- for the supervisor ---
+
+    def start(self) -> None:
+        """Start the first child; the others follow when it has told how many there should be."""
+        self._spawn(isolated=False)
+
+    def poll(self) -> float:
+        """Hear the children, see who died, replace them; seconds until the next call is needed."""
+        for child in list(self._children):
+            self._hear(child)
+            self._reap(child)
+        now = time.monotonic()
+        self._stop_overdue(now)
+        self._hand_out_judgements()
+        self._recall(now)
+        return self._replace(now)
+
+    def drain(self) -> None:
+        """Start nothing more: take back what has not started, end what can be resumed."""
+        self._is_draining = True
+        for child in self._children:
+            child.channel.send(Recall())
+            child.channel.send(Drain())
+
+    def end(self) -> None:
+        """Stop all children now. What they had becomes news: put back, or interrupted."""
+        self._is_draining = self._is_ending = True
+        for child in self._children:
+            _signal(child.pid, signal.SIGKILL)
+        for child in list(self._children):
+            _, status = os.waitpid(child.pid, 0)
+            self._hear(child)
+            self._bury(child, status)
+        for judge in self._judgements:
+            error = Error("JobTimeout", judge.message)
+            self._finish(judge.claim, Ending.FAILED, judge.began, error)
+        self._judgements.clear()
+
+    def close(self) -> None:
+        """Let idle children go, and wait for them."""
+        for child in self._children:
+            child.channel.close_later()
+        deadline = time.monotonic() + 5.0
+        for child in self._children:
+            while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    _signal(child.pid, signal.SIGKILL)
+                time.sleep(0.005)
+        self._children.clear()
+
+    # --- room ---
+
+    @property
+    def _process_count(self) -> int:
+        return self._processes or (self.settings.processes if self.settings else 1)
+
+    def _threads_of(self, child: Child) -> int:
+        assert child.settings is not None
+        return self._threads or child.settings.threads
+
+    def _thread_room(self, child: Child) -> int:
+        threads = self._threads_of(child)
+        ahead = min(PREFETCH_MOST, int(threads * PREFETCH_TIME / max(child.average, 1e-6)))
+        return threads + ahead - child.by_lane[THREADS]
+
+    def _async_room(self, child: Child) -> int:
+        assert child.settings is not None
+        return child.settings.async_concurrency - child.by_lane[ASYNC]
+
+    def _child_for(self, lane: str) -> Child:
+        if lane != ISOLATED:
+            ready = [child for child in self._children if child.is_ready]
+            return max(ready, key=self._thread_room if lane == THREADS else self._async_room)
+        for child in self._children:
+            if child.isolated and not child.is_spent and not child.held:
+                return child
+        return self._spawn(isolated=True)
+
+    # --- hearing ---
+
+    def _hear(self, child: Child) -> None:
+        for message in child.channel.receive():
+            match cast("FromChild", message):
+                case Hello(settings):
+                    child.settings = settings
+                    self.settings = self.settings or settings
+                    self._failed_starts = 0
+                    self._news.more_room = True
+                case ImportFailed(reason):
+                    self.import_failure = reason
+                    if self.settings is not None:
+                        text = "the app can't be imported again for a new process: %s"
+                        log.tell(logging.ERROR, "import_failed", text, reason)
+                case Done(reports, outcomes, unknown):
+                    self._take(child, reports, outcomes, unknown)
+                case Returned(seqs):
+                    self._news.unstarted += self._let_go(child, seqs)
+        child.channel.flush()
+        self._watch(child)
+
+    def _take(
+        self, child: Child, reports: list[Report], outcomes: list[Outcome], unknown: list[int]
+    ) -> None:
+        child.last_news = time.monotonic()
+        self._news.reports += reports
+        self._news.unknown += self._let_go(child, unknown)
+        for outcome in outcomes:
+            if outcome.seq in child.judging:
+                del child.judging[outcome.seq]
+            else:
+                lane = child.held[outcome.seq].claim.lane
+                if lane == THREADS:
+                    took = outcome.finished_at - outcome.started_at
+                    child.average += 0.2 * (max(took, 0.0) - child.average)
+            self._let_go(child, [outcome.seq])
+            self._news.outcomes.append(outcome)
+        if child.isolated and (outcomes or unknown):
+            child.is_spent = True
+            child.channel.close_later()
+
+    def _let_go(self, child: Child, seqs: Iterable[int]) -> list[Claim]:
+        claims = []
+        for seq in seqs:
+            claim = child.remove(seq)
+            if claim is not None:
+                assert self.slots is not None
+                self.slots.give_back(claim.ticket)
+                claims.append(claim)
+        return claims
+
+    def _watch(self, child: Child) -> None:
+        """Select on what this child's channel waits for."""
+        if child.channel.is_closed:
+            if child.is_watched:
+                self._selector.unregister(child.channel)
+                child.is_watched = False
+        elif child.channel.wants_write is not child.watches_write:
+            child.watches_write = child.channel.wants_write
+            writing = selectors.EVENT_WRITE if child.watches_write else 0
+            self._selector.modify(child.channel, selectors.EVENT_READ | writing)
+
+    # --- stopping by force ---
+
+    def _started_at(self, claim: Claim) -> float | None:
+        return None if self.slots is None else self.slots.started_at(claim.ticket)
+
+    def _stop_overdue(self, now: float) -> None:
+        for child in self._children:
+            if child.settings is None or not child.settings.timeouts or child.stop is not None:
+                continue
+            for held in list(child.held.values()):
+                limit = child.settings.timeouts.get(held.claim.task)
+                started = self._started_at(held.claim)
+                if limit is None or started is None:
+                    continue
+                if now > started + limit + child.settings.timeout_grace:
+                    self._kill(child, Stop(held.claim.seq, limit))
+                    break
+
+    def _kill(self, child: Child, stop: Stop) -> None:
+        if child.stop is None:
+            child.stop = stop
+            _signal(child.pid, signal.SIGKILL)
+
+    def _hand_out_judgements(self) -> None:
+        ready = next((child for child in self._children if child.is_ready), None)
+        if ready is None:
+            return
+        for judge in self._judgements:
+            ready.judging[judge.claim.seq] = judge
+            ready.channel.send(judge)
+        self._judgements.clear()
+
+    def _recall(self, now: float) -> None:
+        for child in self._children:
+            if (
+                child.is_ready
+                and not child.was_recalled
+                and child.by_lane[THREADS] > self._threads_of(child)
+                and now - child.last_news > RECALL_AFTER
+            ):
+                child.was_recalled = True
+                child.average = max(child.average, RECALL_AFTER)
+                child.channel.send(Recall())
+
+    # --- births and deaths ---
+
+    def _replace(self, now: float) -> float:
+        """Bring the crew to its full number; seconds until the next look at it."""
+        wait = 1.0
+        if self.settings is not None and not self._is_draining:
+            common = sum(not child.isolated for child in self._children)
+            if common < self._process_count:
+                if now < self._respawn_at:
+                    wait = self._respawn_at - now
+                else:
+                    for _ in range(self._process_count - common):
+                        self._spawn(isolated=False)
+            if self.settings.isolates and not any(
+                child.isolated and not child.is_spent for child in self._children
+            ):
+                self._spawn(isolated=True)
+            if self.settings.timeouts and self.holds:
+                wait = min(wait, 0.1)
+        if any(child.by_lane[THREADS] > 1 for child in self._children):
+            wait = min(wait, RECALL_AFTER)
+        return wait
+
+    def _spawn(self, *, isolated: bool) -> Child:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+        self._before_fork()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        gc.freeze()  # what is there now is not to be copied by the child's collector
+        supervisor = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(ours, theirs, supervisor, isolated=isolated)
+        theirs.close()
+        child = Child(pid, Channel(ours, FromChild), isolated)
+        self._children.append(child)
+        self._selector.register(child.channel, selectors.EVENT_READ)
+        return child
+
+    def _be_child(
+        self, ours: socket.socket, theirs: socket.socket, supervisor: int, *, isolated: bool
+    ) -> NoReturn:
+        try:
+            ours.close()
+            for sibling in self._children:
+                sibling.channel.close()
+            self._in_child()
+        except BaseException:
+            os._exit(1)
+        threads = 1 if isolated else self._threads
+        child_main(theirs, self.slots, self._load_app, threads, supervisor)
+
+    def _reap(self, child: Child) -> None:
+        pid, status = os.waitpid(child.pid, os.WNOHANG)
+        if pid:
+            self._hear(child)  # what it said before it died
+            self._bury(child, status)
+
+    def _bury(self, child: Child, status: int) -> None:
+        """Take a dead child's jobs back, each as it deserves."""
+        self._children.remove(child)
+        child.channel.is_closed = True
+        self._watch(child)
+        child.channel.close()
+        self._judgements += child.judging.values()
+        if child.settings is None and not self._is_ending:
+            pauses = RESPAWN_PAUSES
+            self._respawn_at = time.monotonic() + pauses[min(self._failed_starts, len(pauses) - 1)]
+            self._failed_starts += 1
+        reason = _how_it_died(status)
+        for held in list(child.held.values()):
+            self._bury_job(child, held.claim, reason)
+
+    def _bury_job(self, child: Child, claim: Claim, reason: str) -> None:
+        started = self._started_at(claim)
+        self._let_go(child, [claim.seq])
+        if started is None:
+            self._news.unstarted.append(claim)
+            return
+        began = time.time() - (time.monotonic() - started)
+        stop = child.stop
+        if stop is not None and stop.seq == claim.seq:
+            if stop.timeout is None:
+                error = Error("JobCancelled", "the job was stopped by force while it ran")
+                self._finish(claim, Ending.CANCELLED, began, error)
+            else:
+                text = (
+                    f"the job ran longer than its timeout of {stop.timeout:g} s, did not stop by"
+                    " itself, and was stopped by force"
+                )
+                self._judgements.append(Judge(claim, text, began))
+        elif stop is not None or self._is_ending:
+            why = "its worker was stopped" if stop is None else "another job's process was stopped"
+            error = Error("Interrupted", f"{why} while the job ran")
+            self._finish(claim, Ending.INTERRUPTED, began, error)
+        else:
+            text = f"the process that ran the job died ({reason})"
+            self._finish(claim, Ending.CRASHED, began, Error("WorkerDied", text))
+            self._announce_crash(claim, reason)
+
+    def _finish(self, claim: Claim, ending: Ending, began: float, error: Error) -> None:
+        self._news.outcomes.append(
+            Outcome(claim.seq, claim.attempt, ending, began, time.time(), error=error)
+        )
+
+    def _announce_crash(self, claim: Claim, reason: str) -> None:
+        message = Crashed(claim.id, claim.task, claim.attempt, reason)
+        ready = next((child for child in self._children if child.is_ready), None)
+        if ready is not None:
+            ready.channel.send(message)
+        else:
+            signals.send(signals.crashed, None, **msgspec.structs.asdict(message))
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _how_it_died(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

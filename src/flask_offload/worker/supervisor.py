@@ -1,0 +1,262 @@
+"""A worker: one supervisor and its children.
+
+The supervisor has no threads and runs no code of the user. It alone claims jobs and writes
+outcomes; its children run them. So whatever a task does to its process, the books stay right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from flask import Flask
+
+from ..engines.sqlite.bell import Bell
+from ..engines.sqlite.engine import SqliteEngine
+from ..engines.sqlite.ledger import Ledger, Retention
+from ..engines.sqlite.liveness import Registration, run_folder
+from ..engines.sqlite.recovery import register, set_stopping, unregister
+from ..errors import EngineUnavailable
+from ..spool import Spool
+from .dispatcher import Dispatcher
+from .messages import WorkerSettings
+from .processes import PREFETCH_MOST, Processes
+
+EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
+"""78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
+
+LAST_WORDS = 10.0
+"""Seconds for writing the last outcomes when the database can't be written at the end."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What `flask offload worker` was told; None takes the app's setting.
+
+    burst: end when nothing is left to run. kept_by: a descriptor whose end means that the web
+    process which keeps this worker is gone. database: the file that process uses.
+    """
+
+    processes: int | None = None
+    threads: int | None = None
+    queues: Collection[str] | None = None
+    drain_timeout: float | None = None
+    burst: bool = False
+    kept_by: int | None = None
+    database: str | None = None
+
+
+class Supervisor:
+    """See the module. load_app: imports the app; called in the children only."""
+
+    def __init__(self, load_app: Callable[[], Flask], options: WorkerOptions) -> None:
+        self._options = options
+        self._selector = selectors.DefaultSelector()
+        self._alarm, self._alarm_end = socket.socketpair()
+        self._engine: SqliteEngine | None = None
+        self._registration: Registration | None = None
+        self._bell: Bell | None = None
+        self._stops_asked = 0
+        self._parent = os.getppid()
+        self._crew = Processes(
+            self._selector,
+            processes=options.processes,
+            threads=options.threads,
+            load_app=load_app,
+            before_fork=self._before_fork,
+            in_child=self._in_child,
+        )
+
+    def run(self) -> int:
+        """Until it is told to stop; the exit code."""
+        self._listen()
+        self._crew.start()
+        settings = self._first_greeting()
+        if settings is None:
+            return self._give_up()
+        try:
+            dispatcher = self._open(settings)
+        except EngineUnavailable as error:
+            click.echo(f"The worker can't start: {error}", err=True)
+            self._crew.end()
+            return EXIT_FAILED
+        try:
+            self._serve(dispatcher)
+            self._drain(dispatcher, self._options.drain_timeout, settings)
+        finally:
+            self._close()
+        return EXIT_OK
+
+    # --- beginning ---
+
+    def _listen(self) -> None:
+        for end in (self._alarm, self._alarm_end):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._alarm_end.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the selector
+        self._selector.register(self._alarm, selectors.EVENT_READ)
+        if self._options.kept_by is not None:
+            self._selector.register(self._options.kept_by, selectors.EVENT_READ)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stops_asked += 1
+
+    def _first_greeting(self) -> WorkerSettings | None:
+        """Wait for the first child to import the app; None if it can't, or we are to stop."""
+        while self._crew.settings is None:
+            self._select(1.0)
+            self._crew.poll()
+            if self._crew.import_failure is not None or self._stops_asked:
+                return None
+        return self._crew.settings
+
+    def _give_up(self) -> int:
+        self._crew.end()
+        if self._crew.import_failure is None:
+            return EXIT_OK
+        click.echo(f"The worker can't import the app: {self._crew.import_failure}", err=True)
+        return EXIT_IMPORT
+
+    def _open(self, settings: WorkerSettings) -> Dispatcher:
+        expected = self._options.database
+        if expected is not None and expected != settings.database:
+            raise EngineUnavailable(
+                f"the app that was imported uses {settings.database}, not {expected}:"
+                " set OFFLOAD_APP to the app that the web process serves"
+            )
+        path = Path(settings.database)
+        engine = SqliteEngine(
+            path,
+            durable=settings.durable,
+            busy_timeout=settings.busy_timeout,
+            force=settings.force,
+            keep_failed=settings.keep_failed,
+        )
+        processes = self._options.processes or settings.processes
+        threads = self._options.threads or settings.threads
+        places = processes * (threads + PREFETCH_MOST + settings.async_concurrency + 1)
+        self._engine = engine
+        engine.database.read(lambda connection: None)  # refuse an unusable file before all else
+        self._registration = registration = Registration(run_folder(path), places)
+        self._crew.slots = registration.slots
+        self._bell = Bell(registration.bell_path)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        kept = self._options.kept_by is not None
+        register(
+            engine,
+            registration.id,
+            kind="kept" if kept else "command",
+            queues=self._options.queues,
+            capacity=processes * threads,
+        )
+        retention = Retention(settings.keep_successful, settings.keep_failed, settings.keep_count)
+        ledger = Ledger(engine, registration.id, retention, self._options.queues)
+        spool = Spool(settings.files, max_file=0, max_total=0) if settings.files else None
+        return Dispatcher(
+            ledger, self._crew, retention=retention, schedules=settings.schedules, spool=spool
+        )
+
+    # --- the loop ---
+
+    def _serve(self, dispatcher: Dispatcher) -> None:
+        wait = 0.0
+        while not self._stops_asked:
+            wait = self._turn(dispatcher, wait)
+            if self._options.burst and dispatcher.is_idle and not self._crew.holds:
+                return
+
+    def _turn(self, dispatcher: Dispatcher, wait: float) -> float:
+        """One round: wait for news, hear the crew, do the books."""
+        self._select(wait)
+        if self._bell is not None and self._rang:
+            dispatcher.ring()
+        until_crew = self._crew.poll()
+        return min(until_crew, dispatcher.step())
+
+    def _select(self, wait: float) -> None:
+        self._rang = False
+        for key, _ in self._selector.select(wait):
+            if key.fileobj is self._alarm:
+                with contextlib.suppress(BlockingIOError):
+                    self._alarm.recv(4096)
+            elif key.fileobj is self._bell and self._bell is not None:
+                self._bell.clear()
+                self._rang = True
+            elif key.fileobj == self._options.kept_by and not os.read(key.fd, 1024):
+                self._selector.unregister(key.fd)
+                self._stops_asked += 1
+        if self._options.kept_by is not None and os.getppid() != self._parent:
+            self._stops_asked = max(self._stops_asked, 1)
+
+    def _drain(
+        self, dispatcher: Dispatcher, timeout: float | None, settings: WorkerSettings
+    ) -> None:
+        """Finish what runs, within the time; put the rest back."""
+        dispatcher.is_closing = True
+        assert self._engine is not None
+        assert self._registration is not None
+        with contextlib.suppress(EngineUnavailable):
+            set_stopping(self._engine, self._registration.id)
+        self._crew.drain()
+        deadline = time.monotonic() + (settings.drain_timeout if timeout is None else timeout)
+        asked = self._stops_asked
+        wait = 0.0
+        while self._crew.holds and self._stops_asked <= asked:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            wait = self._turn(dispatcher, min(wait, left))
+        if self._crew.holds:
+            self._crew.end()
+        else:
+            self._crew.close()
+        self._write_the_rest(dispatcher)
+
+    def _write_the_rest(self, dispatcher: Dispatcher) -> None:
+        deadline = time.monotonic() + LAST_WORDS
+        while True:
+            wait = dispatcher.step()
+            if not dispatcher.has_unwritten or time.monotonic() > deadline:
+                return  # what is not written now is put back by whoever finds our lock free
+            time.sleep(min(wait, 0.5))
+
+    # --- end and forks ---
+
+    def _close(self) -> None:
+        assert self._engine is not None
+        with contextlib.suppress(EngineUnavailable):
+            if self._registration is not None:
+                unregister(self._engine, self._registration.id)
+            self._engine.bells.ring()  # what was put back may be wanted by another worker
+        if self._bell is not None:
+            self._bell.close()
+        self._engine.close()
+        if self._registration is not None:
+            self._registration.close()
+        signal.set_wakeup_fd(-1)
+
+    def _before_fork(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def _in_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._alarm.close()
+        self._alarm_end.close()
+        if self._options.kept_by is not None:
+            os.close(self._options.kept_by)
+        if self._bell is not None:
+            os.close(self._bell.fileno())
+        if self._registration is not None:
+            self._registration.lock.abandon()
