@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 MAX_LOOKS = 1000
@@ -202,12 +203,11 @@ def _first_mismatch(
     check: Check, values: Iterable[Any], items: Iterable[tuple[Any, Any]]
 ) -> Mismatch | None:
     if check.exact.issuperset(map(type, values)):
-        return None
-    for looks, (key, value) in enumerate(items):
-        if type(value) not in check.exact and (bad := check.test(value)):
+        return None  # the fast way through what fits
+    looked_into = ((key, value) for key, value in items if type(value) not in check.exact)
+    for key, value in islice(looked_into, MAX_LOOKS):
+        if bad := check.test(value):
             return Mismatch(f"[{key!r:.60}]{bad.path}", bad.expected, bad.value)
-        if looks == MAX_LOOKS:
-            break
     return None
 
 

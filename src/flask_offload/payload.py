@@ -193,15 +193,18 @@ def decode_value(data: bytes | str, codecs: Codecs, *, what: str = "the stored v
 
 # --- errors ------------------------------------------------------------------------------------
 
+_PATH = 200
+"""Characters of the way to a value in a message; the way into a loop is endless."""
 _PACKING_ERRORS = (Refused, OverBudget, OffloadError, UnicodeEncodeError, RecursionError)
 
 
 def _explained(error: Exception, what: str, limit: int = MAX_BYTES) -> OffloadError:
     """An error of packing or unpacking, told to the user: what it is about, and the remedy."""
     if isinstance(error, Refused):
-        return PayloadError(f"{what}{error.path} {error.reason}")
+        path = error.path if len(error.path) <= _PATH else f"{error.path[:_PATH]}…"
+        return PayloadError(f"{what}{path} {error.reason}")
     if isinstance(error, OverBudget):
-        return PayloadTooLarge(f"{what}, with those before it, is too large; {_too_large(limit)}")
+        return PayloadTooLarge(f"{what} goes beyond the limit: {_too_large(limit)}")
     if isinstance(error, UnicodeEncodeError):
         code = ord(error.object[error.start])
         return PayloadError(

@@ -21,7 +21,7 @@ Json = Any
 
 TAG = "$"
 MAX_DEPTH = 64
-"""Values within values. A value takes at most five levels of JSON, so the whole stays far below
+"""Containers within containers. A value takes at most five levels of JSON, so the whole stays far below
 Python's recursion limit of 1000, on the way in and out."""
 MAX_INT = 2**63 - 1
 """Larger ints are tagged: JSON readers differ on them, and Python refuses long decimal texts."""
@@ -63,7 +63,7 @@ class Packing:
             return value
         if value is None or kind is bool:
             return value
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH and kind is not int and kind is not float:
             raise Refused(
                 f"is nested more than {MAX_DEPTH} levels deep, or contains itself:"
                 " pass something flatter"
@@ -134,7 +134,7 @@ class Unpacking:
         kind = type(value)
         if kind is not dict and kind is not list:
             return value
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH + 1:  # the deepest container may hold a tagged number
             raise PayloadError(f"it is nested more than {MAX_DEPTH} levels deep")
         if kind is list:
             return self.unpack_all(value, depth + 1)

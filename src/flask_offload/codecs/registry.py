@@ -106,7 +106,7 @@ class _Packers(dict[type, Packer]):
             if packer := find(cls):
                 self[cls] = packer
                 return packer
-        raise Refused(f"is {_article(cls.__qualname__)}, which can't be carried: {_remedy(cls)}")
+        raise Refused(f"is of type {cls.__qualname__}, which can't be carried: {_remedy(cls)}")
 
 
 def _remedy(cls: type) -> str:
@@ -124,6 +124,3 @@ def _remedy(cls: type) -> str:
             return f"pass {base.__name__}(value), or teach the class with {own}"
     return f"pass an id or plain values, or teach the class with {own}"
 
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
