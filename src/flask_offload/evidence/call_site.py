@@ -1,0 +1,151 @@
+"""What the source says about a place in user code: which call stands there, is its value used?
+
+It looks at one call only and is a hint, not a proof: a function may also be needed for the
+exception that it raises, or for what it changes.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from enum import Enum
+from types import BuiltinFunctionType, CodeType, ModuleType
+from typing import Any, NamedTuple
+
+from .stacks import Place
+
+_MAX_NAME = 60
+
+
+class Usage(Enum):
+    """What becomes of a call's value."""
+
+    UNUSED = "not used"
+    USED = "used"
+    UNKNOWN = "not known"
+
+
+class CallSite(NamedTuple):
+    """The call at a place. name: the called function as it is written, such as "time.sleep"; None
+    if no call stands there. is_wrapper: it calls what a decorator has wrapped."""
+
+    name: str | None
+    usage: Usage
+    is_wrapper: bool
+
+
+_NOTHING = CallSite(None, Usage.UNKNOWN, False)
+
+
+@functools.lru_cache(maxsize=512)
+def call_site(place: Place) -> CallSite:
+    """Look the place up in the source file. Unknown if that can't be read, or has changed."""
+    source = _parsed(place.function)
+    found = _find(source, _position(place)) if source else None
+    if source is None or found is None:
+        return _NOTHING
+    node, *outward = found
+    if isinstance(node, ast.With | ast.AsyncWith):
+        return CallSite("with " + ast.unparse(node.items[0]), Usage.USED, False)
+    call = node.value if isinstance(node, ast.Await) else node
+    if not isinstance(call, ast.Call):
+        return CallSite(None, Usage.USED, False)
+    name = ast.unparse(call.func)
+    return CallSite(
+        name if len(name) <= _MAX_NAME else None,
+        _usage(outward, source),
+        isinstance(call.func, ast.Name) and call.func.id in place.code.co_freevars,
+    )
+
+
+def full_name(name: str, module: dict[str, Any]) -> str:
+    """The name under which others know a function: `sleep` is `time.sleep` after an import of it.
+
+    Only modules are looked into, so that no code of the user runs.
+    """
+    first, *rest = name.split(".")
+    value = module.get(first)
+    for part in rest:
+        if not isinstance(value, ModuleType):
+            return name
+        value = vars(value).get(part)
+    if isinstance(value, BuiltinFunctionType) and isinstance(value.__module__, str):
+        return f"{value.__module__}.{value.__qualname__}"
+    return name
+
+
+_Span = tuple[int | None, int | None, int | None, int | None]
+
+
+def _position(place: Place) -> _Span:
+    # one entry for each code unit of two bytes
+    positions = list(place.code.co_positions())
+    index = place.lasti // 2
+    return positions[index] if 0 <= index < len(positions) else (None, None, None, None)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(function: CodeType) -> ast.Module | None:
+    try:
+        lines, first = inspect.getsourcelines(function)
+        source = "".join(lines)
+        if source[:1] in " \t":  # a method: indented code needs something around it
+            source, first = "if 1:\n" + source, first - 1
+        tree = ast.parse(source)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return ast.increment_lineno(tree, max(first, 1) - 1) if first > 1 else tree
+
+
+def _find(source: ast.Module, span: _Span) -> list[ast.AST] | None:
+    """The node that an instruction with this span belongs to, and the nodes around it."""
+    if None in span:
+        return None
+    found: list[list[ast.AST]] = []
+    pending: list[list[ast.AST]] = [[source]]
+    while pending:
+        chain = pending.pop()
+        if _matches(chain[0], span):
+            found.append(chain)
+        pending.extend([child, *chain] for child in ast.iter_child_nodes(chain[0]))
+    calls = (chain for chain in found if isinstance(chain[0], _CALLS))
+    return next(calls, found[0] if found else None)
+
+
+_CALLS = (ast.Await, ast.Call, ast.With, ast.AsyncWith)
+
+
+def _matches(node: ast.AST, span: _Span) -> bool:
+    if not isinstance(node, ast.expr | ast.stmt):
+        return False
+    if (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == span:
+        return True
+    # a method call over several lines: the compiler gives it the span of the method's name
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (node.func.end_lineno, node.func.end_col_offset) == (span[1], span[3])
+        and span[0] == span[1] != node.lineno
+    )
+
+
+def _usage(outward: list[ast.AST], source: ast.Module) -> Usage:
+    statement = outward[0] if outward else None
+    if isinstance(statement, ast.Await):
+        statement = outward[1]
+    if isinstance(statement, ast.Expr):
+        return Usage.UNUSED
+    if isinstance(statement, ast.Assign):
+        names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        if len(names) == len(statement.targets) and not _read_anywhere(set(names), source):
+            return Usage.UNUSED
+    return Usage.USED
+
+
+def _read_anywhere(names: set[str], source: ast.Module) -> bool:
+    return any(
+        (isinstance(node, ast.Name) and node.id in names and not isinstance(node.ctx, ast.Store))
+        or (isinstance(node, ast.Global | ast.Nonlocal) and names & set(node.names))
+        for node in ast.walk(source)
+    )

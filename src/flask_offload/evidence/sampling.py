@@ -1,0 +1,104 @@
+"""One look at a slow request: its stack, and how much of a processor it used since the last one."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import FrameType
+
+from .call_tree import CallTree, Spent
+from .stacks import follow_async, frames_within, read_stack
+from .watched import Watched
+
+SHORTEST, LONGEST = 0.010, 1.0
+"""Seconds between two looks at a request: a fiftieth of its age, within these bounds."""
+MAX_SAMPLES = 2000
+"""Looks at one request; they last for more than half an hour."""
+
+
+def outward(watched: Watched | None) -> Iterator[Watched]:
+    """This request, and those within which it runs in the same thread."""
+    while watched is not None:
+        yield watched
+        watched = watched.outer
+
+
+def sample(
+    thread: int, innermost: Watched, threads: Mapping[int, FrameType], now: float, late: float
+) -> None:
+    """Add a sample to this request, and to those around it, as far as their time has come.
+
+    threads: the frames that all threads are in. late: seconds by which this look is too late.
+    """
+    top = threads.get(thread)
+    frames: list[FrameType] = []
+    for watched in outward(innermost):
+        within: list[FrameType] = []
+        if top is not None:
+            within, top = frames_within(top, watched.boundary)
+        frames = within + frames  # what the outer request sees includes the inner one
+        age = watched.age(now)
+        if age >= watched.look_at:
+            located, executing = follow_async(frames, thread, threads)
+            _add(watched, located, executing, age, late)
+
+
+def _add(
+    watched: Watched, frames: list[FrameType], executing: int | None, age: float, late: float
+) -> None:
+    if watched.tree is None:
+        watched.tree = CallTree()
+    gap = max(age - watched.last_age, 0.0)
+    late = min(late, gap)
+    cpu = thread_seconds(executing) if executing is not None else 0.0
+    share = _processor_share(watched, executing, cpu, gap, late)
+    watched.tree.add(
+        read_stack(frames, watched.spotter.user_code),
+        between=_spent(gap - late, share),
+        late=_spent(late, share),
+    )
+    watched.note_route()
+    watched.last_age, watched.last_thread, watched.last_cpu = age, executing, cpu
+    pause = min(max(age / 50, SHORTEST), LONGEST)
+    watched.look_at = age + pause if watched.tree.samples < MAX_SAMPLES else float("inf")
+
+
+def _processor_share(
+    watched: Watched, executing: int | None, cpu: float | None, gap: float, late: float
+) -> float | None:
+    """Which share of a processor it used since the last look; None when that can't be told."""
+    if executing is None:
+        return 0.0  # an async view that waits
+    if cpu is None or gap <= 0:
+        return None
+    if watched.last_thread == executing and watched.last_cpu is not None:
+        return min((cpu - watched.last_cpu) / gap, 1.0)
+    if late:
+        return min(cpu / gap, 1.0)  # the first look: all that the thread ever used is the most
+    return None
+
+
+def _spent(seconds: float, share: float | None) -> Spent:
+    if share is None:
+        return Spent(seconds)
+    return Spent(seconds, seconds * share, seconds)
+
+
+def thread_seconds(ident: int) -> float | None:
+    """The processor time of a thread, in seconds; None where the system can't tell.
+
+    `time.pthread_getcpuclockid` crashes if the thread has just ended, so the number of its clock is
+    made here from the kernel's thread id (Linux, include/linux/posix-timers.h: CPUCLOCK_PERTHREAD
+    4, CPUCLOCK_SCHED 2); asking for one that is gone is an error and no more.
+    """
+    if sys.platform != "linux":
+        return None
+    for thread in threading.enumerate():
+        if thread.ident == ident and thread.native_id is not None:
+            try:
+                return time.clock_gettime((~thread.native_id << 3) | 6)
+            except OSError:
+                return None
+    return None

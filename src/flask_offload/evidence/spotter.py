@@ -1,0 +1,98 @@
+"""The spotter of one app: what it knows about the app, and how it tells what was found."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from .call_tree import CallTree, Spent
+from .spot_report import SpotReport, report
+from .stacks import UserCode
+from .wording import Surroundings
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Rule
+
+_TELL_AGAIN = 60.0
+"""Seconds until the same culprit is logged again, in production."""
+
+
+class Spotter:
+    """above: seconds from which a request is reported. store: the evidence file, None for none."""
+
+    def __init__(
+        self,
+        app: Flask,
+        above: float,
+        store: Path | None,
+        is_task: Callable[[CodeType], bool],
+        on_report: Callable[[SpotReport], None] | None = None,
+    ) -> None:
+        self.above = above
+        self.store = store
+        self.user_code = UserCode(app.root_path)
+        self._app = app
+        self._is_task = is_task
+        self._on_report = on_report
+        self._told: dict[tuple[str, str], float] = {}
+
+    def report(
+        self,
+        rule: Rule | None,
+        method: str,
+        seconds: float,
+        tree: CallTree | None,
+        last_age: float,
+        *,
+        streams: bool = False,
+    ) -> SpotReport:
+        """The finding about one request. last_age: the age at which it was looked at last."""
+        tree = tree or CallTree()
+        root = tree.complete(Spent(max(seconds - last_age, 0.0)))
+        around = self.surroundings(rule, method, streams=streams)
+        return report(route_name(rule, method), seconds, root, tree.samples, around)
+
+    def surroundings(
+        self, rule: Rule | None, method: str, *, streams: bool = False
+    ) -> Surroundings:
+        """What has to be known about the app to word a finding about one route."""
+        codes = self._view_codes(rule, method)
+        return Surroundings(codes, self._app.root_path, self._is_task, streams)
+
+    def tell(self, found: SpotReport) -> None:
+        """Log it: every time in debug and testing, else once a minute for each culprit."""
+        if self._on_report is not None:
+            self._on_report(found)
+        function = found.blockers[0].function if found.blockers else ""
+        now = time.monotonic()
+        last = self._told.get((found.route, function), -_TELL_AGAIN)
+        if self._app.debug or self._app.testing or now - last >= _TELL_AGAIN:
+            self._told[found.route, function] = now
+            self._app.logger.warning("%s", found.sentence)
+
+    def _view_codes(self, rule: Rule | None, method: str) -> frozenset[CodeType]:
+        view: Any = self._app.view_functions.get(rule.endpoint) if rule is not None else None
+        view_class = getattr(view, "view_class", None)
+        if view_class is not None:
+            names = (method.lower(), "get" if method == "HEAD" else "", "dispatch_request")
+            candidates = [vars_in(view_class, name) for name in names]
+        else:
+            candidates = [view]
+        codes = (getattr(inspect.unwrap(item), "__code__", None) for item in candidates if item)
+        return frozenset(code for code in codes if code is not None)
+
+
+def vars_in(kind: type, name: str) -> Any:
+    """A class's attribute as it is written there, without asking its descriptors."""
+    return inspect.getattr_static(kind, name, None)
+
+
+def route_name(rule: Rule | None, method: str) -> str:
+    """How a route is called in reports: `POST /users/<int:id>`."""
+    return f"{method} {rule.rule if rule is not None else '(no route)'}"

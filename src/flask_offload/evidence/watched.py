@@ -1,0 +1,108 @@
+"""One request under watch: the little that the request itself has to do for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from .queue_time import arrival_header
+from .spot_report import SpotReport
+from .spotter import Spotter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from werkzeug.routing import Rule
+
+    from .call_tree import CallTree
+
+clock = time.perf_counter
+
+FIRST_LOOK = 0.030
+"""Age in seconds from which a request is looked at. Looking later makes the shares much less exact
+(mean error 1.7 points when looking from 50 ms on, 9 from 200 ms on)."""
+
+
+class Watched:
+    """A request under watch. The defaults stand in the class: most requests change none of them.
+
+    since: when its code began to run. seconds: how long it ran before that; once it is over, in
+    all. The `last_` fields belong to the thread that looks at it.
+    """
+
+    tree: CallTree | None = None
+    look_at = FIRST_LOOK
+    last_age = 0.0
+    last_thread: int | None = -1
+    last_cpu: float | None = None
+    rule: Rule | None = None
+    length: int | None = None
+    queue: tuple[str, float] | None = None
+    streams = False
+    is_gated = False
+    outer: Watched | None = None
+    since = 0.0
+    seconds = 0.0
+
+    def __init__(
+        self,
+        spotter: Spotter,
+        boundary: CodeType,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> None:
+        self.spotter = spotter
+        self.boundary = boundary
+        self.method: str = environ["REQUEST_METHOD"]
+        self.environ: WSGIEnvironment = environ
+        self._start_response: StartResponse | None = start_response
+        header = arrival_header(environ)
+        if header is not None:
+            self.queue = (header, time.time())
+
+    def age(self, now: float) -> float:
+        """Seconds of work so far; a streamed response works only while it makes its next chunk."""
+        return self.seconds + now - self.since
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return not self.environ
+
+    def note_route(self) -> None:
+        """Note the route, for which Flask's request object must still be there."""
+        request = self.environ.get("werkzeug.request")
+        if request is not None:
+            self.rule = request.url_rule
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """Note what is known only now, and pass it on."""
+        self.note_route()
+        for name, value in headers:
+            if name == "Content-Length":
+                self.length = int(value) if value.isdecimal() else None
+                break
+        else:
+            kind = next((value for name, value in headers if name == "Content-Type"), "")
+            self.streams = not kind.startswith("text/event-stream")  # those are meant to last
+        assert self._start_response is not None
+        return self._start_response(status, headers, exc_info)
+
+    def end(self) -> None:
+        """It is over: let go of what belongs to the request."""
+        self.environ = {}
+        self._start_response = None
+
+    def report(self) -> SpotReport:
+        """What was found, once it is over."""
+        return self.spotter.report(
+            self.rule,
+            self.method,
+            self.seconds,
+            self.tree,
+            self.last_age,
+            streams=self.streams,
+        )

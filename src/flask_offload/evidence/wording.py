@@ -1,0 +1,80 @@
+"""How functions, files and lines are named in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+from .call_tree import Call
+from .stacks import Place, is_template
+
+_MAX_CHAIN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What has to be known about the app to put a report into words.
+
+    view_codes: the code of the view, without decorators; empty when it has none of its own.
+    root: the app's folder, to shorten paths. is_task: whether a function is a declared task.
+    """
+
+    view_codes: frozenset[CodeType] = frozenset()
+    root: str = ""
+    is_task: Callable[[CodeType], bool] = lambda code: False
+    streams: bool = False
+
+    def is_view(self, call: Call) -> bool:
+        """Whether this call is the call of the view."""
+        if self.view_codes:
+            return call.code in self.view_codes
+        return call.by == "dispatch_request"
+
+
+def function_name(call: Call) -> str:
+    """A function's name as its author calls it: without the function that it was defined in."""
+    if call.code is None:
+        return "(no code of this app)"
+    if is_template(call.module):
+        return str(call.module["__jinja_template__"].name or "render_template_string")
+    return call.code.co_qualname.rpartition("<locals>.")[2]
+
+
+def file_name(call: Call) -> str:
+    """The whole path of the file that a function stands in; of the template, for a template."""
+    if call.code is None:
+        return ""
+    if is_template(call.module):
+        return str(call.module["__jinja_template__"].filename or "<template>")
+    return call.code.co_filename
+
+
+def line_number(call: Call, at: Place | None) -> int:
+    """The line of a place in a function; of its definition, when the place is not known."""
+    if at is None:
+        return call.code.co_firstlineno if call.code else 0
+    if is_template(call.module):
+        return int(call.module["__jinja_template__"].get_corresponding_lineno(at.line))
+    return at.line
+
+
+def chain_of(call: Call, at: Place | None, root: str) -> list[str]:
+    """From a place in a function out to the view: `mail.py:10 send_welcome`, `app.py:30 signup`."""
+    chain = [_step(call, at, root)]
+    for called in call.callers():
+        caller = called.parent
+        if caller is None or caller.code is None:
+            break
+        if caller.code is not called.code:  # a recursion is one step
+            chain.append(_step(caller, called.site, root))
+    if len(chain) > _MAX_CHAIN:
+        chain[_MAX_CHAIN - 2 : -1] = ["..."]
+    return chain
+
+
+def _step(call: Call, at: Place | None, root: str) -> str:
+    path = Path(file_name(call))
+    short = path.relative_to(root) if root and path.is_relative_to(root) else path.name
+    return f"{short}:{line_number(call, at)} {function_name(call)}"
