@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from flask_offload.lab import photo
-from flask_offload.lab.photo import FORMATS, SAMPLE, SIZES, PhotoError, check_photo, thumbnails
+from flask_offload.lab.errors import PhotoError
+from flask_offload.lab.photo import FORMATS, SAMPLE, SIZES, check_photo, thumbnails
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import OffloadError
 from .clubserver import ClubServer
+from .errors import BenchError
 from .journal import Journal, Note, Reader
 from .mailserver import Mail, MailServer, Pace
 
@@ -23,11 +23,6 @@ WARM_UP = 60.0
 """Seconds that the first job may take; the worker has to start first."""
 
 WORKING_ROUTES = ("/sync", "/thread", "/background")
-
-
-class BenchError(OffloadError):
-    """The club's first job was not done in time: run `flask offload check` in your own app to see
-    whether its worker starts there, and free the processor if it is busy."""
 
 
 class Watch:
@@ -83,9 +78,7 @@ class Bench:
 
     def __enter__(self) -> Bench:
         with ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(
-                prefix="offload-lab-", ignore_cleanup_errors=True
-            )
+            folder = tempfile.TemporaryDirectory(prefix="offload-lab-", ignore_cleanup_errors=True)
             path = Path(stack.enter_context(folder))
             self.mail = stack.enter_context(MailServer(self._pace, on_mail=self._on_mail))
             self.club = stack.enter_context(ClubServer(path, self.mail.port, self._lab_origin))

@@ -9,9 +9,9 @@ import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from ..errors import OffloadError
-from .club.__main__ import listen
 from .club.settings import Settings
+from .errors import ClubDown
+from .listen import listen
 from .processes import descendants, kill_now
 
 START = 30.0
@@ -22,10 +22,6 @@ STOP = 10.0
 
 WORKER = "offload worker"
 """What the command line of a worker says."""
-
-
-class ClubDown(OffloadError):
-    """The club's web server did not start; what it said stands above."""
 
 
 class ClubServer:
@@ -69,17 +65,21 @@ class ClubServer:
     def start(self) -> None:
         """Start the web process and wait until it answers. Raises ClubDown."""
         fd = self._listening.fileno()
-        self._web = subprocess.Popen(
-            [sys.executable, "-m", "flask_offload.lab.club", str(fd)],
-            stdin=subprocess.PIPE,  # it leaves when this end is closed, however the lab ends
-            pass_fds=[fd],
-            env=os.environ | self.settings.environ(),
-        )
+        with self.settings.log.open("ab") as log:
+            self._web = subprocess.Popen(
+                [sys.executable, "-m", "flask_offload.lab.club", str(fd)],
+                stdin=subprocess.PIPE,  # it leaves when this end is closed, however the lab ends
+                stdout=log,
+                stderr=log,
+                pass_fds=[fd],
+                env=os.environ | self.settings.environ(),
+            )
         deadline = time.monotonic() + START
         while not self.answers(timeout=1.0):
             if self._web.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise ClubDown
+                said = self.settings.log.read_text(errors="replace").strip().splitlines()
+                raise ClubDown("\n".join([str(ClubDown.__doc__), *said[-12:]]))
 
     def answers(self, timeout: float) -> bool:
         """Whether the innocent page comes within `timeout` seconds."""

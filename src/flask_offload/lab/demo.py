@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..evidence.probe import innocent, probe
 from ..evidence.samples import ProbeResult
-from .bench import Bench, BenchError, Watch
+from .bench import Bench, Watch
+from .errors import BenchError
 from .survival import Pattern, Survival, survive
 
 REQUESTS: dict[Pattern, int] = {"sync": 5, "thread": 12, "background": 12}

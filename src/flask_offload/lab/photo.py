@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import OffloadError
+from .errors import PhotoError
 
 SAMPLE = Path(__file__).parent / "photos" / "grace-hopper.jpg"
 """The photo that ships with the lab; see the README beside it."""
@@ -30,10 +30,6 @@ _OPTIONS = {
     "JPEG": {"quality": 82, "optimize": True, "progressive": True},
     "WEBP": {"quality": 80, "method": 6},
 }
-
-
-class PhotoError(OffloadError):
-    """The photo can't be used; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ The lab keeps that socket too, as the master of gunicorn does: so the address st
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import create_app
+from .app import create_app
 
 IDLE = 1.0
 """Seconds that a connection may stay silent. Browsers open some ahead that they never use, and one
@@ -28,21 +27,6 @@ class Handler(WSGIRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """The lab shows what happens; the terminal stays free for its table."""
-
-
-def listen(port: int = 0) -> socket.socket:
-    """A listening socket on loopback. Raises OSError if the port is taken."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("127.0.0.1", port))
-    except OSError:
-        listening.close()
-        raise
-    if hasattr(socket, "TCP_DEFER_ACCEPT"):  # Linux: no connection before its first bytes are here
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-    listening.listen(128)
-    return listening
 
 
 def leave_with_the_lab() -> None:

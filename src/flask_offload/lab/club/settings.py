@@ -48,6 +48,11 @@ class Settings:
         return self.folder / "journal.txt"
 
     @property
+    def log(self) -> Path:
+        """What the club's processes say: the spotter's findings, and what became of workers."""
+        return self.folder / "club.log"
+
+    @property
     def upload(self) -> Path:
         """The visitor's own photo, once there is one."""
         return self.folder / "upload"

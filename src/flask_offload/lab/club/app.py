@@ -1,0 +1,160 @@
+"""The club as a Flask app.
+
+Whoever joins gets a welcome mail and their portrait in all sizes. Three routes do this same work:
+`/sync` in the request, `/thread` in a thread, `/background` as a job of Flask-Offload.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import smtplib
+from email.message import EmailMessage
+from threading import Thread
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    copy_current_request_context,
+    current_app,
+    render_template,
+    request,
+    send_file,
+)
+
+from ... import Offload, current_job
+from ...job import Job
+from ..guard import Guard
+from ..journal import Journal
+from ..photo import FORMATS, SAMPLE, SIZES, thumbnails
+from .settings import Settings
+
+NAMES = [f"{size}.{suffix}" for size in SIZES for suffix in FORMATS.values()]
+MEMBER = re.compile(r"[a-z0-9-]{1,40}")
+
+offload = Offload()
+club = Blueprint("club", __name__)
+
+
+@offload.task(queue_name="welcome")
+def welcome(member: str) -> int:
+    """Send the welcome mail, make the portraits, and give their number."""
+    with journal().span("work", member):
+        send_mail(member)
+        folder = settings().folder_of(member)
+        for made, picture in enumerate(thumbnails(portrait(), folder), 1):
+            if current_job:
+                current_job.progress(made, len(NAMES), picture.path.name)
+    return len(NAMES)
+
+
+@club.route("/sync", methods=["GET", "POST"])
+def sync() -> str:
+    welcome(new_member())
+    return page("Welcome to the club.")
+
+
+@club.route("/thread", methods=["GET", "POST"])
+def thread() -> str:
+    work = copy_current_request_context(welcome)
+    Thread(target=work, args=[new_member()]).start()
+    return page("Welcome to the club.")
+
+
+@club.route("/background", methods=["GET", "POST"])
+def background() -> str:
+    job = welcome.enqueue(new_member())
+    return page("Welcome to the club.", job)
+
+
+@club.get("/")
+def home() -> str:
+    """The innocent page: no mail, no pictures, nothing to wait for."""
+    return page("Join us.")
+
+
+def page(title: str, job: Job | None = None) -> str:
+    """One page for all routes, so that they differ in nothing but who waits.
+
+    `?progress` adds an element that follows the job.
+    """
+    return render_template(
+        "club.html",
+        title=title,
+        job=job if "progress" in request.args else None,
+        lab=settings().lab_origin,
+    )
+
+
+def new_member() -> str:
+    """The name under which somebody joins; one that nobody has if they don't say."""
+    member: str = request.values.get("member") or f"m-{secrets.token_hex(6)}"
+    if not MEMBER.fullmatch(member):
+        abort(400, "member: 1 to 40 of a-z, 0-9 and -")
+    return member
+
+
+def send_mail(member: str) -> None:
+    """The real thing: smtplib, a socket, and a server that takes its time."""
+    message = EmailMessage()
+    message["From"] = "The Nanosecond Club <club@nanosecond.example>"
+    message["To"] = f"{member}@visitors.example"
+    message["Subject"] = "Welcome to the club"
+    message["Message-ID"] = f"<{member}@nanosecond.example>"
+    message.set_content(
+        f"Dear {member},\n\nwelcome. Your portrait is ready in {len(NAMES)} versions.\n"
+    )
+    with smtplib.SMTP("127.0.0.1", settings().smtp_port, timeout=60) as server:
+        server.send_message(message)
+
+
+def portrait() -> bytes:
+    """The visitor's own photo if they uploaded one, else the one that ships."""
+    own = settings().upload
+    return (own if own.exists() else SAMPLE).read_bytes()
+
+
+@club.get("/portrait")
+def hero() -> Response:
+    """The large picture on every page, always the same, so that pages can be compared."""
+    return send_file(SAMPLE, mimetype="image/jpeg")
+
+
+@club.get("/members/<member>/<name>")
+def picture(member: str, name: str) -> Response:
+    """A portrait that was made."""
+    if not MEMBER.fullmatch(member) or name not in NAMES:
+        abort(404)
+    path = settings().members / member / name
+    return send_file(path) if path.exists() else abort(404)
+
+
+def settings() -> Settings:
+    found: Settings = current_app.config["LAB_CLUB"]
+    return found
+
+
+def journal() -> Journal:
+    return Journal(settings().journal)
+
+
+def create_app() -> Flask:
+    """The club, set up by its environment: `flask --app flask_offload.lab.club.app:create_app`."""
+    setup = Settings.from_environ()
+    app = Flask(__name__, instance_path=str(setup.folder))
+    app.config.update(
+        LAB_CLUB=setup,
+        SEND_FILE_MAX_AGE_DEFAULT=0,
+        OFFLOAD_APP=f"{__name__}:create_app",
+        OFFLOAD_SQLITE_PATH=str(setup.database),
+        OFFLOAD_SERVER_TIMING=True,
+        OFFLOAD_SPOT=True,
+    )
+    Guard(setup.origin, friends=[setup.lab_origin], tools=True).watch(app)
+    offload.init_app(app)
+    app.register_blueprint(club)
+    app.before_request(lambda: Journal(setup.journal).note("request-begin", request.full_path))
+    app.teardown_request(lambda _: Journal(setup.journal).note("request-end", request.full_path))
+    return app

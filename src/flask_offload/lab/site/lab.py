@@ -1,0 +1,29 @@
+"""What the lab's web app shares between its pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import current_app
+
+from ..bench import Bench
+from ..demo import Table
+
+
+@dataclass
+class Lab:
+    """bench: what is measured on. table: what was measured at the start, if it was.
+
+    project: the folder of the reader's project, where `--build` named one.
+    """
+
+    bench: Bench
+    table: Table | None = None
+    project: Path | None = None
+
+
+def lab() -> Lab:
+    """The current app's."""
+    found: Lab = current_app.extensions["lab"]
+    return found

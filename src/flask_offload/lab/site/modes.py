@@ -1,0 +1,46 @@
+"""The nine ways to learn, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One page. slug: its path. minutes: how long it takes, roughly."""
+
+    number: int
+    slug: str
+    name: str
+    idea: str
+    minutes: int
+
+    @property
+    def path(self) -> str:
+        """Where it lives; a promise to those who link to it."""
+        return f"/{self.slug}"
+
+
+MODES = tuple(
+    Mode(number, *rest)
+    for number, rest in enumerate(
+        (
+            ("why", "Why", "The work takes a second. Who waits for it?", 1),
+            ("see", "See", "Watch two seconds in the life of a web server.", 1),
+            ("measure", "Measure", "What the browser feels, in figures from your own.", 3),
+            ("deep", "Deep", "What a thread costs, and what a worker does instead.", 5),
+            ("try", "Try", "Press the buttons: mail, photo, one visitor or twenty.", 3),
+            ("spot", "Spot", "Five slow routes. Find the line that blocks.", 4),
+            ("fix", "Fix", "Put a blocking view together so that it no longer blocks.", 5),
+            ("build", "Build", "Three steps in your own editor, checked by the machine.", 30),
+            ("recall", "Recall", "Twelve questions, to find out what stayed.", 3),
+        ),
+        1,
+    )
+)
+BY_SLUG = {mode.slug: mode for mode in MODES}
+
+SHORT_WAY = ("why", "see", "measure", "recall")
+"""The lesson in about eight minutes."""
+
+LESSON_MINUTES = sum(BY_SLUG[slug].minutes for slug in SHORT_WAY)

@@ -1,0 +1,69 @@
+"""The lab's pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, abort, redirect, render_template
+from werkzeug.wrappers import Response
+
+from .lab import lab
+from .modes import BY_SLUG, MODES, Mode
+from .progress import done, remember
+
+pages = Blueprint("pages", __name__)
+
+
+@pages.get("/")
+def home() -> str:
+    """What this is, and the nine ways."""
+    return render_template("home.html", mode=None, table=lab().table)
+
+
+@pages.post("/<slug>")
+def finish(slug: str) -> Response:
+    """The reader has finished a mode: remember it, and go to the next."""
+    if slug not in BY_SLUG:
+        abort(404)
+    following = _following(BY_SLUG[slug])
+    target = following.path if following else "/"
+    return remember(redirect(target, 303), done() | {slug})
+
+
+@pages.get("/why")
+def why() -> str:
+    """The reason, in one minute."""
+    return _page("why", start=_start())
+
+
+@pages.get("/see")
+def see() -> str:
+    """The same four requests, three times, drawn while they happen."""
+    return _page("see")
+
+
+def _page(slug: str, **values: Any) -> str:
+    mode = BY_SLUG[slug]
+    return render_template(f"{slug}.html", mode=mode, following=_following(mode), **values)
+
+
+def _following(mode: Mode) -> Mode | None:
+    return MODES[mode.number] if mode.number < len(MODES) else None
+
+
+def _start() -> dict[str, Any]:
+    """What Why shows before its button is pressed: the figures of the table, where there is one."""
+    table = lab().table
+    start: dict[str, Any] = {"most": 1500, "source": "Nothing measured yet: press the button."}
+    for pattern in ("sync", "background"):
+        row = table.row(pattern) if table else None
+        start[pattern] = {
+            "visitor": row and row.route.p50_ms,
+            "stranger": row and row.innocent.p50_ms,
+            "work": None,
+        }
+        if row and row.innocent.p50_ms:
+            start["most"] = max(start["most"], row.innocent.p50_ms)
+    if table:
+        start["source"] = "Measured when the lab started: medians, four people joining at once."
+    return start

@@ -1,0 +1,78 @@
+"""`POST /run/<experiment>`: what happens, line by line, as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from flask import Blueprint, Response, abort, request
+
+from ...errors import OffloadError
+from ..experiments import Events
+from ..experiments.race import race
+from .lab import Lab, lab
+
+runs = Blueprint("runs", __name__)
+T = TypeVar("T", bound=str)
+
+PATTERNS = ("sync", "thread", "background")
+MAX_VISITORS = 20
+
+
+class Params:
+    """What the page sent; anything unexpected ends in a 400 with a sentence."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> Any:
+        """One of a few words."""
+        value = self._given.get(name)
+        if value not in choices:
+            abort(400, f"{name} is one of {', '.join(choices)}.")
+        return value
+
+    def number(self, name: str, low: int, high: int) -> int:
+        """A whole number from low to high."""
+        value = self._given.get(name)
+        if type(value) is not int or not low <= value <= high:
+            abort(400, f"{name} is a whole number from {low} to {high}.")
+        return value
+
+
+def _race(lab: Lab, params: Params) -> Events:
+    return race(
+        lab.bench, params.choice("pattern", PATTERNS), params.number("visitors", 1, MAX_VISITORS)
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {"race": _race}
+
+
+@runs.post("/run/<name>")
+def run(name: str) -> Response:
+    """Start an experiment; it ends early when the reader leaves the page."""
+    start = EXPERIMENTS.get(name) or abort(404, "There is no such experiment.")
+    given = request.get_json()
+    events = start(lab(), Params(given if isinstance(given, dict) else {}))
+    return Response(_lines(_one_at_a_time(lab(), events)), mimetype="application/x-ndjson")
+
+
+def _one_at_a_time(lab: Lab, events: Events) -> Events:
+    """Experiments share the club: a second one would spoil the figures of the first."""
+    alone = lab.bench.alone
+    if not alone.acquire(blocking=False):
+        yield {"waiting": "Another experiment is still running; this one is next."}
+        alone.acquire()
+    try:
+        yield from events
+    except OffloadError as error:
+        yield {"error": str(error)}
+    finally:
+        alone.release()
+
+
+def _lines(events: Events) -> Iterator[str]:
+    for event in events:
+        yield json.dumps(event) + "\n"

@@ -1,0 +1,65 @@
+// Experiments run on the lab's server and report as they go: one JSON object per line.
+
+export async function run(name, params, onEvent, signal) {
+  const response = await fetch(`/run/${name}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(params ?? {}),
+    signal,
+  });
+  if (!response.ok) throw new Error((await response.text()).trim() || `The lab answered ${response.status}.`);
+  let last = null;
+  for await (const event of lines(response.body)) {
+    if (event.error) throw new Error(event.error);
+    last = event;
+    onEvent(event);
+  }
+  return last;
+}
+
+async function* lines(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) if (part) yield JSON.parse(part);
+  }
+}
+
+export function ms(value) {
+  if (value == null) return "–";
+  if (value < 10) return `${value.toFixed(1)}\u00a0ms`;
+  if (value < 9999.5) return `${Math.round(value).toLocaleString("en")}\u00a0ms`;
+  return `${(value / 1000).toFixed(1)}\u00a0s`;
+}
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// A button that runs something: one at a time, says what goes on, and shows what went wrong.
+export function onPress(button, status, action) {
+  button.addEventListener("click", async () => {
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true");
+    status.classList.remove("bad");
+    const say = (text) => { status.textContent = text; };
+    try {
+      await action(say);
+    } catch (error) {
+      status.classList.add("bad");
+      say(error instanceof TypeError ? "The lab does not answer: is it still running in your terminal?" : error.message);
+    } finally {
+      button.removeAttribute("aria-disabled");
+    }
+  });
+}
+
+export function setBar(id, value, most) {
+  const meter = $(`[data-meter="${id}"]`);
+  if (most !== undefined) meter.max = most;
+  meter.value = value ?? 0;
+  $(`[data-value="${id}"]`).textContent = ms(value);
+}

@@ -1,0 +1,51 @@
+// Why: the same sign-up twice, with a stranger beside it. The figures count while one waits.
+
+import { $, $$, ms, onPress, run, setBar } from "./stream.js";
+
+const LANES = { visitor: "visitor 1", stranger: "stranger", work: "work" };
+
+async function race(pattern, say) {
+  const began = {};
+  const spans = {};
+  const scale = Number($("meter").max);
+  let running = true;
+  const draw = () => {
+    if (!running) return;
+    for (const [key, start] of Object.entries(began)) {
+      if (spans[key] === undefined) show(pattern, key, performance.now() - start, scale);
+    }
+    requestAnimationFrame(draw);
+  };
+  requestAnimationFrame(draw);
+  try {
+    await run("race", { pattern, visitors: 1 }, (event) => {
+      const key = Object.keys(LANES).find((each) => event.lane === LANES[each] || (each === "work" && event.what === "work"));
+      if (!key) return;
+      if (event.kind === "begin") began[key] = performance.now();
+      if (event.kind === "end") show(pattern, key, (spans[key] = event.took), scale);
+      if (event.lane === LANES.visitor && event.kind === "end") say("The new member has an answer. The work goes on…");
+    });
+  } finally {
+    running = false;
+  }
+  return spans;
+}
+
+function show(pattern, key, value, scale) {
+  setBar(`${pattern}-${key}`, value, Math.max(scale, value));
+  if (key === "visitor") $(`[data-big="${pattern}"]`).textContent = ms(value);
+}
+
+onPress($("#run"), $("#status"), async (say) => {
+  for (const meter of $$("meter")) meter.value = 0;
+  say("The work in the request: the new member and the stranger are waiting…");
+  const before = await race("sync", () => {});
+  say("The work as a job…");
+  const after = await race("background", say);
+  const most = Math.max(...Object.values(before), ...Object.values(after));
+  for (const [pattern, spans] of [["sync", before], ["background", after]]) {
+    for (const [key, value] of Object.entries(spans)) setBar(`${pattern}-${key}`, value, most);
+  }
+  $("#source").textContent = "Measured just now, on this machine.";
+  say(`The new member waited ${ms(before.visitor)}, then ${ms(after.visitor)}. The stranger waited ${ms(before.stranger)}, then ${ms(after.stranger)}.`);
+});
