@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 from flask import Flask, Response, abort, g, redirect, request, session, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 BLOCK_S = float(os.environ.get("EVIDENCE_BLOCK_S", "0.6"))
 
@@ -133,20 +134,18 @@ def create_app() -> Flask:
         return FORM.format(token="t0ken")
 
     @app.post("/form")
-    def submit() -> str | Response:
+    def submit() -> BaseResponse:
         if request.form.get("token") != session.get("token", "none"):
             abort(400)
         photo = request.files.get("photo")
         time.sleep(BLOCK_S)
         size = len(photo.read()) if photo else 0
-        return redirect(  # type: ignore[return-value]
-            url_for("done", user=request.form.get("user"), size=size), 303
-        )
+        return redirect(url_for("done", user=request.form.get("user"), size=size), 303)
 
     @app.post("/plain-form")
-    def plain_form() -> Response:
+    def plain_form() -> BaseResponse:
         time.sleep(BLOCK_S)
-        return redirect(url_for("done", user=request.form.get("user")), 303)  # type: ignore[return-value]
+        return redirect(url_for("done", user=request.form.get("user")), 303)
 
     @app.get("/done")
     def done() -> str:

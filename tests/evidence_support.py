@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from evidence_app import create_app
 from werkzeug.serving import make_server
 
+from evidence_app import create_app
 from flask_offload.evidence import chromium
+from proc import descendants
+from support import missing, wait_until
 
 HERE = Path(__file__).parent
 
@@ -36,6 +37,7 @@ def gunicorn(*, workers: int = 1, threads: int = 1, block_s: float = 0.6) -> Ite
         environ = os.environ | {"EVIDENCE_BLOCK_S": str(block_s)}
         server = subprocess.Popen(command, cwd=HERE, env=environ, pass_fds=[listener.fileno()])
         try:
+            wait_until(lambda: len(descendants(server.pid)) == workers, message="all workers")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -63,6 +65,4 @@ def require_chromium() -> None:
 
         chromium.find()
     except (ImportError, chromium.BrowserUnavailable) as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must run the browser tests: {error}")
-        pytest.skip(f"browser tests need Playwright and a Chromium: {error}")
+        missing(f"browser tests need Playwright and a Chromium: {error}")

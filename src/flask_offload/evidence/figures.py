@@ -104,6 +104,16 @@ class Figure:
     def text(self, value: float | None) -> str:
         return quantity(value, self.unit)
 
+    @property
+    def counts(self) -> bool:
+        """Whether the unit says it all: 58 DOM operations, 1 reflow."""
+        return self.unit not in ("ms", "score")
+
+    @property
+    def name(self) -> str:
+        """The title without what is in brackets."""
+        return self.title.partition(" (")[0]
+
 
 def _loads(read: Callable[[PageLoad], float | None]) -> Callable[[Variant], Iterable[float | None]]:
     return lambda variant: [read(load) for load in variant.loads]
@@ -124,16 +134,16 @@ def _server(result: ProbeResult | None) -> list[float | None]:
 HTTP_FIGURES = (
     Figure("http-ttfb", "TTFB, p50", "ms", lambda v: _first_byte(v.probe), TTFB, slack=5),
     Figure("http-ttfb-p99", "TTFB, p99", "ms", lambda v: _first_byte(v.probe), percent=99, slack=5),
-    Figure("http-response", "response time, p50", "ms", lambda v: _response(v.probe), slack=5),
+    Figure("http-response", "Response time, p50", "ms", lambda v: _response(v.probe), slack=5),
     Figure(
         "http-response-p99",
-        "response time, p99",
+        "Response time, p99",
         "ms",
         lambda v: _response(v.probe),
         percent=99,
         slack=5,
     ),
-    Figure("http-server", "time in the app, p50", "ms", lambda v: _server(v.probe), slack=5),
+    Figure("http-server", "Time in the app, p50", "ms", lambda v: _server(v.probe), slack=5),
 )
 """One connection per request, no redirects followed; p99 of fewer than 100 is the slowest."""
 
@@ -141,30 +151,30 @@ BROWSER_FIGURES = (
     Figure("ttfb", "TTFB, from navigation start", "ms", _loads(lambda x: x.ttfb_ms), TTFB, slack=5),
     Figure(
         "waiting",
-        "waiting for the last request (DevTools)",
+        "Waiting for the last request (DevTools)",
         "ms",
         _loads(lambda x: x.waiting_ms),
         LIGHTHOUSE,
         slack=5,
     ),
-    Figure("response", "response time", "ms", _loads(lambda x: x.response_ms), slack=10),
+    Figure("response", "Response time", "ms", _loads(lambda x: x.response_ms), slack=10),
     Figure("fcp", "FCP", "ms", _loads(lambda x: x.fcp_ms), FCP, slack=20),
     Figure("lcp", "LCP", "ms", _loads(lambda x: x.lcp_ms), LCP, slack=20),
     Figure("cls", "CLS (score, no unit)", "score", _loads(lambda x: x.cls), CLS, slack=0.001),
     Figure(
         "dom-operations", "DOM operations", "DOM operations", _loads(lambda x: x.dom_operations)
     ),
-    Figure("reflows", "reflows", "reflows", _loads(lambda x: x.reflows), slack=1),
+    Figure("reflows", "Reflows", "reflows", _loads(lambda x: x.reflows), slack=1),
     Figure(
         "style-recalcs",
-        "style recalculations",
+        "Style recalculations",
         "style recalculations",
         _loads(lambda x: x.style_recalcs),
         slack=1,
     ),
     Figure(
         "paint",
-        "paint cost",
+        "Paint cost",
         "ms",
         lambda v: [cost.paint_ms for cost in v.paints],
         slack=5,
@@ -175,12 +185,12 @@ BROWSER_FIGURES = (
 
 INNOCENT_FIGURES = (
     Figure(
-        "innocent-ttfb", "its TTFB, p50", "ms", lambda v: _first_byte(v.innocent), TTFB, slack=10
+        "innocent-ttfb", "Its TTFB, p50", "ms", lambda v: _first_byte(v.innocent), TTFB, slack=10
     ),
-    Figure("innocent", "its response time, p50", "ms", lambda v: _response(v.innocent), slack=10),
+    Figure("innocent", "Its response time, p50", "ms", lambda v: _response(v.innocent), slack=10),
     Figure(
         "innocent-p99",
-        "its response time, p99",
+        "Its response time, p99",
         "ms",
         lambda v: _response(v.innocent),
         percent=99,

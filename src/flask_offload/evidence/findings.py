@@ -6,7 +6,7 @@ medians differ by more than the figure's slack. What did not change is said as p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,6 +65,11 @@ class Comparison:
             return 0
         return 1 if difference > 0 else -1
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both medians with their unit, before and after."""
+        return self.figure.text(self.before.median), self.figure.text(self.after.median)
+
 
 def compare(figure: Figure, before: Variant, after: Variant) -> Comparison | None:
     """None unless both have the figure."""
@@ -77,13 +82,14 @@ def findings(measurement: Measurement) -> list[Finding]:
     variants = measurement.variants
     found: list[Finding] = []
     for after in variants[1:]:
-        found += _changes(variants[0], after)
+        times = TIMES if variants[0].loads and after.loads else HTTP_TIMES
+        found += _changes(times, variants[0], after)
     for variant in variants:
         found += _queue(measurement, variant)
     for variant in variants:
         found += _bottleneck(variant)
     for after in variants[1:]:
-        found += _costs(variants[0], after)
+        found += _changes(COSTS, variants[0], after)
     for variant in variants:
         found += [_of_trap(Kind.TRAP, variant, trap) for trap in traps(variant)]
     for variant in variants:
@@ -93,12 +99,14 @@ def findings(measurement: Measurement) -> list[Finding]:
 
 TIMES = ("ttfb", "response", "fcp", "lcp")
 HTTP_TIMES = ("http-ttfb", "http-response")
+"""What moving work can change."""
 COSTS = ("dom-operations", "reflows", "style-recalcs", "paint", "cls")
+"""What the browser does with the page: moving work does not change it, showing results can."""
+KINDS = {-1: Kind.FASTER, 0: Kind.SAME, 1: Kind.SLOWER}
 
 
-def _changes(before: Variant, after: Variant) -> Iterator[Finding]:
-    """The times that moving work can change."""
-    for key in TIMES if before.loads and after.loads else HTTP_TIMES:
+def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[Finding]:
+    for key in keys:
         compared = compare(FIGURES[key], before, after)
         if compared is not None:
             yield _change(compared, before, after)
@@ -106,61 +114,35 @@ def _changes(before: Variant, after: Variant) -> Iterator[Finding]:
 
 def _change(compared: Comparison, before: Variant, after: Variant) -> Finding:
     figure = compared.figure
-    was, now = figure.text(compared.before.median), figure.text(compared.after.median)
-    name = figure.title
-    if compared.change == 0:
-        sentence = f"{name}: no difference between {before.label} ({was}) and {after.label} ({now})"
-        kind = Kind.SAME
-    else:
-        less = compared.change < 0
-        kind = Kind.FASTER if less else Kind.SLOWER
-        sentence = f"{name}: {now} in {after.label}, {was} in {before.label}"
     return Finding(
-        kind,
+        KINDS[compared.change],
         after.label,
-        sentence,
+        _sentence(compared, before, after),
         number=compared.after.median,
         unit=figure.unit,
         threshold=limit_text(figure.threshold, figure.unit),
         source=figure.threshold.source if figure.threshold else None,
-        caveat=_time_caveat(figure, before),
+        caveat=_caveat(figure, before),
     )
 
 
-def _time_caveat(figure: Figure, before: Variant) -> str | None:
-    """A wait that is still within the limit must not be sold as broken."""
-    if figure.threshold is None:
+def _sentence(compared: Comparison, before: Variant, after: Variant) -> str:
+    was, now = compared.texts
+    name = "" if compared.figure.counts else f"{compared.figure.name}: "
+    same = ", no difference that can be told" if compared.change == 0 and was != now else ""
+    return f"{name}{now} in {after.label}, {was} in {before.label}{same}"
+
+
+def _caveat(figure: Figure, before: Variant) -> str | None:
+    """Noise is no limit, and a wait that is within the limit must not be sold as broken."""
+    if not figure.stable:
+        return "varies by 100 % between loads: never a limit in CI"
+    if figure.threshold is None or figure.unit != "ms":
         return None
     value = figure.value(before)
     if value is not None and figure.threshold.rate(value) == "good":
         return f"{before.label} is within this limit too, so no limit is broken here; {LAB}"
     return LAB
-
-
-def _costs(before: Variant, after: Variant) -> Iterator[Finding]:
-    """What the browser does with the page; moving work does not change it, showing results can."""
-    for key in COSTS:
-        compared = compare(FIGURES[key], before, after)
-        if compared is None:
-            continue
-        figure = compared.figure
-        was, now = figure.text(compared.before.median), figure.text(compared.after.median)
-        if compared.change == 0:
-            kind = Kind.SAME
-            sentence = f"{figure.title}: {was} in {before.label}, {now} in {after.label}, no change"
-        else:
-            kind = Kind.SLOWER if compared.change > 0 else Kind.FASTER
-            sentence = f"{figure.title}: {now} in {after.label}, {was} in {before.label}"
-        yield Finding(
-            kind,
-            after.label,
-            sentence,
-            number=compared.after.median,
-            unit=figure.unit,
-            threshold=limit_text(figure.threshold, figure.unit),
-            source=figure.threshold.source if figure.threshold else None,
-            caveat=None if figure.stable else "varies by 100 % between loads: never a limit in CI",
-        )
 
 
 def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
@@ -171,7 +153,7 @@ def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
     slower = probed.p50_ms > idle.p50_ms + FIGURES["innocent"].slack
     wait, base = quantity(probed.p50_ms, "ms"), quantity(idle.p50_ms, "ms")
     sentence = (
-        f"with {visitors(probed.clients)} on {variant.label}, somebody else's page takes {wait} "
+        f"With {visitors(probed.clients)} on {variant.label}, somebody else's page takes {wait} "
         f"(p50; {base} when idle)"
     )
     inside = probed.server_p50_ms
@@ -203,7 +185,7 @@ def _bottleneck(variant: Variant) -> Iterator[Finding]:
         Kind.BOTTLENECK,
         variant.label,
         f"{variant.label}: most of the wait is {stage.title}, {quantity(stage.ms, 'ms')} of "
-        f"{quantity(whole.total_ms, 'ms')} ({whole.share(stage):.0%})",
+        f"{quantity(whole.total_ms, 'ms')} ({whole.share(stage) * 100:.0f} %)",
         number=stage.ms,
         unit="ms",
         caveat=caveat,
@@ -232,7 +214,7 @@ def _answers(before: Variant, after: Variant) -> str:
     compared = compare(figure, before, after)
     if compared is None:
         return f"{after.label} did not answer."
-    was, now = figure.text(compared.before.median), figure.text(compared.after.median)
+    was, now = compared.texts
     if before is after:
         return f"{after.label} answers after {now}."
     if compared.change == 0:
@@ -271,19 +253,21 @@ def unchanged(measurement: Measurement) -> str | None:
 
 def _both(compared: Comparison) -> str:
     """A count speaks for itself; other figures need their name, and vary a little."""
-    was, now = (compared.figure.text(each.median) for each in (compared.before, compared.after))
-    if compared.figure.unit not in ("ms", "score"):
-        return now if now == was else f"{now} (before: {was})"
-    name = compared.figure.title.partition(" (")[0]
-    return f"{name} {now}" if now == was else f"{name} {now} (before: {was}; that much is noise)"
+    was, now = compared.texts
+    name = compared.figure.name
+    name = name if name.isupper() else name.lower()
+    text = now if compared.figure.counts else f"{name} {now}"
+    return text if now == was else f"{text} (before: {was}; so much is noise)"
 
 
 def limit_text(threshold: Threshold | None, unit: str) -> str | None:
     """The limits of a figure in words."""
     if threshold is None:
         return None
-    good = f"good up to {quantity(threshold.good, unit)}"
-    return f"{good}, poor above {quantity(threshold.poor, unit)}"
+    poor = f"poor above {quantity(threshold.poor, unit)}"
+    if threshold.good == threshold.poor:
+        return poor
+    return f"good up to {quantity(threshold.good, unit)}, {poor}"
 
 
 def visitors(count: int) -> str:

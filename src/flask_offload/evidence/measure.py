@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from .browser import Browser, PlaywrightMissing, load_interleaved
 from .chromium import BrowserUnavailable
 from .form import Fields
-from .probe import innocent_page, probe_interleaved
+from .probe import MAX_RUNS, bounded, innocent_page, probe_interleaved
 from .samples import Measurement, ProbeResult, Setup, Variant
 from .target import Target, check_host, full_url
 
@@ -63,6 +63,7 @@ def measure(
     `options.browser` is True, PlaywrightMissing or BrowserUnavailable.
     """
     options = options or Options()
+    bounded("page loads", options.runs, MAX_RUNS)
     targets = [_target(url, options) for url in urls]
     page = None
     if options.innocent is not None:

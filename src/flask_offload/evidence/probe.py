@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 from ..errors import OffloadError
 from .samples import Answer, ProbeResult
 from .target import Target, check_host
-from .wire import Request, ask, prepare
+from .wire import TIMED_OUT, Request, ask, prepare
 
 MAX_PROBES = 1_000
 MAX_CLIENTS = 100
 MAX_SECONDS = 120.0
+MAX_RUNS = 50
+"""Page loads of each URL that count."""
 TIMEOUT = 30.0
 """Seconds after which a request counts as timed out."""
 INTERVAL = 0.25
@@ -71,9 +73,10 @@ def probe_interleaved(
 
     A target that has used up its `max_seconds` is left out of further turns.
     """
-    _check("requests", n, MAX_PROBES)
-    _check("seconds", max_seconds, MAX_SECONDS)
-    requests = [_ready(target, timeout, allow_hosts) for target in targets]
+    bounded("requests", n, MAX_PROBES)
+    bounded("seconds", max_seconds, MAX_SECONDS)
+    _check_hosts(targets, allow_hosts)
+    requests = [_ready(target, timeout) for target in targets]
     began = time.perf_counter()
     answers: list[list[Answer]] = [[] for _ in requests]
     spent = [0.0 for _ in requests]
@@ -135,14 +138,15 @@ def innocent_page(
     allow_hosts: Collection[str] = (),
 ) -> ProbeResult:
     """`innocent` for targets with headers, files or a start page."""
-    _check("clients", clients, MAX_CLIENTS)
-    _check("seconds", seconds, MAX_SECONDS)
-    _check("probes", seconds / interval, MAX_PROBES)
-    request = _ready(page, timeout, allow_hosts)
+    bounded("clients", clients, MAX_CLIENTS)
+    bounded("seconds", seconds, MAX_SECONDS)
+    bounded("probes", seconds / interval, MAX_PROBES)
+    _check_hosts([page] if slow is None else [page, slow], allow_hosts)
+    request = _ready(page, timeout)
     if slow is None:
         answers, took = _open_loop(request, seconds, interval, timeout)
         return ProbeResult(page.url, page.method, answers, took)
-    with Crowd(_ready(slow, timeout, allow_hosts), clients, pace, timeout) as crowd:
+    with Crowd(_ready(slow, timeout), clients, pace, timeout) as crowd:
         time.sleep(pace)  # until every client has come once; before that the line is still short
         answers, took = _open_loop(request, seconds, interval, timeout)
         served = crowd.answered
@@ -216,15 +220,23 @@ def _open_loop(
     return tuple(sorted(answers, key=lambda answer: answer.at_s)), took
 
 
-def _ready(target: Target, timeout: float, allow_hosts: Collection[str]) -> Request:
-    """Check the host, and send the one request that is not counted."""
-    for url in filter(None, (target.url, target.start)):
-        check_host(url, allow_hosts)
+def _check_hosts(targets: Sequence[Target], allowed: Collection[str]) -> None:
+    for target in targets:
+        for url in filter(None, (target.url, target.start)):
+            check_host(url, allowed)
+
+
+def _ready(target: Target, timeout: float) -> Request:
+    """Prepare the request, and send the one that is not counted."""
     try:
         request = prepare(target, timeout)
     except (OSError, HTTPException) as error:
         raise _no_answer(target.start or target.url, error) from None
     first = ask(request, timeout=timeout, began=time.perf_counter())
+    if first.error == TIMED_OUT:
+        raise NoAnswer(
+            f"{target.url} took longer than {timeout:g} s: give it longer with --timeout"
+        )
     if first.error is not None:
         raise _no_answer(target.url, first.error)
     return request
@@ -238,6 +250,9 @@ def _no_answer(url: str, reason: object) -> NoAnswer:
     )
 
 
-def _check(what: str, value: float, most: float) -> None:
+def bounded(what: str, value: float, most: float) -> None:
+    """Raise OutOfBounds unless the value is above 0 and at most `most`."""
     if not 0 < value <= most:
-        raise OutOfBounds(f"{what}: {value:g} asked for, 1 to {most:g} are possible")
+        raise OutOfBounds(
+            f"{what}: {value:g} asked for, at most {most:g} are possible, and more than 0"
+        )

@@ -163,11 +163,11 @@ def _change(figure: Figure, variant: Variant, first: Variant) -> str:
 def _waits(measurement: Measurement) -> list[Wait]:
     waits = []
     if measurement.idle is not None:
-        waits.append(_wait("with nobody on any of them", measurement.idle))
+        waits.append(_wait("With nobody on any of them", measurement.idle))
     for variant in measurement.variants:
         probed = variant.innocent
         if probed is not None:
-            title = f"with {visitors(probed.clients)} on {variant.label}"
+            title = f"With {visitors(probed.clients)} on {variant.label}"
             waits.append(_wait(title, probed))
     return [wait for wait in waits if wait is not None]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SERVER_TOTAL = "total"
 """The Server-Timing entry that holds the time of the whole request in the app."""
 
+TIMED_OUT = "timed out"
 _CHUNK = 1 << 16
 
 
@@ -39,7 +40,7 @@ def prepare(target: Target, timeout: float) -> Request:
 
     Raises OSError or http.client.HTTPException if the start page can't be fetched.
     """
-    headers = dict(target.headers)
+    headers = {"User-Agent": "flask-offload-measure"} | dict(target.headers)
     if target.method != "POST":
         return Request(target.url, target.method, None, headers)
     fields = target.fields
@@ -100,7 +101,7 @@ def ask(request: Request, *, timeout: float, began: float, due: float | None = N
         return _timed(request, timeout, start, at_s)
     except TimeoutError:
         waited = _ms_since(start)
-        return Answer(at_s, ttfb_ms=waited, response_ms=waited, error="timed out")
+        return Answer(at_s, ttfb_ms=waited, response_ms=waited, error=TIMED_OUT)
     except (OSError, http.client.HTTPException) as error:
         return Answer(at_s, error=f"{type(error).__name__}: {error}")
 
@@ -126,14 +127,16 @@ def _ms_since(start: float) -> float:
 
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
-_ENTRY = re.compile(rf'(?:{_QUOTED}|[^",])+')
-_PART = re.compile(rf'(?:{_QUOTED}|[^";])+')
+_ENTRY = re.compile(rf"(?:{_QUOTED}|[^,])+")
+_PART = re.compile(rf"(?:{_QUOTED}|[^;])+")
+_NAME = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # a token of RFC 9110
 
 
 def parse_server_timing(headers: Iterable[str]) -> tuple[ServerTiming, ...]:
     """Read `Server-Timing` headers (W3C Server Timing); several headers add up.
 
-    As in Chromium, the first `dur` of an entry wins and one that is no number counts as 0.
+    As in Chromium, the first `dur` of an entry wins, one that is no number counts as 0, and a name
+    ends where its token ends.
     """
     return tuple(
         timing
@@ -144,21 +147,21 @@ def parse_server_timing(headers: Iterable[str]) -> tuple[ServerTiming, ...]:
 
 
 def _server_timing(entry: str) -> ServerTiming | None:
-    name, *parameters = (part.strip() for part in _PART.findall(entry))
+    name = _NAME.match(entry)
+    if name is None:
+        return None
     given: dict[str, str] = {}
-    for parameter in parameters:
+    for parameter in _PART.findall(entry)[1:]:
         key, _, value = parameter.partition("=")
         given.setdefault(key.strip().lower(), value.strip())
-    if not name:
-        return None
     try:
         duration = float(given.get("dur", "0"))
     except ValueError:
         duration = 0.0
     description = given.get("desc", "")
     if description.startswith('"'):
-        description = re.sub(r"\\(.)", r"\1", description[1:-1])
-    return ServerTiming(name, duration, description)
+        description = re.sub(r"\\(.)", r"\1", description[1:].removesuffix('"'))
+    return ServerTiming(name[1], duration, description)
 
 
 def server_total(timings: Iterable[ServerTiming]) -> float | None:
