@@ -52,23 +52,11 @@ class Spool:
         then leaves nothing behind.
         """
         name = os.urandom(16).hex()
-        path = self.folder / name
         try:
             self._make_folder()
-            room = self.max_total - self.total_bytes()
-            with open(path, "xb", opener=_private) as copy:
-                self._copy(stream, copy, room)
-                if self.durable:
-                    copy.flush()
-                    os.fsync(copy.fileno())
-            if self.durable:
-                self._sync_folder()
+            self._write(stream, name, room=self.max_total - self.total_bytes())
         except OSError as error:
-            self.remove([name])
             raise self._unavailable(error) from error
-        except BaseException:
-            self.remove([name])
-            raise
         return name
 
     def open(self, name: str) -> BinaryIO:
@@ -76,11 +64,7 @@ class Spool:
         if type(name) is not str or not _NAME.fullmatch(name):
             raise PayloadError("it holds an uploaded file by a name that no spool gives")
         try:
-            return _Reader(
-                io.FileIO(
-                    self.folder / name, opener=lambda path, flags: os.open(path, flags | _SAFE)
-                )
-            )
+            return _Reader(io.FileIO(self.folder / name, opener=_without_links))
         except FileNotFoundError:
             raise FileGone(
                 f"the uploaded file {name} is no longer in {self.folder}: the job ended before, or"
@@ -88,10 +72,12 @@ class Spool:
             ) from None
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete copies; those that are gone already don't matter."""
+        """Delete copies. What is gone already does not matter, nor what can't be deleted now:
+        sweep() will find it."""
         for name in names:
             if _NAME.fullmatch(name):
-                (self.folder / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()
 
     def sweep(self, known: Collection[str], older_than: float) -> int:
         """Delete copies that no job knows, left by a process that died before it enqueued.
@@ -104,12 +90,10 @@ class Spool:
         limit = time.time() - older_than
         swept = 0
         for entry in self._entries():
-            try:
+            with contextlib.suppress(OSError):
                 if entry.name not in known and entry.stat(follow_symlinks=False).st_mtime < limit:
                     Path(entry).unlink()
                     swept += 1
-            except FileNotFoundError:
-                pass
         return swept
 
     def total_bytes(self) -> int:
@@ -131,6 +115,20 @@ class Spool:
         if not self.folder.exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
+            if self.durable:
+                _sync_folder(self.folder.parent)
+
+    def _write(self, stream: BinaryIO, name: str, room: int) -> None:
+        with open(self.folder / name, "xb", opener=_private) as copy:
+            try:
+                self._copy(stream, copy, room)
+                copy.flush()
+                if self.durable:
+                    os.fsync(copy.fileno())
+                    _sync_folder(self.folder)
+            except BaseException:
+                self.remove([name])
+                raise
 
     def _copy(self, stream: BinaryIO, copy: BinaryIO, room: int) -> None:
         size = 0
@@ -158,13 +156,6 @@ class Spool:
             )
         return EngineUnavailable(f"the file can't be copied to {self.folder}: {error}")
 
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
 
 class _Reader(io.BufferedReader):
     """Closes itself without a ResourceWarning: the job's arguments own it, and let go of it."""
@@ -173,11 +164,20 @@ class _Reader(io.BufferedReader):
         self.close()
 
 
-_SAFE = getattr(os, "O_NOFOLLOW", 0)
-
-
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def show_bytes(size: int) -> str:

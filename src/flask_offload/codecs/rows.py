@@ -71,8 +71,14 @@ def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
         sqlalchemy: Any = sys.modules["sqlalchemy"]
         if len(identity) != len(sqlalchemy.inspect(cls).primary_key):
             raise PayloadError(f"it holds a key that does not fit the primary key of {name}")
+        hash(identity)  # as every real one has
         session = (get_session() or _app_session)()
-        row = session.get(cls, identity, populate_existing=True)
+        try:
+            row = session.get(cls, identity, populate_existing=True)
+        except sqlalchemy.exc.DBAPIError:
+            raise
+        except sqlalchemy.exc.StatementError as error:  # the key is of another type
+            raise PayloadError(f"it holds a key that {name} can't have: {error.orig}") from error
         if row is None:
             key = identity[0] if len(identity) == 1 else identity
             raise RowGone(
