@@ -117,6 +117,9 @@ class Config:
     url_prefix: str = _key(
         "/offload", "where the job resource lives", _is_prefix, 'a path like "/offload"'
     )
+    poll_limit: float = _key(
+        50.0, "polls a second that one client may make of one job; 0: no limit", *_number(0, 1e6)
+    )
     server_timing: bool | Callable[..., Any] | None = _key(
         None,
         "Server-Timing headers: True, False, or a callable; None: in debug and testing",

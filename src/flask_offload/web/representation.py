@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app, url_for
 
+from ..errors import PayloadError
 from ..job import Job, JobStatus
 from .pace import remaining_seconds
 
@@ -29,7 +31,6 @@ def document(offload: Offload, job: Job) -> dict[str, Any]:
     """
     exposed = _exposes(offload, job)
     remaining = remaining_seconds(job, time.time())
-    done = job.status is JobStatus.SUCCESSFUL
     return {
         "id": job.id,
         "task": job.task,
@@ -53,7 +54,7 @@ def document(offload: Offload, job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "progress": job.progress,
         "remaining_seconds": None if remaining is None else round(remaining, 1),
-        "return_value": job.return_value if done and exposed else None,
+        "return_value": _return_value(job) if exposed else None,
         "error": public_error(job, exposed=exposed, debug=current_app.debug),
         "links": links(offload, job),
     }
@@ -117,7 +118,7 @@ def summary(job: Job) -> str:
         return said or "Working on it…"
     if job.status is JobStatus.READY:
         if job.attempts:
-            return "That didn’t work yet. Trying again soon…"
+            return "Trying again soon…"
         return "Waiting for its time…" if job.waiting_for == "its time" else "Waiting to start…"
     return {
         JobStatus.SUCCESSFUL: "Done.",
@@ -129,6 +130,13 @@ def summary(job: Job) -> str:
 def is_reply(job: Job) -> bool:
     """Whether the job is a request that was answered later; its result is an HTTP response."""
     return job.origin == RESPOND_ASYNC
+
+
+def _return_value(job: Job) -> Any:
+    """What it returned; None if that can't be read any more."""
+    with contextlib.suppress(PayloadError):
+        return job.return_value
+    return None
 
 
 def _exposes(offload: Offload, job: Job) -> bool:

@@ -1,0 +1,56 @@
+"""The first answer of a request whose work goes on in a job: where to look for it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from flask import Response, current_app, request, url_for
+
+from ..job import Job
+from .pace import retry_after
+from .preferences import prefers_html
+from .representation import links
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+
+def accepted(job: Job) -> Response:
+    """202 with `Location`, `Retry-After` and a JSON body: `id`, `status`, `links`.
+
+    A browser that navigates is sent to the waiting page instead (303): it would show the JSON, and
+    a reload would send the form again.
+    """
+    if prefers_html(request.accept_mimetypes):
+        response = see_job(job)
+    else:
+        response = told(current_app.extensions["offload"], job)
+    response.vary.add("Accept")
+    return response
+
+
+def told(offload: Offload, job: Job) -> Response:
+    """202, whoever asks."""
+    body = {"id": job.id, "status": job.status, "links": links(offload, job)}
+    response = Response(msgspec.json.encode(body), 202, mimetype="application/json")
+    response.headers["Location"] = url_for("offload.job", job_id=job.id)
+    response.headers["Retry-After"] = str(retry_after(job, time.time()))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def see_job(job: Job) -> Response:
+    """303 to the job."""
+    return _see_other(url_for("offload.job", job_id=job.id))
+
+
+def see_result(job: Job) -> Response:
+    """303 to the job's result."""
+    return _see_other(url_for("offload.result", job_id=job.id))
+
+
+def _see_other(location: str) -> Response:
+    headers = {"Location": location, "Cache-Control": "no-store"}
+    return Response(status=303, headers=headers)

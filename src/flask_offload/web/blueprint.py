@@ -1,0 +1,99 @@
+"""The addresses under OFFLOAD_URL_PREFIX."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
+from .pages import asset_url, duration, send_asset
+from .problems import problem
+from .resource import JobResource, TooManyPolls
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+NO_SUCH_JOB = (
+    "There is no such job: it never existed, the time for which it is kept is over, or it is not"
+    " yours."
+)
+
+
+def make_blueprint(offload: Offload) -> Blueprint:
+    """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
+    blueprint = Blueprint("offload", __name__, template_folder="templates")
+    resource = JobResource(offload)
+    _route(blueprint, "/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
+    _route(blueprint, "/jobs/<job_id>/result", "result", GET=resource.result)
+    _route(blueprint, "/jobs/<job_id>/cancel", "cancel", POST=resource.cancel)
+    _route(blueprint, "/jobs/<job_id>/retry", "retry", POST=resource.retry)
+    _route(blueprint, "/openapi.json", "openapi", GET=_openapi)
+    _route(blueprint, "/assets/<digest>/<name>", "asset", GET=send_asset)
+    _handle_errors(blueprint)
+    blueprint.add_app_template_global(asset_url, "offload_asset")
+    blueprint.add_app_template_global(_new_key, "offload_idempotency_key")
+    blueprint.add_app_template_filter(duration, "offload_duration")
+    return blueprint
+
+
+def _route(
+    blueprint: Blueprint, rule: str, endpoint: str, **handlers: Callable[..., Response]
+) -> None:
+    """One address, whose wrong methods are answered in our own form: 405 with `Allow`."""
+    allow = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else []), "OPTIONS"])
+
+    def view(**values: str) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        if method == "OPTIONS":
+            return Response(status=204, headers={"Allow": allow})
+        handler = handlers.get(method)
+        if handler is None:
+            detail = f"This address does not take {method}, only {allow}."
+            return problem(405, detail, headers={"Allow": allow})
+        return handler(**values)
+
+    blueprint.add_url_rule(rule, endpoint, view, methods=METHODS, provide_automatic_options=False)
+
+
+def _handle_errors(blueprint: Blueprint) -> None:
+    @blueprint.errorhandler(JobNotFound)
+    def not_found(error: JobNotFound) -> Response:
+        return problem(404, NO_SUCH_JOB)
+
+    @blueprint.errorhandler(TooManyPolls)
+    def too_many(error: TooManyPolls) -> Response:
+        detail = f"You ask too often: wait {error.seconds} s, and as long as Retry-After says."
+        return problem(429, detail, headers={"Retry-After": str(error.seconds)})
+
+    @blueprint.errorhandler(InvalidTransition)
+    def conflict(error: InvalidTransition) -> Response:
+        return problem(409, f"{error}.")
+
+    @blueprint.errorhandler(UnsupportedByEngine)
+    def unsupported(error: UnsupportedByEngine) -> Response:
+        return problem(501, "The engine that keeps this app's jobs can't do this.")
+
+    @blueprint.errorhandler(EngineUnavailable)
+    def unavailable(error: EngineUnavailable) -> Response:
+        detail = "The job can't be read at the moment. Nothing is lost; try again soon."
+        return problem(503, detail, headers={"Retry-After": "5"})
+
+
+def _openapi() -> Response:
+    """The description of these addresses, with the place where this app has them."""
+    described = msgspec.json.decode((Path(__file__).parent / "openapi.json").read_bytes())
+    place = request.script_root + request.path.removesuffix("/openapi.json")
+    described["servers"] = [{"url": place}]
+    return Response(msgspec.json.encode(described), mimetype="application/json")
+
+
+def _new_key() -> str:
+    """A fresh value for a form's hidden field `idempotency_key`."""
+    return uuid.uuid4().hex

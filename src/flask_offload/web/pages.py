@@ -1,0 +1,97 @@
+"""The pages that a browser sees of a job, and the files they need."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import Response, render_template, url_for
+from werkzeug.exceptions import NotFound
+
+from ..job import Job
+from .pace import retry_after
+from .representation import document
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+STATIC = Path(__file__).parent / "static"
+TYPES = {"offload-job.js": "text/javascript", "offload.css": "text/css"}
+
+YEAR = 365 * 24 * 3600
+
+FASTEST_RELOAD = 2
+"""Seconds between two reloads of the waiting page where there is no JavaScript."""
+
+
+def job_page(offload: Offload, job: Job, status: int = 200) -> Response:
+    """The job as a page: waiting, done, failed or cancelled.
+
+    While the job runs, the page reloads itself by header. The script on it stops that, and polls.
+    """
+    html = render_template("offload/job.html", job=document(offload, job))
+    response = Response(html, status, mimetype="text/html")
+    if not job.is_finished:
+        response.headers["Refresh"] = str(max(FASTEST_RELOAD, retry_after(job, time.time())))
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "same-origin"  # whoever has the address may see the job
+    response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
+    response.vary.add("Accept")
+    return response
+
+
+def duration(seconds: float) -> str:
+    """A rough duration for people: "less than 10 s", "about 40 s", "about 3 min", "about 2 h".
+
+    offload-job.js says it in the same words.
+    """
+    if seconds < 10:
+        return "less than 10 s"
+    if seconds < 90:
+        return f"about {round(seconds / 10) * 10} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {round(seconds / 3600)} h"
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of ours, and a digest of it for its address."""
+
+    content: bytes
+    digest: str
+
+
+@functools.cache
+def asset(name: str) -> Asset:
+    """Read once in the life of a process."""
+    content = (STATIC / name).read_bytes()
+    return Asset(content, blake2b(content, digest_size=8).hexdigest())
+
+
+def asset_url(name: str) -> str:
+    """The address of `offload-job.js` or `offload.css`; it changes with the content, so that
+    browsers may keep what they have."""
+    return url_for("offload.asset", digest=asset(name).digest, name=name)
+
+
+def send_asset(digest: str, name: str) -> Response:
+    """One of our files. Under the digest of another version it is not to be kept."""
+    if name not in TYPES:
+        raise NotFound
+    found = asset(name)
+    response = Response(found.content, mimetype=TYPES[name])
+    current = digest == found.digest
+    response.headers["Cache-Control"] = (
+        f"public, max-age={YEAR}, immutable" if current else "no-cache"
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.set_etag(found.digest)
+    return response

@@ -1,0 +1,36 @@
+"""What came of a request that became a job, as the response that its client waits for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Response, request
+
+from ..errors import PayloadError
+from ..job import Job, JobStatus
+from .pages import job_page
+from .preferences import prefers_html
+from .problems import problem
+from .representation import document
+from .stored import StoredResponse
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+
+def reply(offload: Offload, job: Job) -> Response:
+    """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
+    if job.status is JobStatus.SUCCESSFUL:
+        try:
+            stored = job.return_value
+        except PayloadError:
+            stored = None
+        if isinstance(stored, StoredResponse):
+            return stored.replay()
+        return problem(410, "The result is no longer kept.")
+    status = 410 if job.status is JobStatus.CANCELLED else 500
+    if prefers_html(request.accept_mimetypes):
+        return job_page(offload, job, status)
+    shown = document(offload, job)
+    reason = shown["error"]["message"] if shown["error"] else shown["summary"]
+    return problem(status, reason, links=shown["links"])

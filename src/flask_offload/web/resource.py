@@ -1,0 +1,140 @@
+"""A job over HTTP: look, cancel, run again, fetch the result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from flask import Response, current_app, request
+
+from ..errors import InvalidTransition, JobNotFound
+from ..job import Job, JobStatus
+from .accepted import see_job, see_result
+from .limit import PollLimiter
+from .pace import retry_after
+from .pages import job_page
+from .preferences import prefers_html
+from .problems import problem
+from .replies import reply
+from .representation import document, etag, is_reply
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+
+
+class TooManyPolls(Exception):
+    """A client asks too often. seconds: to wait."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class JobResource:
+    """The handlers of the job's addresses. A job that one may not see is as if it didn't exist."""
+
+    def __init__(self, offload: Offload) -> None:
+        self._offload = offload
+        self._limiter = PollLimiter()
+
+    # --- handlers ---
+
+    def show(self, job_id: str) -> Response:
+        """GET of the job: how it stands, as JSON or as a page.
+
+        A finished reply leads to its result (303), whoever asks, so that a client which knows
+        nothing but `Location` arrives. `?status` asks for how it stands all the same.
+        """
+        job = self._find(job_id)
+        if is_reply(job) and job.is_finished and "status" not in request.args:
+            return see_result(job)
+        if prefers_html(request.accept_mimetypes):
+            return job_page(self._offload, job)
+        return self._json(job)
+
+    def delete(self, job_id: str) -> Response:
+        """DELETE of the job: cancel it. 200 when that is done, 202 when it has yet to stop."""
+        job = self._find(job_id)
+        if job.status is not JobStatus.CANCELLED:
+            job.cancel()
+        response = self._json(job)
+        response.status_code = 200 if job.is_finished else 202
+        return response
+
+    def cancel(self, job_id: str) -> Response:
+        """POST by the page's button. That the job has just ended is no error: the page tells."""
+        return self._press(job_id, Job.cancel)
+
+    def retry(self, job_id: str) -> Response:
+        """POST by the page's button: run a failed or cancelled job again."""
+        return self._press(job_id, Job.retry)
+
+    def result(self, job_id: str) -> Response:
+        """GET of the result: the stored response of a reply, or what an exposed task returned."""
+        job = self._find(job_id)
+        if is_reply(job):
+            return reply(self._offload, job) if job.is_finished else see_job(job)
+        task = self._offload.tasks.get(job.task)
+        if task is None or task.options.expose != "result":
+            return problem(404, "The result of this job is not shown.")
+        if not job.is_finished:
+            return see_job(job)
+        shown = document(self._offload, job)
+        if job.status is not JobStatus.SUCCESSFUL:
+            reason = shown["error"]["message"] if shown["error"] else shown["summary"]
+            return problem(410, f"There is no result: {reason}", links=shown["links"])
+        return _json_response(shown["return_value"])
+
+    # --- steps ---
+
+    def _find(self, job_id: str) -> Job:
+        """The job, if there is one and the client may see it. Raises JobNotFound, TooManyPolls."""
+        client = request.remote_addr or ""
+        self._count(client, job_id)
+        try:
+            job = self._offload.get_job(job_id)
+            authorizer = self._offload.authorizer
+            if authorizer is not None and not authorizer(job):
+                raise JobNotFound
+        except JobNotFound:
+            self._count(client, "")  # all misses together, or guessing would have no limit
+            raise
+        return job
+
+    def _count(self, client: str, job_id: str) -> None:
+        rate = self._offload.state_of(_app()).config.poll_limit
+        wait = self._limiter.check((client, job_id), rate, time.monotonic())
+        if wait:
+            raise TooManyPolls(wait)
+
+    def _json(self, job: Job) -> Response:
+        """The document with its ETag; 304 for who has it already, before it is made."""
+        tag = etag(job)
+        if request.method == "GET" and request.if_none_match.contains_weak(tag):
+            response = Response(status=304)
+        else:
+            response = _json_response(document(self._offload, job))
+        response.set_etag(tag, weak=True)
+        if not job.is_finished:
+            response.headers["Retry-After"] = str(retry_after(job, time.time()))
+        response.headers["Cache-Control"] = "no-store"
+        response.vary.add("Accept")
+        return response
+
+    def _press(self, job_id: str, action: Any) -> Response:
+        job = self._find(job_id)
+        with contextlib.suppress(InvalidTransition):
+            action(job)
+        return see_job(job)
+
+
+def _json_response(value: Any) -> Response:
+    data = msgspec.json.encode(value, enc_hook=str)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(data, mimetype="application/json", headers=headers)
+
+
+def _app() -> Any:
+    return current_app._get_current_object()  # type: ignore[attr-defined]

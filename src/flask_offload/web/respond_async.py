@@ -1,0 +1,180 @@
+"""`@offload.respond_async`: a view becomes a job when its client would rather not wait."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, current_app, request
+
+from ..context import current_job
+from ..engines.base import NewJob
+from ..errors import EngineUnavailable, OptionError, PayloadTooLarge, WaitTimeout
+from ..job import Job, JobStatus
+from ..names import task_name
+from .accepted import see_job, told
+from .idempotency import REMEMBERED, BadKey, idempotency_key
+from .preferences import Preferences, prefers_html
+from .problems import problem
+from .replies import reply
+from .representation import RESPOND_ASYNC
+from .stored import StoredRequest, StoredResponse, answer, store_request
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+    from ..task import Task
+
+MAX_WAIT = 10.0
+"""Seconds for which a request is held at most, unless the view says otherwise: a held request
+occupies a worker of the web server, which is what we want to avoid."""
+
+logger = logging.getLogger("flask_offload")
+
+
+def respond_async(
+    offload: Offload,
+    view: Callable[..., Any],
+    *,
+    wait: float | None = None,
+    always: bool = False,
+    headers: Iterable[str] = (),
+    session: Iterable[str] = (),
+    owner: Callable[[], str | None] | None = None,
+    **options: Any,
+) -> Callable[..., Any]:
+    """The view, decorated. The other options are those of `@offload.task`. Raises OptionError."""
+    if wait is not None and (isinstance(wait, bool) or not 0 <= wait <= 3600):
+        raise OptionError(f"wait={wait!r} can't be used: it takes seconds from 0 to 3600, or None.")
+
+    name = options.pop("name", None) or task_name(getattr(view, "view_class", view))
+    task = offload.task(name=name, **options)(_Run(offload, view))
+    moved = _Moved(offload, task, wait, always, tuple(headers), tuple(session), owner)
+
+    @functools.wraps(view)
+    def respond(**values: Any) -> Response:
+        preferences = Preferences.parse(request.headers.get("Prefer", ""))
+        if moved.applies(preferences):
+            response = moved.respond(preferences, values)
+        else:
+            answered = current_app.ensure_sync(view)(**values)
+            response = current_app.make_response(answered)
+        response.vary.add("Prefer")
+        return response
+
+    return respond
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A view that may run as a job, and how.
+
+    wait: seconds; the request is held so long for a quick result, and never longer, also when the
+    client's `wait=N` asks for more. None: only when the client asks, up to MAX_WAIT.
+    always: also for clients that didn't ask, browsers above all.
+    headers, session: names of what else the view needs, see `store_request`.
+    owner: tells in the request whom the job belongs to, for `authorize`.
+    """
+
+    offload: Offload
+    task: Task[[StoredRequest, dict[str, Any]], StoredResponse]
+    wait: float | None
+    always: bool
+    headers: tuple[str, ...]
+    session: tuple[str, ...]
+    owner: Callable[[], str | None] | None
+
+    def applies(self, preferences: Preferences) -> bool:
+        """Whether this request becomes a job."""
+        wanted = self.always or preferences.respond_async
+        return wanted and request.method not in ("HEAD", "OPTIONS")
+
+    def respond(self, preferences: Preferences, values: dict[str, Any]) -> Response:
+        """Make the job; answer with its result if that comes in time, else with its address."""
+        try:
+            job = self._enqueue(values)
+        except BadKey as error:
+            return problem(error.status, str(error))
+        except PayloadTooLarge as error:
+            return problem(413, f"The request is too large to be kept for later: {error}.")
+        except EngineUnavailable:
+            return problem(
+                503,
+                "The work can't be accepted at the moment. Nothing was done; try again soon.",
+                headers={"Retry-After": "5"},
+            )
+        response = self._response(job, preferences)
+        applied = ["respond-async"] if preferences.respond_async else []
+        if preferences.wait is not None:
+            applied.append(f"wait={preferences.wait}")
+        if applied:
+            response.headers["Preference-Applied"] = ", ".join(applied)
+        return response
+
+    def _enqueue(self, values: dict[str, Any]) -> Job:
+        owner = None if self.owner is None else self.owner()
+        stored = store_request(self.headers, self.session)
+        unique = self.offload.engine.flags.unique
+        key = idempotency_key(self.task.name, owner, stored) if unique else None
+        call = self.task.call(stored, values)
+        new_job: NewJob = call.new_job
+        new_job.origin = RESPOND_ASYNC
+        new_job.owner = owner
+        if key is not None:
+            new_job.id = key.new_id()
+            new_job.unique_key = key.unique
+            new_job.unique_for = REMEMBERED
+            new_job.unique_states = frozenset(JobStatus)
+        job = self.offload.enqueue_many([call])[0]
+        if key is not None and not key.fits(job.id):
+            raise BadKey("This Idempotency-Key was used before, with another request.", 422)
+        return job
+
+    def _response(self, job: Job, preferences: Preferences) -> Response:
+        hold = self._hold(preferences)
+        if hold and not job.is_finished:
+            with contextlib.suppress(WaitTimeout, EngineUnavailable):
+                job.wait(hold)
+        browser = prefers_html(request.accept_mimetypes) and not preferences.respond_async
+        if job.is_finished and (job.status is JobStatus.SUCCESSFUL or not browser):
+            return reply(self.offload, job.refresh())
+        response = see_job(job) if browser else told(self.offload, job)
+        response.vary.add("Accept")
+        return response
+
+    def _hold(self, preferences: Preferences) -> float:
+        limit = MAX_WAIT if self.wait is None else self.wait
+        asked = preferences.wait if preferences.wait is not None else self.wait or 0.0
+        return min(asked, limit)
+
+
+class _Run:
+    """What the worker calls for a request to `view`."""
+
+    __slots__ = ("_offload", "_view")
+
+    def __init__(self, offload: Offload, view: Callable[..., Any]) -> None:
+        self._offload = offload
+        self._view = view
+
+    @property
+    def __code__(self) -> Any:
+        """The view's, by which an Offload tells two views of one name from one declared twice."""
+        return getattr(self._view, "__code__", self._view)
+
+    def __call__(self, stored: StoredRequest, values: dict[str, Any]) -> StoredResponse:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        limit = self._offload.state_of(app).config.max_payload
+        response = answer(stored, self._view, values, limit)
+        if response.cookies:
+            logger.warning(
+                "%s of %s: the view set the cookies %s, which are not carried into the result",
+                current_job.id,
+                current_job.task,
+                ", ".join(sorted(set(response.cookies))),
+                extra={"action": "cookies_lost"},
+            )
+        return response

@@ -1,0 +1,203 @@
+/* <offload-job href="/offload/jobs/…">: shows how a job gets on, and tells when it has ended.
+
+   It keeps the parts inside it that are marked data-offload="bar|percent|remaining|message|heading|
+   cancel" up to date, and makes a bar and a message if there are none. With the attribute `follow`
+   it goes to `href` when the job has ended, where the server shows what came of it.
+
+   Events, which bubble; detail is the job as `href` gives it in JSON:
+   offload:progress  something changed
+   offload:done      it was successful; detail.links.result leads to the result, if it is shown
+   offload:failed    it failed, was cancelled, or is gone (detail.status is then null)             */
+
+const FIRST_LOOK = 300; // ms; many jobs are done by then
+const LONGEST_PAUSE = 30_000;
+const GIVE_UP_REQUEST = 20_000;
+const GONE = new Set([401, 403, 404, 410]);
+
+const HEADINGS = {
+  READY: "Waiting to start",
+  RUNNING: "Working on it",
+  SUCCESSFUL: "Done",
+  FAILED: "That didn’t work",
+  CANCELLED: "Cancelled",
+};
+
+class OffloadJob extends HTMLElement {
+  static observedAttributes = ["href"];
+
+  #job = null;
+  #etag = null;
+  #misses = 0; // requests in a row that came to nothing
+  #over = false;
+  #timer = 0;
+  #request = null;
+
+  get href() {
+    return this.getAttribute("href");
+  }
+
+  connectedCallback() {
+    this.#furnish();
+    document.addEventListener("visibilitychange", this.#wake);
+    addEventListener("online", this.#wake);
+    addEventListener("pageshow", this.#wake);
+    if (this.hasAttribute("follow")) this.#stopReloading();
+    if (this.href) this.#later(FIRST_LOOK);
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("visibilitychange", this.#wake);
+    removeEventListener("online", this.#wake);
+    removeEventListener("pageshow", this.#wake);
+    this.#pause();
+  }
+
+  attributeChangedCallback(name, before) {
+    if (before === null || !this.isConnected) return;
+    this.#pause();
+    this.#job = this.#etag = null;
+    this.#over = false;
+    this.#poll();
+  }
+
+  /* Without JavaScript the page reloads itself, by its Refresh header. */
+  #stopReloading() {
+    if (document.readyState === "complete") stop();
+    else addEventListener("load", () => stop(), { once: true });
+  }
+
+  #wake = (event) => {
+    if (document.hidden) this.#pause();
+    else if (event.type !== "pageshow" || event.persisted) this.#poll();
+  };
+
+  #pause() {
+    clearTimeout(this.#timer);
+    this.#request?.abort();
+    this.#request = null;
+  }
+
+  #later(milliseconds) {
+    clearTimeout(this.#timer);
+    if (!this.#over && !document.hidden) this.#timer = setTimeout(() => this.#poll(), milliseconds);
+  }
+
+  async #poll() {
+    if (this.#over || document.hidden || this.#request || !this.isConnected || !this.href) return;
+    clearTimeout(this.#timer);
+    const request = (this.#request = new AbortController());
+    const limit = setTimeout(() => request.abort("slow"), GIVE_UP_REQUEST);
+    let pause;
+    try {
+      pause = await this.#ask(request.signal);
+      this.#misses = 0;
+    } catch {
+      if (this.#request !== request) return; // it was us who stopped it
+      pause = this.#missed();
+    } finally {
+      clearTimeout(limit);
+    }
+    this.#request = null;
+    this.#later(pause);
+  }
+
+  /* One request; gives the pause until the next, in ms. Throws if it came to nothing. */
+  async #ask(signal) {
+    const headers = { Accept: "application/json" };
+    if (this.#etag) headers["If-None-Match"] = this.#etag;
+    const address = new URL(this.href, document.baseURI);
+    address.searchParams.set("status", ""); // how it stands, also when it has a result to lead to
+    const response = await fetch(address, { headers, redirect: "manual", signal });
+    const pause = 1000 * (Number(response.headers.get("Retry-After")) || 1);
+    if (response.ok) {
+      this.#take(await response.json());
+      this.#etag = response.headers.get("ETag");
+    } else if (GONE.has(response.status) || response.type === "opaqueredirect") {
+      this.#say("message", "This job can’t be seen any more.");
+      this.#end("offload:failed", { ...this.#job, status: null });
+    } else if (response.status !== 304 && response.status !== 429) {
+      throw new Error(`${response.status}`);
+    } else if (this.#misses > 1 && this.#job) {
+      this.#show(this.#job);
+    }
+    return pause;
+  }
+
+  #missed() {
+    this.#misses += 1;
+    if (this.#misses > 1) this.#say("message", "No connection. Trying again…");
+    const pause = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#misses);
+    return pause * (0.75 + Math.random() / 2); // or all pages would come back in the same moment
+  }
+
+  #take(job) {
+    this.#job = job;
+    this.#over = !["READY", "RUNNING"].includes(job.status);
+    this.#show(job);
+    if (!this.#over) this.#tell("offload:progress", job);
+    else this.#end(job.status === "SUCCESSFUL" ? "offload:done" : "offload:failed", job);
+  }
+
+  #end(type, job) {
+    this.#over = true;
+    this.dataset.status = job.status ?? "GONE";
+    this.#tell(type, job);
+    if (this.hasAttribute("follow")) location.replace(this.href);
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+  }
+
+  // --- what one sees ---
+
+  #furnish() {
+    if (this.querySelector("[data-offload]")) return;
+    const bar = document.createElement("progress");
+    bar.dataset.offload = "bar";
+    bar.ariaLabel = "Progress";
+    const message = document.createElement("p");
+    message.dataset.offload = "message";
+    message.setAttribute("role", "status");
+    message.textContent = "…";
+    this.append(bar, message);
+  }
+
+  #show(job) {
+    const fraction = job.status === "SUCCESSFUL" ? 1 : job.progress?.fraction ?? null;
+    this.dataset.status = job.status;
+    for (const bar of this.#parts("bar")) {
+      if (fraction === null) bar.removeAttribute("value");
+      else bar.value = fraction * bar.max;
+    }
+    const percent = fraction === null ? "" : `${Math.floor(fraction * 100)} %`;
+    const left = job.remaining_seconds;
+    const heading = HEADINGS[job.status];
+    this.#say("percent", percent);
+    this.#say("remaining", left === null ? "" : `${duration(left)} left`);
+    this.#say("message", (this.#over && job.error?.message) || job.summary);
+    this.#say("heading", heading);
+    for (const cancel of this.#parts("cancel")) cancel.hidden = !job.links.cancel;
+    if (this.hasAttribute("follow")) document.title = percent ? `${percent} · ${heading}` : heading;
+  }
+
+  #say(part, text) {
+    for (const element of this.#parts(part)) {
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }
+
+  #parts(name) {
+    return this.querySelectorAll(`[data-offload="${name}"]`);
+  }
+}
+
+/* As the server says it. */
+function duration(seconds) {
+  if (seconds < 10) return "less than 10 s";
+  if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s`;
+  if (seconds < 90 * 60) return `about ${Math.round(seconds / 60)} min`;
+  return `about ${Math.round(seconds / 3600)} h`;
+}
+
+customElements.define("offload-job", OffloadJob);
