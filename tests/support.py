@@ -151,6 +151,8 @@ class Running:
 
     def kill_family(self) -> None:
         """Kill the program and every process that came from it, and wait until they are gone."""
+        with suppress(ProcessLookupError, PermissionError):  # nobody, or zombies only, are left
+            os.killpg(self.pid, signal.SIGKILL)
         while members := [pid for pid in (self.pid, *self.family()) if alive(pid)]:
             for pid in members:
                 kill9(pid)
