@@ -154,8 +154,10 @@ def create_app() -> Flask:
 
     @app.get("/whoami")
     def whoami() -> str:
-        seen = f"{request.cookies.get('session_id')} {request.headers.get('X-Test')}"
-        return PAGE.format(title=seen, body="")
+        known = request.cookies.get("session_id"), request.headers.get("X-Test")
+        if known != ("s3cret", "yes"):
+            abort(403)
+        return PAGE.format(title="Welcome back", body="")
 
     @app.get("/broken")
     def broken() -> Response:
