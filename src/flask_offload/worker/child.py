@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, cast
 
 from flask import Flask
@@ -23,6 +24,7 @@ from ..errors import JobTimeout, OffloadError
 from ..role import become_worker
 from ..run import Environment, ended_badly
 from .messages import (
+    Begin,
     Cancel,
     Channel,
     Crashed,
@@ -48,7 +50,6 @@ PR_SET_PDEATHSIG = 1
 
 def main(
     connection: socket.socket,
-    slots: Slots | None,
     load_app: Callable[[], Flask],
     threads: int | None,
     supervisor_pid: int,
@@ -68,7 +69,7 @@ def main(
         channel = Channel(connection, ToChild)
         environment = _imported(channel, load_app)
         if environment is not None:
-            Child(channel, slots, environment, threads).serve()
+            Child(channel, environment, threads).serve()
             code = 0
     except BaseException:
         traceback.print_exc()
@@ -118,7 +119,6 @@ class Child:
     def __init__(
         self,
         channel: Channel,
-        slots: Slots | None,
         environment: Environment,
         threads: int | None,
     ) -> None:
@@ -130,10 +130,11 @@ class Child:
         self._is_woken = False
         self._judged: list[Outcome] = []
         settings = environment.app.extensions["offload"].state_of(environment.app).config
+        self._slots: Slots | None = None
         self._runner = Runner(
             environment,
             threads=threads or settings.worker_threads,
-            note_start=slots.start if slots is not None else lambda ticket, seq: None,
+            note_start=self._note_start,
             wake=self._wake,
         )
 
@@ -162,6 +163,8 @@ class Child:
 
     def _obey(self, message: ToChild) -> None:
         match message:
+            case Begin(slots):
+                self._slots = Slots(Path(slots))
             case Run(claims):
                 self._runner.submit(claims)
             case Cancel(seq, attempt):
@@ -195,6 +198,10 @@ class Child:
         self._judged.clear()
         if outcomes or reports or unknown:
             self._channel.send(Done(reports, outcomes, unknown))
+
+    def _note_start(self, ticket: int, seq: int) -> None:
+        assert self._slots is not None
+        self._slots.start(ticket, seq)
 
     def _wake(self) -> None:
         if not self._is_woken:

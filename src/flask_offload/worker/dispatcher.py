@@ -236,6 +236,7 @@ class Dispatcher:
             return
         visit = self._ledger.exchange(self._backlog.outcomes, room)
         self._backlog.outcomes = []
+        self._due_at = self._ledger.next_due()  # retries and rates set times of their own
         if visit.claims:
             self._crew.hand_out(visit.claims)
         self.is_idle = all(room.values()) and not visit.claims

@@ -15,6 +15,12 @@ from ..engines.base import ScheduleSpec
 # --- to a child --------------------------------------------------------------------------------
 
 
+class Begin(msgspec.Struct, tag="begin", array_like=True):
+    """Be ready for jobs; here is the worker's table of slots."""
+
+    slots: str
+
+
 class Run(msgspec.Struct, tag="run", array_like=True):
     """Run these jobs, in this order."""
 
@@ -53,7 +59,7 @@ class Crashed(msgspec.Struct, tag="crashed", array_like=True):
     reason: str
 
 
-ToChild: TypeAlias = Run | Cancel | Recall | Drain | Judge | Crashed
+ToChild: TypeAlias = Begin | Run | Cancel | Recall | Drain | Judge | Crashed
 
 # --- to the supervisor -------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from ..job import Error
 from .child import main as child_main
 from .dispatcher import News
 from .messages import (
+    Begin,
     Cancel,
     Channel,
     Crashed,
@@ -148,7 +149,6 @@ class Processes:
         self._is_draining = False
         self._is_ending = False
         self.slots: Slots | None = None
-        """Set by the supervisor before the first job is handed out."""
         self.settings: WorkerSettings | None = None
         """What the first child that greeted told of the app."""
         self.import_failure: str | None = None
@@ -213,6 +213,13 @@ class Processes:
     def start(self) -> None:
         """Start the first child; the others follow when it has told how many there should be."""
         self._spawn(isolated=False)
+
+    def begin(self, slots: Slots) -> None:
+        """Take jobs from now on; `slots` is where they are noted."""
+        self.slots = slots
+        self._news.more_room = True
+        for child in self._children:
+            child.channel.send(Begin(str(slots.path)))
 
     def poll(self) -> float:
         """Hear the children, see who died, replace them; seconds until the next call is needed."""
@@ -431,6 +438,8 @@ class Processes:
         theirs.close()
         child = Child(pid, Channel(ours, FromChild), isolated)
         self._children.append(child)
+        if self.slots is not None:  # jobs may be sent at once; it reads them when it is up
+            child.channel.send(Begin(str(self.slots.path)))
         self._selector.register(child.channel, selectors.EVENT_READ)
         return child
 
@@ -445,7 +454,7 @@ class Processes:
         except BaseException:
             os._exit(1)
         threads = 1 if isolated else self._threads
-        child_main(theirs, self.slots, self._load_app, threads, supervisor)
+        child_main(theirs, self._load_app, threads, supervisor)
 
     def _reap(self, child: Child) -> None:
         pid, status = os.waitpid(child.pid, os.WNOHANG)

@@ -148,7 +148,7 @@ class Supervisor:
         self._engine = engine
         engine.database.read(lambda connection: None)  # refuse an unusable file before all else
         self._registration = registration = Registration(run_folder(path), places)
-        self._crew.slots = registration.slots
+        self._crew.begin(registration.slots)
         self._bell = Bell(registration.bell_path)
         self._selector.register(self._bell, selectors.EVENT_READ)
         kept = self._options.kept_by is not None

@@ -84,16 +84,19 @@ class Lock:
 class Slots:
     """Which jobs a worker holds, and which of them have started. Shared with its children.
 
-    A ticket is a place in the table; the worker gives one to each job that it hands out.
+    A ticket is a place in the table; the worker gives one to each job that it hands out. A child
+    opens the same file, without `count`, and only ever calls `start`.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int | None = None) -> None:
         self.path = path
-        self._free = list(range(count - 1, -1, -1))
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._free = list(range((count or 0) - 1, -1, -1))
+        new = os.O_CREAT | os.O_EXCL if count is not None else 0
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
         try:
-            os.ftruncate(descriptor, count * RECORD.size)
-            self._memory = mmap.mmap(descriptor, count * RECORD.size)
+            if count is not None:
+                os.ftruncate(descriptor, count * RECORD.size)
+            self._memory = mmap.mmap(descriptor, 0)
         finally:
             os.close(descriptor)
 
