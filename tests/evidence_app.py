@@ -49,7 +49,7 @@ LATE = """<script>setTimeout(() => {
   result.style.font = "bold 60px sans-serif";
   result.textContent = "The report that took so long is ready. ".repeat(4);
   document.body.append(result);
-}, 900)</script>"""
+}, 700)</script>"""
 
 FORM = """<!doctype html><title>Sign up</title><h1>Sign up</h1>
 <form method="post" action="/form" enctype="multipart/form-data">

@@ -257,7 +257,7 @@ def _both(compared: Comparison) -> str:
     name = compared.figure.name
     name = name if name.isupper() else name.lower()
     text = now if compared.figure.counts else f"{name} {now}"
-    return text if now == was else f"{text} (before: {was}; so much is noise)"
+    return text if now == was else f"{text} (before: {was}; too close to tell)"
 
 
 def limit_text(threshold: Threshold | None, unit: str) -> str | None:

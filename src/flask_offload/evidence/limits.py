@@ -89,7 +89,7 @@ def _check(limit: Limit, variant: Variant) -> Check:
         figure = FIGURES[_WITHOUT_BROWSER.get(figure.key, figure.key)]
     value = figure.value(variant)
     most = quantity(limit.most, figure.unit)
-    name = f"{variant.label}: {figure.key} up to {most}"
+    name = f"{variant.label}: {limit.figure.key} up to {most}"
     if variant.probe.failed:
         failed = f"{variant.probe.failed} of {len(variant.probe.answers)} requests failed"
         return Check(name, variant.label, value, False, f"{name}: {failed}")

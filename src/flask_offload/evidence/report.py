@@ -53,9 +53,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One bar of the innocent-page chart."""
+    """One bar of the innocent-page chart; url is that of the innocent page."""
 
     title: str
+    url: str
     p50_ms: float
     slowest_ms: float
     server_ms: float | None
@@ -178,6 +179,7 @@ def _wait(title: str, probed: ProbeResult) -> Wait | None:
     served = probed.slow_answers if probed.slow_url else None
     return Wait(
         title,
+        probed.url,
         probed.p50_ms,
         probed.slowest_ms,
         probed.server_p50_ms,
