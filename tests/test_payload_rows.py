@@ -191,6 +191,8 @@ def test_a_row_inserted_in_a_savepoint_is_not_committed_yet(app: Flask) -> None:
             db.session.flush()
             assert "flushed but not committed" in refusal(user)
         assert "flushed but not committed" in refusal(user)
+        with db.session.begin_nested():
+            assert "flushed but not committed" in refusal(user)
         db.session.commit()
         assert SPEC.encode((user,), {}, limit=LIMIT)
 

@@ -8,6 +8,7 @@ runtime_checkable, an annotation that can't be resolved) is not checked.
 from __future__ import annotations
 
 import collections.abc
+import reprlib
 import sys
 import types
 import typing
@@ -106,10 +107,10 @@ def _alias_check(alias: Any, seen: frozenset[Any]) -> Check | None:
 # --- single values -----------------------------------------------------------------------------
 
 
-def _instance_check(cls: type) -> Check | None:
+def _instance_check(cls: type, shown_as: str | None = None) -> Check | None:
     if getattr(cls, "_is_protocol", False) and not getattr(cls, "_is_runtime_protocol", False):
         return None
-    expected = name_of(cls)
+    expected = shown_as or name_of(cls)
     accepted = _PROMOTED.get(cls, cls)
 
     def test(value: Any) -> Mismatch | None:
@@ -157,11 +158,10 @@ def _literal_check(annotation: Any) -> Check:
 
 
 def _generic_check(annotation: Any, origin: type, seen: frozenset[Any]) -> Check | None:
-    bare = _instance_check(origin)
+    base = _instance_check(origin, name_of(annotation))
     args = typing.get_args(annotation)
-    if bare is None or not args or origin.__module__ not in _OWN_MODULES:
-        return bare
-    base = Check(name_of(annotation), frozenset(), bare.test)
+    if base is None or not args or origin.__module__ not in _OWN_MODULES:
+        return base
     if origin is tuple and args[-1] is not Ellipsis:
         return _tuple_check(base, args, seen)
     if issubclass(origin, collections.abc.Mapping):
@@ -207,7 +207,7 @@ def _first_mismatch(
     looked_into = ((key, value) for key, value in items if type(value) not in check.exact)
     for key, value in islice(looked_into, MAX_LOOKS):
         if bad := check.test(value):
-            return Mismatch(f"[{key!r:.60}]{bad.path}", bad.expected, bad.value)
+            return Mismatch(f"[{reprlib.repr(key)}]{bad.path}", bad.expected, bad.value)
     return None
 
 

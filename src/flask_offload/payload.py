@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .codecs.base import MAX_INT, Json, OverBudget, Packing, Refused, Unpacking
+from .codecs.base import MAX_INT, FetchFailed, Json, OverBudget, Packing, Refused, Unpacking
 from .codecs.registry import Codecs
 from .errors import OffloadError, PayloadError, PayloadTooLarge
 from .signature import Signature, Slot
@@ -96,6 +96,8 @@ class CallSpec:
         try:
             values = tuple(walk.unpack_all(args, 1))
             named = walk.unpack_fields(kwargs, 1)
+        except FetchFailed as failed:
+            raise failed.error from failed.error.__cause__
         except (PayloadError, RecursionError) as error:
             raise _explained(error, what) from error.__cause__
         self._signature.slots(values, named)
@@ -187,6 +189,8 @@ def decode_value(data: bytes | str, codecs: Codecs, *, what: str = "the stored v
     packed = _read(_decode, data, what)
     try:
         return Unpacking(codecs.unpackers, None).unpack(packed, 1)
+    except FetchFailed as failed:
+        raise failed.error from failed.error.__cause__
     except (PayloadError, RecursionError) as error:
         raise _explained(error, what) from error.__cause__
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from inspect import Parameter
@@ -10,6 +12,14 @@ from typing import Any, NamedTuple
 
 from .annotations import Check, Mismatch, Test, compile_check, resolve
 from .errors import PayloadError
+
+if sys.version_info >= (3, 14):
+    # annotations are evaluated when they are asked for, and may name what is not there
+    from annotationlib import Format
+
+    _read = partial(inspect.signature, annotation_format=Format.FORWARDREF)
+else:
+    _read = inspect.signature
 
 SCALARS = frozenset({type(None), bool, int, float, str})
 """The types that need no packing, but for ints and floats that JSON has no word for."""
@@ -56,19 +66,18 @@ class Signature:
 
     def mismatch(self, slot: Slot, bad: Mismatch) -> PayloadError:
         """The error for an argument that is not what its annotation says."""
-        text = f"{bad.value!r:.60}"
+        given = f"{type(bad.value).__qualname__} ({reprlib.repr(bad.value)})"
         return PayloadError(
             f"task {self._task_name!r}: argument {slot.name!r}{bad.path} must be {bad.expected},"
-            f" not {type(bad.value).__qualname__} ({text}): pass {bad.expected}, or change the"
-            " annotation"
+            f" not {given}: pass {bad.expected}, or change the annotation"
         )
 
     @cached_property
     def _signature(self) -> inspect.Signature:
         try:
-            return inspect.signature(self._func)
+            return _read(self._func)
         except ValueError:  # some functions written in C don't tell theirs
-            return inspect.signature(_anything)
+            return _read(_anything)
 
     @cached_property
     def _slots(self) -> Mapping[str, Slot]:

@@ -21,8 +21,8 @@ Json = Any
 
 TAG = "$"
 MAX_DEPTH = 64
-"""Containers within containers. A value takes at most five levels of JSON, so the whole stays far below
-Python's recursion limit of 1000, on the way in and out."""
+"""Containers within containers. Each takes at most five levels of JSON, so the whole stays far
+below Python's recursion limit of 1000, on the way in and out."""
 MAX_INT = 2**63 - 1
 """Larger ints are tagged: JSON readers differ on them, and Python refuses long decimal texts."""
 
@@ -38,6 +38,14 @@ class Refused(Exception):
 
 class OverBudget(Exception):
     """The value takes more bytes than it may."""
+
+
+class FetchFailed(Exception):
+    """Takes the app's own error out of the walk, which would call it unreadable data."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Packing:
@@ -165,18 +173,9 @@ class Unpacking:
             raise PayloadError(f"it holds the unknown tag {parts[0][:40]!r}")
         try:
             return unpacker(self, depth + 1, *parts[1:])
-        except PayloadError:
+        except (PayloadError, FetchFailed):
             raise
-        # what constructors of the standard library raise for parts that make no sense
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            OSError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except Exception as error:  # from a constructor or a __hash__, of whatever class
             raise PayloadError(f"it holds an unreadable {parts[0]}: {error}") from error
 
 

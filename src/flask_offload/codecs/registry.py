@@ -30,7 +30,7 @@ class Codecs:
     def __init__(self) -> None:
         self.session: GetSession | None = None
         """Gives the SQLAlchemy session that fetches rows in a job; None: Flask-SQLAlchemy's."""
-        self.packers: Mapping[type, Packer] = _Packers(values.PACKERS)
+        self.packers: dict[type, Packer] = _Packers(values.PACKERS)
         self.unpackers: Mapping[str, Unpacker] = {
             **values.UNPACKERS,
             **classes.UNPACKERS,
@@ -68,7 +68,7 @@ class Codecs:
                 f"the codec name {name!r} belongs to {owner.__qualname__}: choose another name"
             )
         self._own[name] = (type_, decode)
-        self.packers[type_] = _own_packer(name, encode)  # type: ignore[index]
+        self.packers[type_] = _own_packer(name, encode)
 
     def _unpack(self, walk: Unpacking, depth: int, name: str, packed: Json) -> Any:
         if name not in self._own:
@@ -123,4 +123,3 @@ def _remedy(cls: type) -> str:
         if base in _BUILT_IN:
             return f"pass {base.__name__}(value), or teach the class with {own}"
     return f"pass an id or plain values, or teach the class with {own}"
-

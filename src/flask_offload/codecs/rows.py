@@ -13,7 +13,7 @@ from typing import Any
 from flask import current_app
 
 from ..errors import PayloadError, RowGone
-from .base import Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
+from .base import FetchFailed, Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
 from .classes import class_name, find_class, require_findable
 
 GetSession = Callable[[], Any]
@@ -75,10 +75,10 @@ def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
         session = (get_session() or _app_session)()
         try:
             row = session.get(cls, identity, populate_existing=True)
-        except sqlalchemy.exc.DBAPIError:
-            raise
-        except sqlalchemy.exc.StatementError as error:  # the key is of another type
-            raise PayloadError(f"it holds a key that {name} can't have: {error.orig}") from error
+        except Exception as error:
+            if type(error) is sqlalchemy.exc.StatementError:  # the key is of another type
+                raise
+            raise FetchFailed(error) from error
         if row is None:
             key = identity[0] if len(identity) == 1 else identity
             raise RowGone(

@@ -7,6 +7,7 @@ the end name them. Types are matched exactly: a subclass is never carried as its
 from __future__ import annotations
 
 import os
+import reprlib
 from binascii import a2b_base64, b2a_base64
 from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
@@ -71,7 +72,7 @@ def _pack_pairs(walk: Packing, value: dict[Any, Any], depth: int) -> list[Json]:
         try:
             pairs.append([walk.pack(key, depth + 1), walk.pack(item, depth + 1)])
         except Refused as refused:
-            refused.path = f"[{key!r:.60}]{refused.path}"
+            refused.path = f"[{reprlib.repr(key)}]{refused.path}"
             raise
     return pairs
 
