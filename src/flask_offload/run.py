@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
@@ -45,7 +48,7 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True)
 class Environment:
-    """What jobs run in: the app, its tasks, and how values are carried."""
+    """What jobs run in: the app, its tasks, how values are carried. clock: unix seconds."""
 
     app: Flask
     lookup: Callable[[str], Runnable | None]
@@ -53,6 +56,7 @@ class Environment:
     codecs: Codecs
     max_payload: int
     spool: Spool | None = None
+    clock: Callable[[], float] = time.time
 
     def find(self, name: str) -> Runnable:
         """The task of that name, by exact name only. Raises UnknownTask."""
@@ -70,24 +74,29 @@ class Environment:
 
 
 def run(environment: Environment, context: JobContext) -> Outcome:
-    """Run the attempt here and now. Never raises: whatever happens becomes the outcome."""
-    began = time.time()
+    """Run the attempt here and now. Never raises: whatever happens becomes the outcome.
+
+    But for ^C, which only the main thread hears, where nothing but a test runs jobs.
+    """
+    began = environment.clock()
     try:
         task = _started(environment, context)
         with _surroundings(environment, context):
             args, kwargs = task.spec.decode(context.claim.args, spool=environment.spool)
             value = task.function(*args, **kwargs)
             if task.is_async:
-                value = asyncio.run(_within(value, context))
+                value = _completed(_within(value, context))
             result = _encoded(environment, task, value)
         return _succeeded(environment, context, task, result, began)
     except BaseException as error:  # a task may raise anything, SystemExit too
+        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+            raise
         return ended_badly(environment, context, error, began)
 
 
 async def run_async(environment: Environment, context: JobContext) -> Outcome:
     """The same for a coroutine function, on the running event loop."""
-    began = time.time()
+    began = environment.clock()
     try:
         task = _started(environment, context)
         with _surroundings(environment, context):
@@ -107,7 +116,7 @@ def ended_badly(
     Also called for an attempt that was stopped by force, with the error it would have got.
     """
     claim = context.claim
-    ended = time.time()
+    ended = environment.clock()
     if isinstance(error, Interrupted):
         return Outcome(claim.seq, claim.attempt, Ending.INTERRUPTED, began, ended)
     if isinstance(error, asyncio.CancelledError):
@@ -175,6 +184,16 @@ def _surroundings(environment: Environment, context: JobContext) -> Iterator[Non
         active.reset(token)
 
 
+def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run it to its end; in a thread of its own if an event loop runs in this one already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
 async def _within(call: Awaitable[Any], context: JobContext) -> Any:
     """Await it; cancel it when its time is over, which it hears as JobTimeout's cause."""
     timeout = context.timeout
@@ -209,7 +228,7 @@ def _succeeded(
         claim.attempt,
         Ending.SUCCESSFUL,
         began,
-        time.time(),
+        environment.clock(),
         result=result,
         keep=options.keep_for(JobStatus.SUCCESSFUL),
         result_ttl=options.result_ttl,

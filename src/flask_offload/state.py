@@ -66,6 +66,7 @@ class AppState:
             codecs=self.offload.codecs,
             max_payload=self.config.max_payload,
             spool=self.spool,
+            clock=self.clock,
         )
 
     def accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
@@ -92,14 +93,14 @@ class AppState:
 
     def check_supported(self, task: Task[Any, Any]) -> None:
         """Raise UnsupportedByEngine if the task asks for what the engine can't do."""
-        options, flags = task.options, self.engine.flags
+        options, flags, ignored = task.options, self.engine.flags, self.engine.ignores
         for flag, asked in {
             "unique": bool(options.unique),
             "limits": options.concurrency is not None or options.rate is not None,
             "isolates": options.isolate,
             "priorities": options.priority != 0,
         }.items():
-            if asked and not getattr(flags, flag):
+            if asked and not getattr(flags, flag) and flag not in ignored:
                 raise UnsupportedByEngine(
                     f"the task {task.name} needs an engine that {flag} (flag {flag!r}), and the"
                     f" {self.engine.name} engine does not: choose another OFFLOAD_ENGINE, or leave"

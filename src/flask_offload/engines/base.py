@@ -20,7 +20,7 @@ from ..rate import Rate
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 
 THREADS, ASYNC, ISOLATED = "threads", "async", "isolated"
-"""The lanes: where in a worker a job runs. They have room of their own, so one can't block another."""
+"""The lanes: where in a worker a job runs. Each has room of its own, so none can block another."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,9 @@ class Engine(ABC):
 
     name: ClassVar[str]
     flags: ClassVar[Flags]
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    """Flags that are off, but whose task options are let pass without effect. For tests' sake only:
+    everywhere else, an option that can't be kept is refused."""
 
     @abstractmethod
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
@@ -149,6 +152,14 @@ class Engine(ABC):
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs without their results, newest first."""
         raise self.unsupported("lists")
+
+    def arguments(self, job_id: str) -> str:
+        """The encoded arguments of a job (JSON). Raises JobNotFound."""
+        raise self.unsupported("lists")
+
+    def ids(self, beginning: str) -> Sequence[str]:
+        """Up to two ids that begin so, to tell one from several; none if the engine can't look."""
+        return ()
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
@@ -172,6 +183,10 @@ class Engine(ABC):
 
     def queues(self) -> Iterable[QueueInfo]:
         """Every queue that has ever had a job."""
+        raise self.unsupported("lists")
+
+    def clear(self) -> None:
+        """Forget every job, so that a test begins with none."""
         raise self.unsupported("lists")
 
     def close(self) -> None:  # noqa: B027 (an engine without connections has nothing to close)

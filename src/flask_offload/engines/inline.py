@@ -1,49 +1,81 @@
 """The inline engine: a job runs at once, where it is enqueued. For tests.
 
-Arguments and results go through the same JSON as everywhere, so that what can't travel is seen.
-Retries follow at once, without their waits; `run_after` is not waited for.
+It is as honest as it can be: arguments and results go through the same JSON as everywhere, and the
+job sees nothing of the request that enqueued it. Retries follow at once, without their waits. A job
+with a future `run_after` waits until `flask_offload.testing.drain` finds it due.
 """
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from ..attempt import Claim, Ending, Outcome, Report
 from ..errors import JobNotFound
 from ..job import Attempt, JobRecord, JobStatus, check_transition, moment
 from ..run import run
-from .base import Engine, Flags, JobQuery, NewJob
+from .base import Engine, Flags, JobQuery, NewJob, QueueInfo
 
 if TYPE_CHECKING:
     from ..state import AppState
 
 KEPT = 1000
 """Finished jobs that are remembered."""
+UNIQUE_WHILE = frozenset({JobStatus.READY, JobStatus.RUNNING})
 
 
 class InlineEngine(Engine):
     """Runs each job inside enqueue()."""
 
     name = "inline"
-    flags: ClassVar[Flags] = Flags(lists=True, retries=True, priorities=True, limits=True)
+    flags: ClassVar[Flags] = Flags(
+        deferred=True,
+        priorities=True,
+        lists=True,
+        cancels_waiting=True,
+        retries=True,
+        unique=True,
+        transactional_batches=True,
+    )
+    ignores: ClassVar[frozenset[str]] = frozenset({"isolates", "limits"})
 
     def __init__(self, state: AppState) -> None:
         self._state = state
         self._jobs: OrderedDict[str, tuple[NewJob, JobRecord]] = OrderedDict()
+        self._unique: dict[str, str] = {}  # key -> id of the job that holds it
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Run the jobs, one after the other."""
-        return [self._run(job, self._accept(job)) for job in jobs]
+        """Run the jobs that are due, one after the other."""
+        with self._lock:
+            records = [self._accept(job) for job in jobs]
+        new = {record.id for record in records if not record.is_duplicate}
+        self._run_due(new)
+        return [
+            record if record.is_duplicate else _copy(self._find(record.id)[1]) for record in records
+        ]
+
+    def run_due(self) -> list[JobRecord]:
+        """Run the waiting jobs whose time has come; the jobs that ran."""
+        return [_copy(record) for record in self._run_due()]
+
+    def next_due(self) -> float | None:
+        """When the next waiting job is due (unix seconds)."""
+        with self._lock:
+            waiting = [record.run_after or 0.0 for _, record in self._waiting()]
+        return min(waiting, default=None)
 
     def get(self, job_id: str) -> JobRecord:
         """Raises JobNotFound."""
-        return self._find(job_id)[1]
+        return _copy(self._find(job_id)[1])
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """The newest first."""
@@ -57,26 +89,69 @@ class InlineEngine(Engine):
             and (query.queue_name is None or record.queue_name == query.queue_name)
             and (query.owner is None or record.owner == query.owner)
         ]
-        return found[query.offset : query.offset + query.limit]
+        shown = found[query.offset : query.offset + query.limit]
+        return [msgspec.structs.replace(_copy(record), result=None) for record in shown]
+
+    def arguments(self, job_id: str) -> str:
+        """The encoded arguments of a job. Raises JobNotFound."""
+        return self._find(job_id)[0].args
+
+    def ids(self, beginning: str) -> Sequence[str]:
+        """Up to two ids that begin so."""
+        with self._lock:
+            return [job_id for job_id in self._jobs if job_id.startswith(beginning)][:2]
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
         counts = dict.fromkeys(JobStatus, 0)
-        for _, record in list(self._jobs.values()):
-            counts[record.status] += 1
+        with self._lock:
+            for _, record in self._jobs.values():
+                counts[record.status] += 1
         return counts
 
+    def queues(self) -> Sequence[QueueInfo]:
+        """Every queue of the jobs that are remembered."""
+        with self._lock:
+            records = [record for _, record in self._jobs.values()]
+        names = sorted({record.queue_name for record in records})
+
+        def number(name: str, status: JobStatus) -> int:
+            return sum(r.queue_name == name and r.status is status for r in records)
+
+        return [
+            QueueInfo(
+                name=name,
+                ready=number(name, JobStatus.READY),
+                running=number(name, JobStatus.RUNNING),
+                paused_at=None,
+            )
+            for name in names
+        ]
+
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
-        """There is nothing left to cancel: raises InvalidTransition."""
+        """End a waiting job. Raises UnsupportedByEngine for a running one."""
         _, record = self._find(job_id)
         check_transition(record.status, JobStatus.CANCELLED, job_id)
-        return record
+        if record.status is JobStatus.RUNNING:
+            raise self.unsupported("cancels_running")
+        record.status, record.finished_at = JobStatus.CANCELLED, self._state.clock()
+        return _copy(record)
 
     def retry(self, job_id: str) -> JobRecord:
         """Run it again, at once."""
         job, record = self._find(job_id)
         check_transition(record.status, JobStatus.READY, job_id)
-        return self._run(job, record)
+        record.status, record.run_after, record.finished_at = JobStatus.READY, None, None
+        record.done = record.total = record.message = None
+        return _copy(self._run(job, record))
+
+    def clear(self) -> None:
+        """Forget every job."""
+        with self._lock:
+            self._jobs.clear()
+            self._unique.clear()
+
+    # --- accept ---
 
     def _find(self, job_id: str) -> tuple[NewJob, JobRecord]:
         try:
@@ -85,6 +160,11 @@ class InlineEngine(Engine):
             raise JobNotFound(f"there is no job {job_id!r} in this process") from None
 
     def _accept(self, job: NewJob) -> JobRecord:
+        if job.unique_key is not None:
+            holder = self._holder(job, job.unique_key)
+            if holder is not None:
+                return msgspec.structs.replace(_copy(holder), is_duplicate=True)
+            self._unique[job.unique_key] = job.id
         record = JobRecord(
             id=job.id,
             task=job.task,
@@ -95,17 +175,57 @@ class InlineEngine(Engine):
             run_after=job.run_after,
             owner=job.owner,
             origin=job.origin,
+            waiting_for=None if self._is_due(job.run_after) else "its time",
             attempts=[],
         )
-        with self._lock:
-            self._jobs[job.id] = (job, record)
-            while len(self._jobs) > KEPT:
-                self._jobs.popitem(last=False)
+        self._jobs[job.id] = (job, record)
+        self._forget_oldest()
         return record
+
+    def _holder(self, job: NewJob, key: str) -> JobRecord | None:
+        """The job that already stands for this key, if there is one."""
+        _, record = self._jobs.get(self._unique.get(key, ""), (None, None))
+        if record is None or record.status not in (job.unique_states or UNIQUE_WHILE):
+            return None
+        now = self._state.clock()
+        recent = job.unique_for is None or record.enqueued_at > now - job.unique_for
+        return record if recent else None
+
+    def _forget_oldest(self) -> None:
+        surplus = len(self._jobs) - KEPT
+        if surplus > 0:
+            finished = (id for id, (_, record) in self._jobs.items() if record.status.is_finished)
+            for job_id in list(itertools.islice(finished, surplus)):
+                del self._jobs[job_id]
+
+    # --- run ---
+
+    def _is_due(self, run_after: float | None) -> bool:
+        return run_after is None or run_after <= self._state.clock()
+
+    def _waiting(self) -> Sequence[tuple[NewJob, JobRecord]]:
+        return [kept for kept in self._jobs.values() if kept[1].status is JobStatus.READY]
+
+    def _run_due(self, ids: set[str] | None = None) -> Sequence[JobRecord]:
+        """Run what is due, of these jobs or of all: the highest priority first, then the oldest."""
+        done: builtins.list[JobRecord] = []
+        while True:
+            with self._lock:
+                due = [
+                    (job, record)
+                    for job, record in self._waiting()
+                    if (ids is None or record.id in ids) and self._is_due(record.run_after)
+                ]
+                if not due:
+                    return done
+                job, record = max(due, key=lambda kept: kept[1].priority)
+                record.status = JobStatus.RUNNING
+            done.append(self._run(job, record))
 
     def _run(self, job: NewJob, record: JobRecord) -> JobRecord:
         failures = 0
         cursor = None
+        record.waiting_for = None
 
         def emit(report: Report) -> None:
             nonlocal cursor
@@ -116,33 +236,42 @@ class InlineEngine(Engine):
         while True:
             record.status = JobStatus.RUNNING
             record.attempt += 1
-            claim = Claim(
-                next(self._numbers),
-                job.id,
-                job.task,
-                job.queue_name,
-                job.lane,
-                job.priority,
-                record.attempt,
-                failures,
-                0,
-                job.on_crash,
-                job.owner,
-                job.origin,
-                job.enqueued_at,
-                self._state.clock(),
-                job.args,
-                job.context,
-                cursor,
-            )
+            claim = self._claim(job, record, failures, cursor)
             context = environment.context(claim, emit)
-            outcome = run(environment, context)
+            # a context of its own: the job sees nothing of its caller's request, nor leaves traces
+            outcome = Context().run(run, environment, context)
             if context.is_dirty:
                 context.flush()
             _note(record, outcome)
             if outcome.ending is not Ending.RETRY:
                 return record
             failures += 1
+
+    def _claim(self, job: NewJob, record: JobRecord, failures: int, cursor: str | None) -> Claim:
+        return Claim(
+            next(self._numbers),
+            job.id,
+            job.task,
+            job.queue_name,
+            job.lane,
+            job.priority,
+            record.attempt,
+            failures,
+            0,
+            job.on_crash,
+            job.owner,
+            job.origin,
+            job.enqueued_at,
+            self._state.clock(),
+            job.args,
+            job.context,
+            cursor,
+        )
+
+
+def _copy(record: JobRecord) -> JobRecord:
+    """The job as it stands now; what becomes of it later is seen by whoever asks again."""
+    return msgspec.structs.replace(record, attempts=[*record.attempts])
 
 
 def _note(record: JobRecord, outcome: Outcome) -> None:

@@ -28,6 +28,7 @@ from .rows import (
     states_sql,
     with_attempts,
 )
+from .schema import SIDE_TABLES
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
@@ -41,6 +42,8 @@ INSERT INTO jobs (id, task, queue_name, lane, priority, state, on_crash, origin,
     run_after, unique_key, concurrency_key, rate_key, context, args)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+
+JOB_TABLES = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
 
 
 class SqliteEngine(Engine):
@@ -191,6 +194,30 @@ class SqliteEngine(Engine):
             ]
         )
 
+    def arguments(self, job_id: str) -> str:
+        """The encoded arguments of a job (JSON). Raises JobNotFound."""
+
+        def work(connection: Connection) -> str:
+            seq = _row(connection, job_id)[0]
+            args: str = connection.execute(
+                "SELECT coalesce(jobs.args, payloads.args) FROM jobs"
+                " LEFT JOIN payloads USING (seq) WHERE seq = ?",
+                (seq,),
+            ).get
+            return args
+
+        return self.database.read(work)
+
+    def ids(self, beginning: str) -> Sequence[str]:
+        """Up to two ids that begin so."""
+        rows = self.database.read(
+            lambda connection: connection.execute(
+                "SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(0x10ffff) LIMIT 2",
+                (beginning,),
+            ).fetchall()
+        )
+        return [job_id for (job_id,) in rows]
+
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
 
@@ -316,6 +343,17 @@ class SqliteEngine(Engine):
 
         self.database.write(work)
         self.bells.ring()
+
+    def clear(self) -> None:
+        """Forget every job, limit and schedule; queues stay, but none is paused. While no worker
+        runs: numbers of jobs are used again, and one of them might be in its hands."""
+
+        def work(connection: Connection) -> None:
+            for table in JOB_TABLES:
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE queues SET paused_at = NULL")
+
+        self.database.write(work)
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""

@@ -162,7 +162,7 @@ class Ledger:
                 continue
             ready: list[tuple[int, int]] = []
             for name in names:
-                ready += connection.execute(PICK, (lane, name, count)).fetchall()  # type: ignore[arg-type]
+                ready += connection.execute(PICK, (lane, name, count)).fetchall()
             if len(names) > 1:
                 ready.sort(key=lambda row: (-row[1], row[0]))
             picked += [seq for seq, _ in ready[:count]]

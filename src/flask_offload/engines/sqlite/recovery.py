@@ -21,7 +21,10 @@ DIED = Error("WorkerDied", "the worker that ran the job died")
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """A worker as its row tells it. kind: "kept", "command" or "thread"; started_at: unix seconds."""
+    """A worker as its row tells it.
+
+    kind: "kept", "command" or "thread"; started_at: unix seconds.
+    """
 
     id: str
     pid: int

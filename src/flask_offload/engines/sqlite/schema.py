@@ -119,6 +119,9 @@ CREATE TABLE workers (
 ) STRICT, WITHOUT ROWID;
 """
 
+SIDE_TABLES = ("payloads", "results", "attempts")
+"""Tables whose rows go with their job's, by `seq`."""
+
 MIGRATIONS = [VERSION_1]
 """MIGRATIONS[n] takes a database from version n to n + 1. Never edit one that was released."""
 

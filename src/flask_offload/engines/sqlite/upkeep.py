@@ -6,6 +6,7 @@ import json
 
 from .connection import Connection
 from .engine import SqliteEngine
+from .schema import SIDE_TABLES
 
 BATCH = 500
 """Jobs deleted in one transaction; more would make an enqueue wait noticeably."""
@@ -15,41 +16,64 @@ SURPLUS = """
 SELECT seq FROM jobs WHERE expires_at IS NOT NULL ORDER BY expires_at
 LIMIT min(?, max(0, (SELECT count(*) FROM jobs WHERE expires_at IS NOT NULL) - ?))
 """
-SIDE_TABLES = ("payloads", "results", "attempts")
+FINISHED_BEFORE = f"""
+SELECT seq FROM jobs WHERE seq > ? AND expires_at IS NOT NULL AND finished_at <= ?
+ORDER BY seq LIMIT {BATCH}
+"""
 
 
-def prune(
-    engine: SqliteEngine, *, keep_count: int, before: float | None = None
-) -> tuple[int, list[str]]:
+def prune(engine: SqliteEngine, *, keep_count: int) -> tuple[int, list[str]]:
     """Delete a batch of finished jobs whose time is over, or that are more than `keep_count`.
 
-    before: unix seconds; None: now. Returns how many jobs went (a full BATCH: there may be more),
-    and the names of spooled files that went with them.
+    Returns how many jobs went (a full BATCH: there may be more), and the names of spooled files
+    that went with them.
     """
-    now = engine.clock() if before is None else before
+    now = engine.clock()
 
     def work(connection: Connection) -> tuple[int, list[str]]:
         gone = [seq for (seq,) in connection.execute(EXPIRED, (now,))]
         if not gone:
             gone = [seq for (seq,) in connection.execute(SURPLUS, (BATCH, keep_count))]
-        numbers = (json.dumps(gone),)
-        among = "IN (SELECT value FROM json_each(?))"
-        files = connection.execute(
-            f"DELETE FROM files WHERE seq {among} RETURNING name", numbers
-        ).fetchall()
-        for table in SIDE_TABLES:
-            connection.execute(f"DELETE FROM {table} WHERE seq {among}", numbers)
-        connection.execute(f"DELETE FROM jobs WHERE seq {among}", numbers)
+        files = _delete(connection, gone)
         connection.execute(
             "DELETE FROM results WHERE seq IN"
             f" (SELECT seq FROM results WHERE expires_at <= ? LIMIT {BATCH})",
             (now,),
         )
-        return len(gone), [name for (name,) in files]
+        return len(gone), files
 
     if not _has_work(engine, now, keep_count):
         return 0, []
     return engine.database.write(work, promise=False)
+
+
+def prune_finished(
+    engine: SqliteEngine, before: float, after_seq: int = 0
+) -> tuple[int, list[str], int]:
+    """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
+    retention says.
+
+    Returns how many went, the names of spooled files that went with them, and the `after_seq` for
+    the next batch.
+    """
+
+    def work(connection: Connection) -> tuple[int, list[str], int]:
+        gone = [seq for (seq,) in connection.execute(FINISHED_BEFORE, (after_seq, before))]
+        return len(gone), _delete(connection, gone), gone[-1] if gone else after_seq
+
+    return engine.database.write(work, promise=False)
+
+
+def _delete(connection: Connection, seqs: list[int]) -> list[str]:
+    """Delete these jobs and all that belongs to them; the names of their spooled files."""
+    numbers = (json.dumps(seqs),)
+    among = "IN (SELECT value FROM json_each(?))"
+    files = connection.execute(
+        f"DELETE FROM files WHERE seq {among} RETURNING name", numbers
+    ).fetchall()
+    for table in (*SIDE_TABLES, "jobs"):
+        connection.execute(f"DELETE FROM {table} WHERE seq {among}", numbers)
+    return [name for (name,) in files]
 
 
 def _has_work(engine: SqliteEngine, now: float, keep_count: int) -> bool:
