@@ -58,7 +58,7 @@ class Bench:
     """Use it in a `with` block. on_mail: called with every mail, in the mail server's thread.
 
     Experiments disturb one another, so each runs inside `with bench.alone`.
-    Raises BenchError or ClubDown if the set-up can't be brought to work.
+    Raises BenchError or ServerDown if the set-up can't be brought to work.
     """
 
     mail: MailServer
@@ -81,7 +81,8 @@ class Bench:
             folder = tempfile.TemporaryDirectory(prefix="offload-lab-", ignore_cleanup_errors=True)
             path = Path(stack.enter_context(folder))
             self.mail = stack.enter_context(MailServer(self._pace, on_mail=self._on_mail))
-            self.club = stack.enter_context(ClubServer(path, self.mail.port, self._lab_origin))
+            self.club = ClubServer(path, self.mail.port, self._lab_origin)
+            stack.enter_context(self.club)
             self._warm_up()
             self._stack = stack.pop_all()
         return self

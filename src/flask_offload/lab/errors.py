@@ -9,8 +9,8 @@ class LabError(OffloadError):
     """The lab can't be shown; the message says why."""
 
 
-class ClubDown(LabError):
-    """The club's web server did not start. Its last words:"""
+class ServerDown(LabError):
+    """The web server did not start. Its last words:"""
 
 
 class BenchError(LabError):

@@ -21,8 +21,7 @@ class Guard:
 
     origin: where the app is reached. friends: other origins whose pages may use it and frame it.
     frames: origins that its own pages may frame. links: whether pages of the world may link to it;
-    only right when no GET has an effect. tools: whether requests without any sign of a browser, as
-    curl sends them, may change something.
+    only right when no GET has an effect.
     """
 
     def __init__(
@@ -32,19 +31,18 @@ class Guard:
         friends: Collection[str] = (),
         frames: Collection[str] = (),
         links: bool = False,
-        tools: bool = False,
     ) -> None:
         self._origin = origin
         self._host = urlsplit(origin).netloc
         self._origins = {origin, *friends}
         self._links = links
-        self._tools = tools
         self._headers = {
             "Content-Security-Policy": _policy(friends, frames),
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "origin",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-site" if friends else "same-origin",
+            "Cache-Control": "no-store",
         }
 
     def watch(self, app: Flask) -> None:
@@ -66,8 +64,6 @@ class Guard:
         """For requests that change something: browsers tell the origin of each of them."""
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site")
-        if origin is None and site is None:
-            return self._tools
         return origin in self._origins if origin else site == "same-origin"
 
     def _is_safe(self) -> bool:
@@ -81,8 +77,7 @@ class Guard:
 
     def _add_headers(self, response: Response) -> Response:
         for name, value in self._headers.items():
-            response.headers[name] = value
-        response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.setdefault(name, value)  # the job pages have stricter ones
         return response
 
 

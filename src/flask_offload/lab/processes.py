@@ -41,6 +41,15 @@ def kill_now(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, though perhaps not of ours."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _running() -> Iterator[Process]:
     proc = Path("/proc")
     if (proc / "self" / "stat").exists():

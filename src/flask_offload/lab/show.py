@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -13,6 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from .bench import Bench
 from .demo import Table, claims, measure, render
 from .errors import Exposed, PortTaken
+from .guestserver import GuestServer
 from .listen import listen
 from .site import create_lab
 from .site.lab import Lab
@@ -48,12 +50,17 @@ class Show:
             raise Exposed
         self._listening = _listen(host, port)
         self.origin = f"http://{host}:{self._listening.getsockname()[1]}"
+        self._guest = guest
         self._lab = Lab(Bench(self.origin), project=project)
 
     def __enter__(self) -> Show:
         with ExitStack() as stack:
             stack.callback(self._listening.close)
             stack.enter_context(self._lab.bench)
+            if self._guest is not None:
+                folder = stack.enter_context(TemporaryDirectory(prefix="offload-guest-"))
+                self._lab.guest = GuestServer(self._guest, Path(folder))
+                stack.enter_context(self._lab.guest)
             self._stack = stack.pop_all()
         return self
 

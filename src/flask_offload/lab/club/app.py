@@ -50,23 +50,23 @@ def welcome(member: str) -> int:
     return len(NAMES)
 
 
-@club.route("/sync", methods=["GET", "POST"])
+@club.get("/sync")
 def sync() -> str:
     welcome(new_member())
-    return page("Welcome to the club.")
+    return page("Welcome.")
 
 
-@club.route("/thread", methods=["GET", "POST"])
+@club.get("/thread")
 def thread() -> str:
     work = copy_current_request_context(welcome)
     Thread(target=work, args=[new_member()]).start()
-    return page("Welcome to the club.")
+    return page("Welcome.")
 
 
-@club.route("/background", methods=["GET", "POST"])
+@club.get("/background")
 def background() -> str:
     job = welcome.enqueue(new_member())
-    return page("Welcome to the club.", job)
+    return page("Welcome.", job)
 
 
 @club.get("/")
@@ -78,19 +78,17 @@ def home() -> str:
 def page(title: str, job: Job | None = None) -> str:
     """One page for all routes, so that they differ in nothing but who waits.
 
-    `?progress` adds an element that follows the job.
+    `?progress` adds an element that follows the job, `?careless` one that does so badly.
     """
+    wanted = next((way for way in ("progress", "careless") if way in request.args), None)
     return render_template(
-        "club.html",
-        title=title,
-        job=job if "progress" in request.args else None,
-        lab=settings().lab_origin,
+        "club.html", title=title, job=job, report=wanted, lab=settings().lab_origin
     )
 
 
 def new_member() -> str:
     """The name under which somebody joins; one that nobody has if they don't say."""
-    member: str = request.values.get("member") or f"m-{secrets.token_hex(6)}"
+    member: str = request.args.get("member") or f"m-{secrets.token_hex(6)}"
     if not MEMBER.fullmatch(member):
         abort(400, "member: 1 to 40 of a-z, 0-9 and -")
     return member
@@ -131,6 +129,13 @@ def picture(member: str, name: str) -> Response:
     return send_file(path) if path.exists() else abort(404)
 
 
+def never_keep(response: Response) -> Response:
+    """Every visit is a first visit, with nothing in the browser's cache."""
+    if request.blueprint != "offload":
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 def settings() -> Settings:
     found: Settings = current_app.config["LAB_CLUB"]
     return found
@@ -152,9 +157,10 @@ def create_app() -> Flask:
         OFFLOAD_SERVER_TIMING=True,
         OFFLOAD_SPOT=True,
     )
-    Guard(setup.origin, friends=[setup.lab_origin], tools=True).watch(app)
+    Guard(setup.origin, friends=[setup.lab_origin]).watch(app)
     offload.init_app(app)
     app.register_blueprint(club)
+    app.after_request(never_keep)
     app.before_request(lambda: Journal(setup.journal).note("request-begin", request.full_path))
     app.teardown_request(lambda _: Journal(setup.journal).note("request-end", request.full_path))
     return app

@@ -48,9 +48,9 @@ class Settings:
         return self.folder / "journal.txt"
 
     @property
-    def log(self) -> Path:
-        """What the club's processes say: the spotter's findings, and what became of workers."""
-        return self.folder / "club.log"
+    def evidence(self) -> Path:
+        """What the spotter has found; it lies beside the jobs."""
+        return self.folder / "offload.sqlite3-evidence.sqlite3"
 
     @property
     def upload(self) -> Path:

@@ -9,18 +9,21 @@ from flask import current_app
 
 from ..bench import Bench
 from ..demo import Table
+from ..guestserver import GuestServer
 
 
 @dataclass
 class Lab:
     """bench: what is measured on. table: what was measured at the start, if it was.
 
-    project: the folder of the reader's project, where `--build` named one.
+    project: the folder of the reader's project, where `--build` named one. guest: the reader's own
+    app, where `--app` named one.
     """
 
     bench: Bench
     table: Table | None = None
     project: Path | None = None
+    guest: GuestServer | None = None
 
 
 def lab() -> Lab:

@@ -7,9 +7,12 @@ from typing import Any
 from flask import Blueprint, abort, redirect, render_template
 from werkzeug.wrappers import Response
 
+from ..club import app
+from .highlight import source
 from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
 from .progress import done, remember
+from .texts import MEASURE
 
 pages = Blueprint("pages", __name__)
 
@@ -40,6 +43,23 @@ def why() -> str:
 def see() -> str:
     """The same four requests, three times, drawn while they happen."""
     return _page("see")
+
+
+@pages.get("/measure")
+def measure() -> str:
+    """The lesson's own page: patterns, table, pipeline, LCP, tips, DevTools."""
+    club = {"sync": app.sync, "thread": app.thread, "background": app.background}
+    sources = {name: source(view) for name, view in club.items()}
+    sources["welcome"] = source(app.welcome)
+    guest = lab().guest
+    return _page(
+        "measure",
+        sources=sources,
+        patterns=MEASURE.patterns,
+        rows=MEASURE.rows,
+        tips=MEASURE.tips,
+        guest=guest and guest.name,
+    )
 
 
 def _page(slug: str, **values: Any) -> str:

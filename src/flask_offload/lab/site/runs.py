@@ -10,7 +10,9 @@ from flask import Blueprint, Response, abort, request
 
 from ...errors import OffloadError
 from ..experiments import Events
+from ..experiments.headless import headless
 from ..experiments.race import race
+from ..experiments.tips import CHECKS
 from .lab import Lab, lab
 
 runs = Blueprint("runs", __name__)
@@ -47,7 +49,25 @@ def _race(lab: Lab, params: Params) -> Events:
     )
 
 
-EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {"race": _race}
+def _headless(lab: Lab, params: Params) -> Events:
+    return headless(lab.bench)
+
+
+def _tip(lab: Lab, params: Params) -> Events:
+    check = CHECKS[params.number("tip", 1, len(CHECKS))]
+    guest = params.choice("on", ("club", "guest")) == "guest"
+    if not guest:
+        return check(lab.bench.club)
+    if lab.guest is None:
+        abort(400, "No app was given with --app.")
+    return check(lab.guest)
+
+
+EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
+    "race": _race,
+    "headless": _headless,
+    "tip": _tip,
+}
 
 
 @runs.post("/run/<name>")

@@ -4,6 +4,13 @@ const lab = document.querySelector("script[data-lab]").dataset.lab;
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 const frame = () => new Promise((done) => requestAnimationFrame(done));
 
+// A page that follows a job is measured until the job has ended.
+const LONGEST_JOB = 8000;
+const following = document.querySelector("offload-job, [data-careless]");
+const followed = new Promise((done) => {
+  for (const type of ["offload:done", "offload:failed"]) document.addEventListener(type, done, { once: true });
+});
+
 let changes = 0;
 new MutationObserver((records) => {
   for (const each of records) changes += each.addedNodes.length + each.removedNodes.length || 1;
@@ -31,6 +38,7 @@ function element(node) {
 // The largest paint is reported a moment after the load event: read at once, it is missing.
 async function settled() {
   if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
+  if (following) await Promise.race([followed, later(LONGEST_JOB)]);
   await frame();
   await frame();
   let known = -1;

@@ -1,0 +1,206 @@
+// Measure: loads the club in a frame, whose page reports what the browser measured of it.
+
+import { $, $$, ms, onPress, run, setBar } from "./stream.js";
+import { node } from "./timeline.js";
+
+const PATHS = { sync: "/sync", thread: "/thread", background: "/background", progress: "/background?progress", careless: "/background?careless" };
+const SOURCES = { page: "page", headless: "headless" };
+const loads = {};
+let screen = $("#screen");
+let turn = 0;
+
+// --- one load --------------------------------------------------------------------------------
+
+function load(key) {
+  const fresh = screen.cloneNode(false);
+  const path = PATHS[key];
+  turn += 1;
+  const url = `${club}${path}${path.includes("?") ? "&" : "?"}turn=${turn}`;
+  return new Promise((done, fail) => {
+    const late = setTimeout(() => finish(fail, new Error("The frame did not report; is the club still running?")), 45000);
+    const hear = (event) => {
+      if (event.source === fresh.contentWindow && event.origin === club && event.data?.club) finish(done, event.data.club);
+    };
+    const finish = (settle, value) => {
+      removeEventListener("message", hear);
+      clearTimeout(late);
+      settle(value);
+    };
+    addEventListener("message", hear);
+    fresh.src = url;
+    screen.replaceWith(fresh);
+    screen = fresh;
+    screen.scrollIntoView({ block: "nearest" });
+  });
+}
+
+const club = $("#screen").dataset.club;
+
+async function measure(key, say) {
+  say(`Loading ${PATHS[key]}…`);
+  const began = performance.now();
+  const counting = setInterval(() => say(`Loading ${PATHS[key]}… ${((performance.now() - began) / 1000).toFixed(1)} s`), 100);
+  try {
+    loads[key] = await load(key);
+  } finally {
+    clearInterval(counting);
+  }
+  show(key);
+  return loads[key];
+}
+
+function show(key) {
+  const got = loads[key];
+  if ($(`[data-meter="${key}-ttfb"]`)) {
+    const most = Math.max(1500, ...Object.values(loads).map((each) => each.lcp ?? each.response));
+    for (const each of $$("[data-meter]")) if (!each.dataset.meter.startsWith("stranger")) each.max = most;
+    for (const what of ["ttfb", "response", "fcp", "lcp"]) setBar(`${key}-${what}`, got[what]);
+  }
+  cell(key, "dom", String(got.changes), "page");
+  cell(key, "ttfb", ms(got.ttfb), "page");
+  cell(key, "lcp", ms(got.lcp), `page, ${got.lcpElement?.split(" ")[0] ?? "none"}`);
+  const [verdict, why] = judge(got);
+  cell(key, "verdict", verdict, why);
+  drawPipeline(key);
+  drawGauges();
+  if (got.timing.length) $("#header").textContent = `Server-Timing: ${got.timing.map((each) => `${each.name};dur=${each.duration.toFixed(1)}`).join(", ")}`;
+}
+
+function judge(got) {
+  if (got.ttfb > 600) return ["✗ Bad", "the first byte is late"];
+  if (got.cls > 0.02) return ["△ Mixed", `the text jumps, CLS ${got.cls.toFixed(2)}`];
+  return ["✓ Good", "an immediate answer"];
+}
+
+function cell(key, column, text, source) {
+  const place = $(`[data-row="${key}"] [data-cell="${column}"]`);
+  if (!place) return;
+  const small = document.createElement("small");
+  small.textContent = SOURCES[source] ?? source;
+  place.replaceChildren(text, small);
+  if (column === "verdict") place.className = `verdict ${text.startsWith("✗") ? "bad-ink" : text.startsWith("✓") ? "good-ink" : ""}`;
+}
+
+// --- pictures --------------------------------------------------------------------------------
+
+function drawPipeline(key) {
+  const svg = $(`[data-pipeline="${key}"]`);
+  if (!svg) return;
+  const most = Math.max(...["sync", "background"].map((each) => loads[each]?.lcp ?? 0));
+  for (const each of ["sync", "background"]) if (loads[each]) stations(each, most);
+}
+
+function stations(key, most) {
+  const got = loads[key];
+  const svg = $(`[data-pipeline="${key}"]`);
+  const server = got.timing.find((each) => each.name === "total")?.duration ?? 0;
+  const parts = [
+    ["server", server, "fill-wait"],
+    ["network", Math.max(got.response - server, 0), "fill-soft"],
+    ["browser", Math.max((got.lcp ?? got.response) - got.response, 0), "fill-page"],
+  ];
+  const width = Math.max(svg.clientWidth, 300);
+  svg.setAttribute("viewBox", `0 0 ${width} 46`);
+  let x = 8;
+  const unit = (width - 16) / most;
+  svg.replaceChildren(...parts.map(([name, value, fill]) => {
+    const rect = node("rect", { class: fill, x, y: 10, width: Math.max(value * unit, 1), height: 26 });
+    rect.append(node("title", {}, `${name}: ${ms(value)}`));
+    x += value * unit;
+    return rect;
+  }));
+  const slowest = parts.reduce((a, b) => (b[1] > a[1] ? b : a));
+  $(`#t-${key}`).textContent = `${parts.map(([name, value]) => `${name} ${ms(value)}`).join(" → ")}. The bottleneck: ${slowest[0]}.`;
+}
+
+const GAUGES = { lcp: { most: 5000, good: 2500, poor: 4000, name: "LCP" }, ttfb: { most: 2500, good: 800, poor: 1800, name: "TTFB" } };
+
+function drawGauges() {
+  for (const [what, { most, good, poor, name }] of Object.entries(GAUGES)) {
+    const svg = $(`[data-gauge="${what}"]`);
+    const width = Math.max(svg.clientWidth, 300);
+    const x = (value) => 58 + (Math.min(value, most) / most) * (width - 70);
+    const parts = [
+      node("text", { x: 12, y: 41 }, name), zone(x, 0, good, "fill-good", width < 620 ? "" : "good"), zone(x, good, poor, "fill-soft", width < 620 ? "" : "needs improvement"), zone(x, poor, most, "fill-wait", "poor"),
+    ].flat();
+    for (const key of ["sync", "background"]) {
+      if (!loads[key]) continue;
+      const at = x(loads[key][what] ?? 0);
+      const above = key === "sync";
+      parts.push(node("line", { class: "needle", x1: at, x2: at, y1: 16, y2: 58 }));
+      parts.push(node("text", { x: at + (at > width - 150 ? -4 : 4), y: above ? 14 : 70, "text-anchor": at > width - 150 ? "end" : "start" }, `/${key} ${ms(loads[key][what])}`));
+    }
+    svg.setAttribute("viewBox", `0 0 ${width} 74`);
+    svg.replaceChildren(...parts);
+  }
+  if (!loads.sync || !loads.background) return;
+  const rate = (what, key) => {
+    const value = loads[key][what];
+    return `${what.toUpperCase()} ${ms(value)} ${value <= GAUGES[what].good ? "is good" : value <= GAUGES[what].poor ? "needs improvement" : "is poor"}`;
+  };
+  $("#gauges").textContent = ["sync", "background"].map((key) => `/${key}: ${rate("lcp", key)}, ${rate("ttfb", key)}.`).join(" ");
+}
+
+function zone(x, from, to, fill, text) {
+  return [node("rect", { class: `${fill} pale`, x: x(from), y: 22, width: x(to) - x(from), height: 30 }), node("text", { x: (x(from) + x(to)) / 2, y: 41, "text-anchor": "middle" }, text)];
+}
+
+// --- the buttons -----------------------------------------------------------------------------
+
+for (const button of $$("[data-load]")) {
+  onPress(button, $("#status"), async (say) => {
+    const got = await measure(button.dataset.load, say);
+    say(`${PATHS[button.dataset.load]}: first byte after ${ms(got.ttfb)}, response complete after ${ms(got.response)}, largest paint after ${ms(got.lcp)}.`);
+  });
+}
+
+onPress($("#all"), $("#table-status"), async (say) => {
+  for (const key of Object.keys(PATHS)) await measure(key, say);
+  for (const pattern of ["sync", "background"]) {
+    say(`A stranger asks for the home page while three others join through /${pattern}…`);
+    await run("race", { pattern, visitors: 3 }, (event) => {
+      if (event.waiting) say(event.waiting);
+      if (event.lane !== "stranger" || event.kind !== "end") return;
+      setBar(`stranger-${pattern}`, event.took, Math.max(event.took, $(`[data-meter="stranger-${pattern}"]`).max));
+      if (event.app != null) $("#app-clock").textContent = ms(event.app);
+    });
+  }
+  const most = Math.max(...["sync", "background"].map((each) => $(`[data-meter="stranger-${each}"]`).value));
+  for (const pattern of ["sync", "background"]) $(`[data-meter="stranger-${pattern}"]`).max = most;
+  say("Filled in, by your own browser. The columns in the middle need the headless one.");
+});
+
+onPress($("#headless"), $("#table-status"), async (say) => {
+  await run("headless", {}, (event) => {
+    if (event.say) say(event.say);
+    if (event.waiting) say(event.waiting);
+    if (event.pattern === undefined) return;
+    cell(event.pattern, "dom", String(event.dom ?? "–"), "headless");
+    cell(event.pattern, "reflows", String(event.reflows ?? "–"), "headless");
+    cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "headless, ±100 %");
+    if (loads[event.pattern]) return;
+    cell(event.pattern, "ttfb", ms(event.ttfb), "headless");
+    cell(event.pattern, "lcp", ms(event.lcp), "headless");
+  });
+  say("Counted. Reflows and operations are exact; paint cost varies from load to load, so compare it with care.");
+});
+
+for (const button of $$("[data-tip]")) {
+  const { tip, on } = button.dataset;
+  const list = $(`[data-tip-list="${tip}"]`);
+  onPress(button, $(`[data-tip-status="${tip}"]`), async (say) => {
+    list.replaceChildren();
+    await run("tip", { tip: Number(tip), on }, (event) => {
+      if (event.say ?? event.waiting) say(event.say ?? event.waiting);
+      if (!event.line) return;
+      const item = document.createElement("li");
+      item.textContent = event.line;
+      list.append(item);
+    });
+  });
+}
+drawGauges();
+addEventListener("resize", () => {
+  drawGauges();
+  for (const key of Object.keys(loads)) drawPipeline(key);
+});
