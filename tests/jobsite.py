@@ -14,7 +14,7 @@ from flask_offload import Offload
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
 from jobs_app import create_app, offload
-from support import Running, free_port, http_get, running, wait_until
+from support import Running, answers, free_port, running, wait_until
 
 HERE = Path(__file__).parent
 
@@ -93,7 +93,7 @@ class Site:
             ],
             env={**self.env, **env},
             cwd=self.folder,
-            ready=lambda _: http_get(f"{url}/").status == 200,
+            ready=lambda _: answers(f"{url}/"),
         ) as process:
             yield url, process
 

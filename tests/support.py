@@ -296,6 +296,14 @@ def http_get(
     return http_request("GET", url, headers=headers, timeout=timeout)
 
 
+def answers(url: str) -> bool:
+    """Whether a server answers there with 200; False while it is starting."""
+    try:
+        return http_get(url).status == 200
+    except OSError:
+        return False
+
+
 def http_post(
     url: str,
     *,

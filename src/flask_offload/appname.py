@@ -16,17 +16,18 @@ from flask.cli import ScriptInfo
 FACTORIES = ("create_app", "make_app")  # the names that Flask looks for
 
 
-def import_target(app: Flask, given: str | None, context: click.Context | None) -> str | None:
-    """What to give to `flask --app`; "" where Flask finds it by itself, None if nobody can.
+def import_targets(app: Flask, given: str | None, context: click.Context | None) -> list[str]:
+    """What may be given to `flask --app`, the likeliest first; "" is what Flask finds by itself.
 
     given: OFFLOAD_APP. context: the command under which the app was made, if any.
     """
     if given:
-        return given
+        return [given]
     script = context.find_object(ScriptInfo) if context is not None else None
     if script is not None:
-        return str(script.app_import_path or "")
-    return _global_name(app) or _server_argument() or _factory(app) or os.environ.get("FLASK_APP")
+        return [str(script.app_import_path or "")]
+    found = (_global_name(app), _server_argument(), _factory(app), os.environ.get("FLASK_APP"))
+    return list(dict.fromkeys(target for target in found if target))
 
 
 def _global_name(app: Flask) -> str | None:

@@ -21,7 +21,7 @@ import click
 from flask import has_request_context, request
 
 from . import log
-from .appname import import_target, python_path
+from .appname import import_targets, python_path
 from .engines.sqlite.liveness import Lock, run_folder
 from .role import is_worker
 from .worker.supervisor import EXIT_IMPORT
@@ -83,30 +83,41 @@ class Keeper:
     # --- as a thread ---
 
     def _keep(self) -> None:
+        state = self._state()
+        if state is None:
+            return
+        targets = import_targets(state.app, state.config.app, self._context)
+        del state
         failures = 0
         while not self._stopping.is_set():
             if not self._try_lock():
                 self._stopping.wait(TAKE_OVER)
                 continue
-            code = self._run_worker()
+            code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
             if code is None or self._stopping.is_set():
                 return
             if code == EXIT_IMPORT:
-                self._lock.release()
-                log.tell(
-                    logging.ERROR,
-                    "worker_import_failed",
-                    "no worker process could import this app, so its jobs run in threads of the"
-                    " web process. Set OFFLOAD_APP to what `flask --app` takes, or start"
-                    " `flask offload worker` yourself with OFFLOAD_WORKER = 'off'",
-                )
-                self._run_in_threads()
-                return
+                targets = targets[1:]
+                if not targets:
+                    self._fall_back_to_threads()
+                    return
+                continue
             pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
             failures += 1
             message = "the worker process ended with exit code %d; another starts in %g s"
             log.tell(logging.WARNING, "worker_ended", message, code, pause)
             self._stopping.wait(pause)
+
+    def _fall_back_to_threads(self) -> None:
+        self._lock.release()
+        log.tell(
+            logging.ERROR,
+            "worker_import_failed",
+            "no worker process could import this app, so its jobs run in threads of the web"
+            " process. Set OFFLOAD_APP to what `flask --app` takes, or start"
+            " `flask offload worker` yourself with OFFLOAD_WORKER = 'off'",
+        )
+        self._run_in_threads()
 
     def _try_lock(self) -> bool:
         if self._lock.is_held:
@@ -118,19 +129,17 @@ class Keeper:
             self._stopping.wait(2.0)
             return False
 
-    def _run_worker(self) -> int | None:
+    def _run_worker(self, target: str, is_last: bool) -> int | None:
         """Start a worker and wait until it ends; its exit code, None if there is no app left."""
         state = self._state()
         if state is None:
             return None
-        target = import_target(state.app, state.config.app, self._context)
-        if target is None:
-            return EXIT_IMPORT
         theirs, ours = os.pipe()
         app_option = ["--app", target] if target else []
         command = [
             *(python(), "-m", "flask", *app_option, "offload", "worker"),
             *("--kept-by", str(theirs), "--database", str(state.database)),
+            *([] if is_last else ["--no-explain"]),
         ]
         del state
         environment = {**os.environ, "PYTHONPATH": python_path()}

@@ -37,6 +37,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 )
 @click.option("--kept-by", type=int, hidden=True)
 @click.option("--database", hidden=True)
+@click.option("--explain/--no-explain", default=True, hidden=True)
 @pass_script_info
 def worker(
     info: ScriptInfo, /, log_level: str | None, queues: tuple[str, ...], **given: Any

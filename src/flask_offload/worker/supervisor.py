@@ -22,7 +22,7 @@ from flask import Flask
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
-from ..engines.sqlite.liveness import Registration, run_folder
+from ..engines.sqlite.liveness import Registration, is_alive, run_folder
 from ..engines.sqlite.recovery import register, set_stopping, unregister
 from ..errors import EngineUnavailable
 from ..spool import Spool
@@ -33,6 +33,11 @@ from .processes import PREFETCH_MOST, Processes
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
 
+HAND_OVER = 2.0
+"""Seconds for which a kept worker goes on claiming when its web process is gone and no other has
+taken over: a recycled process enqueues its last job just before it ends, and its successor may not
+have had a request yet."""
+
 LAST_WORDS = 10.0
 """Seconds for writing the last outcomes when the database can't be written at the end."""
 
@@ -42,7 +47,8 @@ class WorkerOptions:
     """What `flask offload worker` was told; None takes the app's setting.
 
     burst: end when nothing is left to run. kept_by: a descriptor whose end means that the web
-    process which keeps this worker is gone. database: the file that process uses.
+    process which keeps this worker is gone. database: the file that process uses. explain: whether
+    to say why the app can't be imported.
     """
 
     processes: int | None = None
@@ -52,6 +58,7 @@ class WorkerOptions:
     burst: bool = False
     kept_by: int | None = None
     database: str | None = None
+    explain: bool = True
 
 
 class Supervisor:
@@ -65,6 +72,7 @@ class Supervisor:
         self._registration: Registration | None = None
         self._bell: Bell | None = None
         self._stops_asked = 0
+        self._orphaned_at: float | None = None
         self._parent = os.getppid()
         self._crew = Processes(
             self._selector,
@@ -80,6 +88,11 @@ class Supervisor:
         self._listen()
         self._crew.start()
         settings = self._first_greeting()
+        if settings is not None and self._options.database not in (None, settings.database):
+            self._crew.import_failure = (
+                f"what was imported uses {settings.database}, not {self._options.database}"
+            )
+            settings = None
         if settings is None:
             return self._give_up()
         try:
@@ -124,16 +137,11 @@ class Supervisor:
         self._crew.end()
         if self._crew.import_failure is None:
             return EXIT_OK
-        click.echo(f"The worker can't import the app: {self._crew.import_failure}", err=True)
+        if self._options.explain:
+            click.echo(f"The worker can't import the app: {self._crew.import_failure}", err=True)
         return EXIT_IMPORT
 
     def _open(self, settings: WorkerSettings) -> Dispatcher:
-        expected = self._options.database
-        if expected is not None and expected != settings.database:
-            raise EngineUnavailable(
-                f"the app that was imported uses {settings.database}, not {expected}:"
-                " set OFFLOAD_APP to the app that the web process serves"
-            )
         path = Path(settings.database)
         engine = SqliteEngine(
             path,
@@ -172,8 +180,20 @@ class Supervisor:
         wait = 0.0
         while not self._stops_asked:
             wait = self._turn(dispatcher, wait)
-            if self._options.burst and dispatcher.is_idle and not self._crew.holds:
+            is_idle = dispatcher.is_idle and not self._crew.holds
+            if is_idle and (self._options.burst or self._orphaned_at is not None):
                 return
+            if self._orphaned_at is not None:
+                wait = min(wait, 0.1)
+                if self._has_successor():
+                    return
+
+    def _has_successor(self) -> bool:
+        """Whether another web process keeps a worker now, or the time of the hand-over is over."""
+        assert self._engine is not None
+        assert self._orphaned_at is not None
+        late = time.monotonic() > self._orphaned_at + HAND_OVER
+        return late or is_alive(run_folder(self._engine.database.path), "keeper")
 
     def _turn(self, dispatcher: Dispatcher, wait: float) -> float:
         """One round: wait for news, hear the crew, do the books."""
@@ -194,9 +214,14 @@ class Supervisor:
                 self._rang = True
             elif key.fileobj == self._options.kept_by and not os.read(key.fd, 1024):
                 self._selector.unregister(key.fd)
-                self._stops_asked += 1
+                self._note_orphaned()
         if self._options.kept_by is not None and os.getppid() != self._parent:
-            self._stops_asked = max(self._stops_asked, 1)
+            self._note_orphaned()
+
+    def _note_orphaned(self) -> None:
+        if self._orphaned_at is None:
+            self._orphaned_at = time.monotonic()
+            self._rang = True  # look once more before leaving
 
     def _drain(
         self, dispatcher: Dispatcher, timeout: float | None, settings: WorkerSettings
