@@ -118,7 +118,7 @@ class Config:
         "/offload", "where the job resource lives", _is_prefix, 'a path like "/offload"'
     )
     poll_limit: float = _key(
-        50.0, "polls a second that one client may make of one job; 0: no limit", *_number(0, 1e6)
+        100.0, "polls a second that one client may make of one job; 0: no limit", *_number(0, 1e6)
     )
     server_timing: bool | Callable[..., Any] | None = _key(
         None,

@@ -37,12 +37,10 @@ class PollLimiter:
         if not rate:
             return 0
         with self._lock:
-            due = max(self._due.get(key, now), now)
+            due = max(self._due.pop(key, now), now)
             early = due - now - BURST_SECONDS
-            if early > 1e-9:
-                return max(1, math.ceil(early))
-            self._due[key] = due + 1 / rate
-            self._due.move_to_end(key)
-            while len(self._due) > self._max_keys:
+            refused = early > 1e-9
+            self._due[key] = due if refused else due + 1 / rate  # now the youngest
+            if len(self._due) > self._max_keys:
                 self._due.popitem(last=False)
-        return 0
+        return max(1, math.ceil(early)) if refused else 0

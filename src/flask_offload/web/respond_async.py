@@ -50,7 +50,7 @@ def respond_async(
     if wait is not None and (isinstance(wait, bool) or not 0 <= wait <= 3600):
         raise OptionError(f"wait={wait!r} can't be used: it takes seconds from 0 to 3600, or None.")
 
-    name = options.pop("name", None) or task_name(getattr(view, "view_class", view))
+    name = options.pop("name", None) or _name_of(view)
     task = offload.task(name=name, **options)(_Run(offload, view))
     moved = _Moved(offload, task, wait, always, tuple(headers), tuple(session), owner)
 
@@ -149,6 +149,14 @@ class _Moved:
         limit = MAX_WAIT if self.wait is None else self.wait
         asked = preferences.wait if preferences.wait is not None else self.wait or 0.0
         return min(asked, limit)
+
+
+def _name_of(view: Callable[..., Any]) -> str:
+    """As for tasks. But class-based views differ only in `__name__`, not in their qualified name."""
+    name = task_name(view)
+    if name.endswith(f".{view.__name__}"):
+        return name
+    return name.removesuffix(view.__qualname__) + view.__name__
 
 
 class _Run:
