@@ -165,6 +165,8 @@ def test_fingerprints_tell_calls_apart_but_not_ways_to_write_them() -> None:
     assert len({print_of(args, {}) for args in different}) == len(different)
     with pytest.raises(PayloadError, match=r"task 'shop\.send': argument 'a' is of type object"):
         print_of((object(),), {})
+    with pytest.raises(PayloadError, match="argument 'a' holds text with the lone surrogate"):
+        print_of(("\ud800",), {})
 
 
 def test_a_job_that_no_longer_fits_the_task() -> None:

@@ -7,8 +7,10 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 from enum import Enum
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -18,7 +20,7 @@ from markupsafe import Markup
 
 from flask_offload.errors import PayloadError, PayloadTooLarge
 from flask_offload.payload import MAX_BYTES, CallSpec, Codecs, decode_value, encode_value
-from payload_types import DearMoney, Money, Pair, Point, UserId, Words
+from payload_types import Color, DearMoney, Money, Pair, Point, UserId, Words
 
 CODECS = Codecs()
 LIMIT = 1024 * 1024
@@ -228,8 +230,10 @@ def test_a_small_value_that_would_become_enormous() -> None:
     with pytest.raises(PayloadTooLarge, match=r"argument 'b' goes beyond the limit: more than"):
         SPEC.encode((), {"a": 1, "b": bomb}, limit=10_000)
     big = b"x" * 100_000
-    with pytest.raises(PayloadTooLarge):
-        SPEC.encode(([big] * 1_000_000,), {}, limit=10_000)
+    number = Decimal("1" * 100_000)
+    for repeated in (big, number, 16**100_000, Path("x" * 5000), Color.RED, Pair(1), (1,)):
+        with pytest.raises(PayloadTooLarge):
+            SPEC.encode(([repeated] * 1_000_000,), {}, limit=10_000)
 
 
 # --- size --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_offload.errors import PayloadError
+from flask_offload.errors import PayloadError, PayloadTooLarge
 from flask_offload.payload import MAX_BYTES, CallSpec, Codecs, decode_value, encode_value
 from payload_types import (
     Access,
@@ -114,6 +114,15 @@ values = st.recursive(
 @given(values)
 def test_any_value_comes_back_the_same(value: Any) -> None:
     assert same(there_and_back(value), value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values)
+def test_the_limit_is_exact_for_any_value(value: Any) -> None:
+    data = encode_value(value, CODECS, what="it", limit=MAX_BYTES)
+    assert encode_value(value, CODECS, what="it", limit=len(data)) == data
+    with pytest.raises(PayloadTooLarge):
+        encode_value(value, CODECS, what="it", limit=len(data) - 1)
 
 
 def anything(*args: Any, **kwargs: Any) -> None:

@@ -23,7 +23,8 @@ from .errors import (
 )
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-_CHUNK = 256 * 1024
+CHUNK = 256 * 1024
+"""Bytes of a file that are in memory at once."""
 
 
 class Spool:
@@ -132,7 +133,7 @@ class Spool:
 
     def _copy(self, stream: BinaryIO, copy: BinaryIO, room: int) -> None:
         size = 0
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             size += len(chunk)
             if size > self.max_file:
                 raise FileTooLarge(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from ..errors import PayloadError
 
@@ -48,6 +48,13 @@ class FetchFailed(Exception):
         self.error = error
 
 
+class Saves(Protocol):
+    """Where uploaded files go: what packing needs of a Spool."""
+
+    def save(self, stream: BinaryIO) -> str:
+        """Keep what is left of the stream, and give it a name."""
+
+
 class Packing:
     """One value, or the arguments of one call, on the way into JSON.
 
@@ -57,7 +64,7 @@ class Packing:
 
     __slots__ = ("files", "left", "packers", "spool")
 
-    def __init__(self, packers: Mapping[type, Packer], limit: int, spool: Spool | None) -> None:
+    def __init__(self, packers: Mapping[type, Packer], limit: int, spool: Saves | None) -> None:
         self.packers = packers
         self.left = limit
         self.spool = spool
@@ -121,10 +128,20 @@ class Packing:
         self.spend(size)
         return True
 
+    def tagged(self, tag: str, *parts: Json) -> Json:
+        """The JSON of a value that isn't itself in JSON. The parts are charged by the caller."""
+        self.spend(len(tag) + len('{"$":[""]}'))
+        return {TAG: [tag, *parts]}
+
     def spend(self, size: int) -> None:
         """Charge the budget with something that takes at least `size` bytes."""
         self.left -= size
         if self.left < 0:
+            raise OverBudget
+
+    def require(self, size: int) -> None:
+        """Refuse early what will take at least `size` bytes and be charged later."""
+        if size > self.left:
             raise OverBudget
 
 
@@ -185,8 +202,3 @@ Unpacker = Callable[..., Any]
 """(walk, depth, *parts of the tag) -> value. Unpacks parts at the depth given."""
 Finder = Callable[[type], Packer | None]
 """The packer for a class that has not been seen before, if it is of the finder's kind."""
-
-
-def tagged(tag: str, *parts: Json) -> Json:
-    """The JSON of a value that isn't itself in JSON."""
-    return {TAG: [tag, *parts]}

@@ -18,7 +18,7 @@ import msgspec
 
 from ..errors import PayloadError
 from ..names import main_module
-from .base import Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
+from .base import Json, Packer, Packing, Refused, Unpacker, Unpacking
 
 _UNSET = object()
 
@@ -75,11 +75,12 @@ def _enum_packer(cls: type[Enum]) -> Packer:
     name = class_name(cls)
 
     def pack(walk: Packing, value: Enum, depth: int) -> Json:
+        walk.spend(len(name))
         if isinstance(value, Flag):
-            return tagged("enum", name, walk.pack(value._value_, depth + 1))
+            return walk.tagged("enum", name, walk.pack(value._value_, depth + 1))
         if cls.__members__.get(value._name_) is not value:
             raise Refused(f"is not a declared member of {cls.__qualname__}: pass one that is")
-        return tagged("enum", name, value._name_)
+        return walk.tagged("enum", name, value._name_)
 
     return pack
 
@@ -116,7 +117,8 @@ def _dataclass_packer(cls: type) -> Packer:
             if key not in state and not hasattr(getattr(cls, key, None), "__get__"):
                 state[key] = extra
         items = ((key, item) for key, item in state.items() if item is not _UNSET)
-        return tagged("dataclass", name, walk.pack_fields(items, depth + 1, ".{}"))
+        walk.spend(len(name))
+        return walk.tagged("dataclass", name, walk.pack_fields(items, depth + 1, ".{}"))
 
     return pack
 
@@ -178,7 +180,8 @@ def _namedtuple_packer(cls: Any) -> Packer:
                 f" teach it with offload.codec({cls.__qualname__}, encode, decode)"
             )
         items = zip(names, value, strict=True)
-        return tagged("namedtuple", name, walk.pack_fields(items, depth + 1, ".{}"))
+        walk.spend(len(name))
+        return walk.tagged("namedtuple", name, walk.pack_fields(items, depth + 1, ".{}"))
 
     return pack
 
@@ -210,7 +213,8 @@ def _struct_packer(cls: type[msgspec.Struct]) -> Packer:
                 f" teach it with offload.codec({cls.__qualname__}, encode, decode)"
             )
         items = ((key, getattr(value, key)) for key in names)
-        return tagged("struct", name, walk.pack_fields(items, depth + 1, ".{}"))
+        walk.spend(len(name))
+        return walk.tagged("struct", name, walk.pack_fields(items, depth + 1, ".{}"))
 
     return pack
 

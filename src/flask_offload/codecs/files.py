@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ..errors import PayloadError
-from .base import Json, Packer, Packing, Refused, Unpacking, tagged
+from .base import Json, Packer, Packing, Refused, Unpacking
 
 
 def find_packer(cls: type) -> Packer | None:
@@ -38,7 +38,9 @@ def _pack(walk: Packing, value: Any, depth: int) -> Json:
         if position is not None:
             stream.seek(position)
     headers = [list(pair) for pair in value.headers]
-    return tagged("file", source, *walk.pack_all([value.filename, value.name, headers], depth + 1))
+    return walk.tagged(
+        "file", source, *walk.pack_all([value.filename, value.name, headers], depth + 1)
+    )
 
 
 def _unpack(

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from ..errors import PayloadError
-from .base import Json, Packer, Packing, Unpacking, tagged
+from .base import Json, Packer, Packing, Unpacking
 
 _CLASSES = ("Message", "Attachment")
 
@@ -22,7 +22,7 @@ def find_packer(cls: type) -> Packer | None:
         return None
 
     def pack(walk: Packing, value: Any, depth: int) -> Json:
-        return tagged("mail", name, walk.pack_fields(vars(value).items(), depth + 1, ".{}"))
+        return walk.tagged("mail", name, walk.pack_fields(vars(value).items(), depth + 1, ".{}"))
 
     return pack
 

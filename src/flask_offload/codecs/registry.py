@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import PayloadError
 from . import classes, files, mail, rows, values
-from .base import Finder, Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
+from .base import Finder, Json, Packer, Packing, Refused, Unpacker, Unpacking
 from .classes import class_name
 from .rows import GetSession
 
@@ -93,7 +93,7 @@ def _own_packer(name: str, encode: Callable[[Any], Any]) -> Packer:
             raise Refused(
                 f"can't be encoded by its codec {name!r}: {type(error).__name__}: {error}"
             ) from error
-        return tagged("codec", name, walk.pack(state, depth + 1))
+        return walk.tagged("codec", name, walk.pack(state, depth + 1))
 
     return pack
 

@@ -13,7 +13,7 @@ from typing import Any
 from flask import current_app
 
 from ..errors import PayloadError, RowGone
-from .base import FetchFailed, Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
+from .base import FetchFailed, Json, Packer, Packing, Refused, Unpacker, Unpacking
 from .classes import class_name, find_class, require_findable
 
 GetSession = Callable[[], Any]
@@ -39,7 +39,7 @@ def find_packer(cls: type) -> Packer | None:
         state: Any = sys.modules["sqlalchemy"].inspect(value)
         if reason := _unsaved(state):
             raise Refused(f"is a {cls.__qualname__} that {reason}: commit first, then enqueue")
-        return tagged("row", name, walk.pack_all(state.identity, depth + 1))
+        return walk.tagged("row", name, walk.pack_all(state.identity, depth + 1))
 
     return pack
 

@@ -20,9 +20,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from .base import MAX_INT, TAG, Json, Packer, Packing, Refused, Unpacker, Unpacking, tagged
+from .base import MAX_INT, TAG, Json, Packer, Packing, Refused, Unpacker, Unpacking
 
 _sort_key = msgspec.json.Encoder().encode
+
+
+def _tagged_text(walk: Packing, tag: str, text: str) -> Json:
+    walk.spend(len(text))
+    return walk.tagged(tag, text)
+
 
 # --- containers --------------------------------------------------------------------------------
 
@@ -32,7 +38,7 @@ def _pack_list(walk: Packing, value: list[Any], depth: int) -> Json:
 
 
 def _pack_tuple(walk: Packing, value: tuple[Any, ...], depth: int) -> Json:
-    return tagged("tuple", walk.pack_all(value, depth + 1))
+    return walk.tagged("tuple", walk.pack_all(value, depth + 1))
 
 
 def _unpack_tuple(walk: Unpacking, depth: int, items: list[Json]) -> tuple[Any, ...]:
@@ -41,7 +47,7 @@ def _unpack_tuple(walk: Unpacking, depth: int, items: list[Json]) -> tuple[Any, 
 
 def _pack_set(walk: Packing, value: set[Any] | frozenset[Any], depth: int) -> Json:
     # sorted, so that equal sets give equal JSON in every process
-    return tagged(type(value).__name__, sorted(walk.pack_all(value, depth + 1), key=_sort_key))
+    return walk.tagged(type(value).__name__, sorted(walk.pack_all(value, depth + 1), key=_sort_key))
 
 
 def _unpack_set(walk: Unpacking, depth: int, items: list[Json]) -> set[Any]:
@@ -54,7 +60,7 @@ def _unpack_frozenset(walk: Unpacking, depth: int, items: list[Json]) -> frozens
 
 def _pack_dict(walk: Packing, value: dict[Any, Any], depth: int) -> Json:
     if TAG in value or any(type(key) is not str for key in value):
-        return tagged("dict", _pack_pairs(walk, value, depth))
+        return walk.tagged("dict", _pack_pairs(walk, value, depth))
     walk.spend(sum(map(len, value)))
     if walk.is_plain(value.values()):
         return value
@@ -62,7 +68,7 @@ def _pack_dict(walk: Packing, value: dict[Any, Any], depth: int) -> Json:
 
 
 def _pack_ordered_dict(walk: Packing, value: OrderedDict[Any, Any], depth: int) -> Json:
-    return tagged("OrderedDict", _pack_pairs(walk, value, depth))
+    return walk.tagged("OrderedDict", _pack_pairs(walk, value, depth))
 
 
 def _pack_pairs(walk: Packing, value: dict[Any, Any], depth: int) -> list[Json]:
@@ -98,8 +104,8 @@ def _pack_int(walk: Packing, value: int, depth: int) -> Json:
     if -MAX_INT <= value <= MAX_INT:
         return value
     # hexadecimal: linear in time, and not bound by sys.set_int_max_str_digits
-    walk.spend(value.bit_length() // 4)
-    return tagged("int", f"{value:x}")
+    walk.require(value.bit_length() // 4)
+    return _tagged_text(walk, "int", f"{value:x}")
 
 
 def _unpack_int(walk: Unpacking, depth: int, digits: str) -> int:
@@ -107,7 +113,7 @@ def _unpack_int(walk: Unpacking, depth: int, digits: str) -> int:
 
 
 def _pack_float(walk: Packing, value: float, depth: int) -> Json:
-    return value if isfinite(value) else tagged("float", repr(value))
+    return value if isfinite(value) else walk.tagged("float", repr(value))
 
 
 def _unpack_float(walk: Unpacking, depth: int, text: str) -> float:
@@ -115,7 +121,7 @@ def _unpack_float(walk: Unpacking, depth: int, text: str) -> float:
 
 
 def _pack_decimal(walk: Packing, value: Decimal, depth: int) -> Json:
-    return tagged("Decimal", str(value))
+    return _tagged_text(walk, "Decimal", str(value))
 
 
 def _unpack_decimal(walk: Unpacking, depth: int, text: str) -> Decimal:
@@ -123,8 +129,8 @@ def _unpack_decimal(walk: Unpacking, depth: int, text: str) -> Decimal:
 
 
 def _pack_bytes(walk: Packing, value: bytes, depth: int) -> Json:
-    walk.spend(len(value) * 4 // 3)
-    return tagged("bytes", b2a_base64(value, newline=False).decode())
+    walk.require(len(value) * 4 // 3)
+    return _tagged_text(walk, "bytes", b2a_base64(value, newline=False).decode())
 
 
 def _unpack_bytes(walk: Unpacking, depth: int, text: str) -> bytes:
@@ -132,7 +138,7 @@ def _unpack_bytes(walk: Unpacking, depth: int, text: str) -> bytes:
 
 
 def _pack_uuid(walk: Packing, value: UUID, depth: int) -> Json:
-    return tagged("UUID", value.hex)
+    return walk.tagged("UUID", value.hex)
 
 
 def _unpack_uuid(walk: Unpacking, depth: int, text: str) -> UUID:
@@ -153,7 +159,7 @@ def _pack_moment(walk: Packing, value: datetime | time, depth: int) -> Json:
         parts.append(1)
     elif parts[1] is None:
         parts.pop()
-    return tagged(type(value).__name__, *parts)
+    return walk.tagged(type(value).__name__, *parts)
 
 
 def _is_plain_offset(zone: tzinfo) -> bool:
@@ -185,7 +191,7 @@ def _zone(walk: Unpacking, depth: int, packed: Json) -> tzinfo | None:
 
 
 def _pack_date(walk: Packing, value: date, depth: int) -> Json:
-    return tagged("date", value.isoformat())
+    return walk.tagged("date", value.isoformat())
 
 
 def _unpack_date(walk: Unpacking, depth: int, text: str) -> date:
@@ -193,7 +199,7 @@ def _unpack_date(walk: Unpacking, depth: int, text: str) -> date:
 
 
 def _pack_timedelta(walk: Packing, value: timedelta, depth: int) -> Json:
-    return tagged("timedelta", value.days, value.seconds, value.microseconds)
+    return walk.tagged("timedelta", value.days, value.seconds, value.microseconds)
 
 
 def _unpack_timedelta(
@@ -206,8 +212,8 @@ def _pack_timezone(walk: Packing, value: timezone, depth: int) -> Json:
     offset = walk.pack(value.utcoffset(None), depth + 1)
     name = value.tzname(None)
     if name == _usual_name(value):
-        return tagged("timezone", offset)
-    return tagged("timezone", offset, name)
+        return walk.tagged("timezone", offset)
+    return walk.tagged("timezone", offset, name)
 
 
 def _unpack_timezone(walk: Unpacking, depth: int, offset: Json, *name: str) -> timezone:
@@ -217,7 +223,7 @@ def _unpack_timezone(walk: Unpacking, depth: int, offset: Json, *name: str) -> t
 def _pack_zoneinfo(walk: Packing, value: ZoneInfo, depth: int) -> Json:
     if value.key is None:
         raise Refused("is a ZoneInfo without a key: make it with ZoneInfo(key)")
-    return tagged("ZoneInfo", value.key)
+    return walk.tagged("ZoneInfo", value.key)
 
 
 def _unpack_zoneinfo(walk: Unpacking, depth: int, key: str) -> ZoneInfo:
@@ -233,9 +239,8 @@ def _pack_path(walk: Packing, value: PurePosixPath | PureWindowsPath, depth: int
         text.encode()
     except UnicodeEncodeError:
         # a file name that isn't UTF-8
-        return tagged(type(value).__name__, walk.pack(os.fsencode(text), depth + 1))
-    walk.spend(len(text))
-    return tagged(type(value).__name__, text)
+        return walk.tagged(type(value).__name__, walk.pack(os.fsencode(text), depth + 1))
+    return _tagged_text(walk, type(value).__name__, text)
 
 
 def _path_unpacker(kind: type[PurePosixPath | PureWindowsPath]) -> Unpacker:
@@ -252,7 +257,7 @@ _PATHS = (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath)
 
 
 def _pack_unset(walk: Packing, value: msgspec.UnsetType, depth: int) -> Json:
-    return tagged("UNSET")
+    return walk.tagged("UNSET")
 
 
 def _unpack_unset(walk: Unpacking, depth: int) -> msgspec.UnsetType:
