@@ -60,7 +60,7 @@ def test_half_done_in_ten_seconds_takes_ten_more() -> None:
         job_with(JobStatus.READY, attempts=0, done=50, total=100),
         job_with(JobStatus.SUCCESSFUL, started_at=NOW - 10, done=50, total=100),
     ],
-    ids="silent countless full first-percent young second-attempt stopping ready done".split(),
+    ids=["silent", "countless", "full", "1%", "young", "retried", "stopping", "ready", "done"],
 )
 def test_what_cannot_be_known_is_not_told(job: Job) -> None:
     assert remaining_seconds(job, NOW) is None

@@ -216,13 +216,13 @@ def test_class_based_views_are_told_apart(tmp_path: Path) -> None:
     app, offload = make(tmp_path)
 
     class One(MethodView):
-        decorators = (offload.respond_async,)
+        decorators = [offload.respond_async]  # noqa: RUF012
 
         def get(self) -> str:
             return "one"
 
     class Two(MethodView):
-        decorators = (offload.respond_async,)
+        decorators = [offload.respond_async]  # noqa: RUF012
 
         def get(self) -> str:
             return "two"
@@ -235,7 +235,7 @@ def test_class_based_views_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_two_views_of_one_name_are_refused(tmp_path: Path) -> None:
-    app, offload = make(tmp_path)
+    _, offload = make(tmp_path)
 
     @offload.respond_async(name="same")
     def one() -> str:
@@ -245,7 +245,7 @@ def test_two_views_of_one_name_are_refused(tmp_path: Path) -> None:
         return "2"
 
     with pytest.raises(OptionError, match="two tasks are named 'same'"):
-        offload.respond_async(two, name="same")
+        offload.respond_async(name="same")(two)
 
 
 def test_a_factory_may_run_twice(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf import CSRFProtect, FlaskForm
-from wtforms import StringField
-from wtforms.validators import DataRequired
+from wtforms import StringField  # type: ignore[import-untyped]
+from wtforms.validators import DataRequired  # type: ignore[import-untyped]
 
 from flask_offload import Discard, Job, Offload, current_job
 

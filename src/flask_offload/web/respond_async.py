@@ -152,7 +152,7 @@ class _Moved:
 
 
 def _name_of(view: Callable[..., Any]) -> str:
-    """As for tasks. But class-based views differ only in `__name__`, not in their qualified name."""
+    """As for tasks. Class-based views differ only in `__name__`, not in their qualified name."""
     name = task_name(view)
     if name.endswith(f".{view.__name__}"):
         return name
