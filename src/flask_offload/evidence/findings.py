@@ -24,6 +24,8 @@ LAB = (
 class Kind(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
+    LESS = "less"
+    MORE = "more"
     SAME = "unchanged"
     QUEUE = "queue"
     BOTTLENECK = "bottleneck"
@@ -102,20 +104,21 @@ HTTP_TIMES = ("http-ttfb", "http-response")
 """What moving work can change."""
 COSTS = ("dom-operations", "reflows", "style-recalcs", "paint", "cls")
 """What the browser does with the page: moving work does not change it, showing results can."""
-KINDS = {-1: Kind.FASTER, 0: Kind.SAME, 1: Kind.SLOWER}
 
 
 def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[Finding]:
     for key in keys:
         compared = compare(FIGURES[key], before, after)
         if compared is not None:
-            yield _change(compared, before, after)
+            words = (Kind.LESS, Kind.MORE) if key in COSTS else (Kind.FASTER, Kind.SLOWER)
+            kind = words[compared.change > 0] if compared.change else Kind.SAME
+            yield _change(kind, compared, before, after)
 
 
-def _change(compared: Comparison, before: Variant, after: Variant) -> Finding:
+def _change(kind: Kind, compared: Comparison, before: Variant, after: Variant) -> Finding:
     figure = compared.figure
     return Finding(
-        KINDS[compared.change],
+        kind,
         after.label,
         _sentence(compared, before, after),
         number=compared.after.median,

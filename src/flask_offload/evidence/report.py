@@ -18,6 +18,7 @@ from .figures import (
     INNOCENT_FIGURES,
     Figure,
     Rating,
+    Summary,
     quantity,
 )
 from .filmstrip import Sheet, contact_sheet
@@ -139,16 +140,17 @@ def _cell(figure: Figure, variant: Variant, first: Variant) -> Cell:
     summary = figure.summary(variant)
     if summary is None:
         return Cell("none", "", None, "")
-    spread = f"[{_bare(summary.low, figure)} … {_bare(summary.high, figure)}]"
-    if figure.percent != 50:
-        spread = ""
     text = figure.text(figure.value(variant))
+    spread = _spread(figure, summary)
     return Cell(text, spread, figure.rating(variant), _change(figure, variant, first))
 
 
-def _bare(value: float, figure: Figure) -> str:
-    """Without the unit: inside brackets, next to a number that has it."""
-    return figure.text(value).partition(" ")[0]
+def _spread(figure: Figure, summary: Summary) -> str:
+    """Smallest and largest, without the unit of the number beside them."""
+    if figure.percent != 50 or summary.n == 1:
+        return ""
+    low, high = (figure.text(value).partition(" ")[0] for value in (summary.low, summary.high))
+    return "each time" if low == high else f"[{low} … {high}]"
 
 
 def _change(figure: Figure, variant: Variant, first: Variant) -> str:
@@ -254,7 +256,8 @@ def to_json(measurement: Measurement) -> str:
         ],
         "findings": [*shown.problems, *shown.findings],
         "samples": replace(
-            measurement, variants=[replace(each, film=None) for each in measurement.variants]
+            measurement,
+            variants=tuple(replace(each, film=None) for each in measurement.variants),
         ),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()

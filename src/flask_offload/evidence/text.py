@@ -16,9 +16,10 @@ def render_text(measurement: Measurement) -> str:
     shown = report(measurement)
     blocks = [
         [shown.headline, *filter(None, [shown.unchanged])],
-        [f"! {each.sentence}. {each.caveat}" for each in shown.problems],
+        [f"! {each.sentence}: {each.caveat}" for each in shown.problems],
         list(_verdicts(shown)),
         *(list(_table(table, shown)) for table in shown.tables),
+        list(_limits(shown)),
         list(_pipelines(shown)),
         list(_waits(shown)),
         [f"- {each.sentence}" for each in shown.findings if each.kind == "trap"],
@@ -46,7 +47,7 @@ def _verdicts(shown: Report) -> Iterator[str]:
 
 def _table(table: Table, shown: Report) -> Iterator[str]:
     yield f"{table.title} ({table.note})"
-    rows = [["", *(variant.label for variant in shown.measurement.variants), "limits"]]
+    rows = [["", *(variant.label for variant in shown.measurement.variants)]]
     for row in table.rows:
         cells = [
             " ".join(
@@ -54,9 +55,20 @@ def _table(table: Table, shown: Report) -> Iterator[str]:
             )
             for cell in row.cells
         ]
-        source = f" ({row.figure.threshold.source})" if row.figure.threshold else ""
-        rows.append([f"  {row.figure.title}", *cells, f"{row.limits or ''}{source}"])
+        rows.append([f"  {row.figure.title}", *cells])
     yield from _columns(rows)
+
+
+def _limits(shown: Report) -> Iterator[str]:
+    """Each source once."""
+    yield "Limits: ✓ good, ! needs improvement, ✗ poor"
+    rows = {
+        row.figure.threshold.source: row.limits
+        for table in shown.tables
+        for row in table.rows
+        if row.figure.threshold and row.limits
+    }
+    yield from _columns([[f"  {source}", limits] for source, limits in rows.items()])
 
 
 def _pipelines(shown: Report) -> Iterator[str]:

@@ -54,7 +54,7 @@ def _checks(variant: Variant, variants: Sequence[Variant]) -> Iterator[tuple[Rat
 def _reason(figure: Figure, variant: Variant) -> str:
     value = figure.text(figure.value(variant))
     limit = figure.text(figure.threshold.good) if figure.threshold else ""
-    name = "Somebody else's TTFB" if figure.key == "innocent-ttfb" else figure.title
+    name = "Somebody else's TTFB" if figure.key == "innocent-ttfb" else figure.name
     return f"{name} {value}, limit {limit}"
 
 
