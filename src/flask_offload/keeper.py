@@ -30,9 +30,11 @@ from .worker.threads import ThreadWorker
 if TYPE_CHECKING:
     from .state import AppState
 
-TAKE_OVER = 0.25
+TAKE_OVER = 0.1
 """Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
 instead would block every greenlet of a gevent server."""
+HAND_OVER = 2.0
+"""Seconds for which the worker of a web process that is gone waits for another to take over."""
 RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 SERVERS = frozenset(
@@ -139,6 +141,8 @@ class Keeper:
         command = [
             *(python(), "-m", "flask", *app_option, "offload", "worker"),
             *("--kept-by", str(theirs), "--database", str(state.database)),
+            # new code wants a new worker, not the help of the old one
+            *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
             *([] if is_last else ["--no-explain"]),
         ]
         del state

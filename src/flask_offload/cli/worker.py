@@ -36,6 +36,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
     help="What to log, where the app itself has not set up logging. Default: info.",
 )
 @click.option("--kept-by", type=int, hidden=True)
+@click.option("--hand-over", type=float, default=0.0, hidden=True)
 @click.option("--database", hidden=True)
 @click.option("--explain/--no-explain", default=True, hidden=True)
 @pass_script_info

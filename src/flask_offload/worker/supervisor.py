@@ -22,8 +22,8 @@ from flask import Flask
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
-from ..engines.sqlite.liveness import Registration, is_alive, run_folder
-from ..engines.sqlite.recovery import register, set_stopping, unregister
+from ..engines.sqlite.liveness import Registration, run_folder
+from ..engines.sqlite.recovery import live_workers, register, set_stopping, unregister
 from ..errors import EngineUnavailable
 from ..spool import Spool
 from .dispatcher import Dispatcher
@@ -32,11 +32,6 @@ from .processes import PREFETCH_MOST, Processes
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
-
-HAND_OVER = 2.0
-"""Seconds for which a kept worker goes on claiming when its web process is gone and no other has
-taken over: a recycled process enqueues its last job just before it ends, and its successor may not
-have had a request yet."""
 
 LAST_WORDS = 10.0
 """Seconds for writing the last outcomes when the database can't be written at the end."""
@@ -47,8 +42,10 @@ class WorkerOptions:
     """What `flask offload worker` was told; None takes the app's setting.
 
     burst: end when nothing is left to run. kept_by: a descriptor whose end means that the web
-    process which keeps this worker is gone. database: the file that process uses. explain: whether
-    to say why the app can't be imported.
+    process which keeps this worker is gone; hand_over: for so many seconds it then goes on, until
+    another web process's worker is up, as a recycled process may enqueue its last job just before
+    it ends, and its successor may not have had a request yet. database: the file that process
+    uses. explain: whether to say why the app can't be imported.
     """
 
     processes: int | None = None
@@ -57,6 +54,7 @@ class WorkerOptions:
     drain_timeout: float | None = None
     burst: bool = False
     kept_by: int | None = None
+    hand_over: float = 0.0
     database: str | None = None
     explain: bool = True
 
@@ -180,8 +178,7 @@ class Supervisor:
         wait = 0.0
         while not self._stops_asked:
             wait = self._turn(dispatcher, wait)
-            is_idle = dispatcher.is_idle and not self._crew.holds
-            if is_idle and (self._options.burst or self._orphaned_at is not None):
+            if self._options.burst and dispatcher.is_idle and not self._crew.holds:
                 return
             if self._orphaned_at is not None:
                 wait = min(wait, 0.1)
@@ -189,11 +186,14 @@ class Supervisor:
                     return
 
     def _has_successor(self) -> bool:
-        """Whether another web process keeps a worker now, or the time of the hand-over is over."""
+        """Whether another web process's worker is up, or the time of the hand-over is over."""
         assert self._engine is not None
+        assert self._registration is not None
         assert self._orphaned_at is not None
-        late = time.monotonic() > self._orphaned_at + HAND_OVER
-        return late or is_alive(run_folder(self._engine.database.path), "keeper")
+        return time.monotonic() > self._orphaned_at + self._options.hand_over or any(
+            worker.kind == "kept" and worker.id != self._registration.id and not worker.stopping
+            for worker in live_workers(self._engine)
+        )
 
     def _turn(self, dispatcher: Dispatcher, wait: float) -> float:
         """One round: wait for news, hear the crew, do the books."""

@@ -1,4 +1,4 @@
-"""A worker inside the web process: OFFLOAD_WORKER = "thread", and where no child can import the app.
+"""A worker inside the web process, for OFFLOAD_WORKER = "thread" and apps no child can import.
 
 Threads share the interpreter with the requests, and nothing can stop a task that does not listen:
 prefer the worker process. Jobs are just as durable, and are put back when this process dies.
