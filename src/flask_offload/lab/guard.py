@@ -41,9 +41,10 @@ class Guard:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "origin",
             "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-site" if friends else "same-origin",
             "Cache-Control": "no-store",
         }
+        if not friends:
+            self._headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
     def watch(self, app: Flask) -> None:
         """Check every request of the app first, and give every answer its headers."""

@@ -18,23 +18,22 @@ from flask import (
     Response,
     abort,
     copy_current_request_context,
-    current_app,
     render_template,
     request,
     send_file,
 )
 
-from ... import Offload, current_job
+from ... import current_job
 from ...job import Job
 from ..guard import Guard
-from ..journal import Journal
 from ..photo import FORMATS, SAMPLE, SIZES, thumbnails
-from .settings import Settings
+from .offload import offload
+from .settings import KEY, Settings, journal, settings
+from .workshop import workshop
 
 NAMES = [f"{size}.{suffix}" for size in SIZES for suffix in FORMATS.values()]
 MEMBER = re.compile(r"[a-z0-9-]{1,40}")
 
-offload = Offload()
 club = Blueprint("club", __name__)
 
 
@@ -136,21 +135,12 @@ def never_keep(response: Response) -> Response:
     return response
 
 
-def settings() -> Settings:
-    found: Settings = current_app.config["LAB_CLUB"]
-    return found
-
-
-def journal() -> Journal:
-    return Journal(settings().journal)
-
-
 def create_app() -> Flask:
     """The club, set up by its environment: `flask --app flask_offload.lab.club.app:create_app`."""
     setup = Settings.from_environ()
     app = Flask(__name__, instance_path=str(setup.folder))
+    app.config[KEY] = setup
     app.config.update(
-        LAB_CLUB=setup,
         SEND_FILE_MAX_AGE_DEFAULT=0,
         OFFLOAD_APP=f"{__name__}:create_app",
         OFFLOAD_SQLITE_PATH=str(setup.database),
@@ -160,7 +150,8 @@ def create_app() -> Flask:
     Guard(setup.origin, friends=[setup.lab_origin]).watch(app)
     offload.init_app(app)
     app.register_blueprint(club)
+    app.register_blueprint(workshop)
     app.after_request(never_keep)
-    app.before_request(lambda: Journal(setup.journal).note("request-begin", request.full_path))
-    app.teardown_request(lambda _: Journal(setup.journal).note("request-end", request.full_path))
+    app.before_request(lambda: journal().note("request-begin", request.full_path))
+    app.teardown_request(lambda _: journal().note("request-end", request.full_path))
     return app

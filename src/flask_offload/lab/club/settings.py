@@ -6,6 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from flask import current_app
+
+from ..journal import Journal
+
+KEY = "LAB_CLUB"
+"""Where an app's config holds its settings."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,3 +74,14 @@ class Settings:
         folder = self.members / member
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def settings() -> Settings:
+    """The current app's."""
+    found: Settings = current_app.config[KEY]
+    return found
+
+
+def journal() -> Journal:
+    """The current app's."""
+    return Journal(settings().journal)

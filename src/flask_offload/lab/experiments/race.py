@@ -16,6 +16,9 @@ from . import Event, Events
 STRANGER_COMES = 0.15
 """Seconds after the others: when the work of the first has surely begun."""
 
+APART = 0.005
+"""Seconds between two visitors, so that they stand in line in their order."""
+
 TIMEOUT = 60.0
 """Seconds for one answer, and for all work."""
 
@@ -24,7 +27,7 @@ def race(bench: Bench, pattern: Pattern, visitors: int) -> Events:
     """`visitors` people join through one route; a stranger then asks for the home page.
 
     Spans come as two events, {"kind": "begin"} and {"kind": "end", "took": ms}, with the same "id".
-    lane: "visitor N", "stranger", "web" (the web server's one thread), "work" or "mail".
+    lane: "visitor N" from 0 on, "stranger", "web" (the web server's one thread), "work" or "mail".
     what: "waiting", "request", "work" or "mail" (a point in time: {"kind": "mark"}).
     """
     names = bench.names(pattern, visitors)
@@ -32,8 +35,8 @@ def race(bench: Bench, pattern: Pattern, visitors: int) -> Events:
     tape = Tape()
     seen = len(bench.mail.mails)
     people = [
-        tape.visit(f"visitor {number}", bench, f"/{pattern}?member={name}")
-        for number, name in enumerate(names, 1)
+        tape.visit(f"visitor {number}", bench, f"/{pattern}?member={name}", number * APART)
+        for number, name in enumerate(names)
     ]
     people.append(tape.visit("stranger", bench, "/", after=STRANGER_COMES))
     told = 0
@@ -46,7 +49,7 @@ def race(bench: Bench, pattern: Pattern, visitors: int) -> Events:
         told = len(notes)
         mails = bench.mail.mails
         for mail in mails[seen:]:
-            tape.mark("mail", "mail", mail.recipient.partition("@")[0])
+            tape.mark("mail", "mail", mail.recipient.partition("@")[0], text=mail.text)
         seen = len(mails)
         yield from tape.new()
         if over:
@@ -84,9 +87,9 @@ class Tape:
             took = round(at - begun, 1)
             self._put(lane, what, "end", at, id=identity, name=name, took=took, **more)
 
-    def mark(self, lane: str, what: str, name: str) -> None:
+    def mark(self, lane: str, what: str, name: str, **more: object) -> None:
         """Something happens at one moment."""
-        self._put(lane, what, "mark", self._ms(None), name=name)
+        self._put(lane, what, "mark", self._ms(None), name=name, **more)
 
     def note(self, note: Note) -> None:
         """A line of the journal: requests in the web server, and work wherever it is done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.request import urlopen
@@ -40,8 +40,9 @@ class Patient(Protocol):
 def no_long_task(app: Patient) -> Events:
     """Tip 1: ask for every page once, and let the spotter say which were blocked, and by what."""
     before = _found(app)
-    for route, _ in _visits(app, 1):
+    for route in app.routes:
         yield {"say": f"Asking for {route}…"}
+        _visit(app, route, 1)
     time.sleep(WRITTEN_AFTER)
     blocked = [text for route, text in _found(app).items() if text != before.get(route)]
     for text in blocked:
@@ -55,8 +56,9 @@ def background_is_faster(app: Patient) -> Events:
     """Tip 2: the response times of pages that enqueue a job, beside those of the others."""
     enqueueing: list[float | None] = []
     blocking: list[float | None] = []
-    for route, result in _visits(app, VISITS):
+    for route in app.routes:
         yield {"say": f"Asking for {route}…"}
+        result = _visit(app, route, VISITS)
         if _enqueues(app.origin + route):
             enqueueing.append(result.p50_ms)
             yield {"line": f"{route} enqueues a job and answers in {_ms(result.p50_ms)}"}
@@ -75,11 +77,12 @@ def background_is_faster(app: Patient) -> Events:
 def every_route(app: Patient) -> Events:
     """Tip 3: the response time of every page, against Lighthouse's limit."""
     slow = 0
-    for route, result in _visits(app, VISITS):
+    for route in app.routes:
+        yield {"say": f"Asking for {route}…"}
+        result = _visit(app, route, VISITS)
         slow += _is_slow(result)
         mark = "✗" if _is_slow(result) else "✓"
         yield {"line": f"{mark} {route}: first byte after {_ms(result.ttfb_p50_ms)}"}
-        yield {"say": f"Checked {route}…"}
     limit = f"{LIGHTHOUSE.good:.0f} ms"
     yield {"say": f"{len(app.routes)} pages checked, {slow} above {limit} to the first byte."}
 
@@ -100,12 +103,11 @@ def _enqueues(url: str) -> bool:
     return any(timing.name == "enqueue" for timing in timings)
 
 
-def _visits(app: Patient, times: int) -> Iterator[tuple[str, ProbeResult]]:
-    for route in app.routes:
-        try:
-            yield route, probe(app.origin + route, n=times)
-        except NoAnswer as error:
-            raise NoAnswer(f"{route}: {error}") from None
+def _visit(app: Patient, route: str, times: int) -> ProbeResult:
+    try:
+        return probe(app.origin + route, n=times)
+    except NoAnswer as error:
+        raise NoAnswer(f"{route}: {error}") from None
 
 
 def _is_slow(result: ProbeResult) -> bool:

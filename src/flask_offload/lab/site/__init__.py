@@ -10,6 +10,7 @@ from .highlight import highlight
 from .lab import Lab
 from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
 from .pages import pages
+from .photos import photos
 from .progress import done
 from .runs import runs
 
@@ -41,6 +42,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
     )
     app.register_blueprint(pages)
     app.register_blueprint(runs)
+    app.register_blueprint(photos)
     app.register_error_handler(HTTPException, _plain_error)
     return app
 

@@ -8,9 +8,11 @@ from flask import Blueprint, abort, redirect, render_template
 from werkzeug.wrappers import Response
 
 from ..club import app
+from ..experiments.deep import QUEUE
 from .highlight import source
 from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
+from .photos import has_photo
 from .progress import done, remember
 from .texts import MEASURE
 
@@ -60,6 +62,19 @@ def measure() -> str:
         tips=MEASURE.tips,
         guest=guest and guest.name,
     )
+
+
+@pages.get("/deep")
+def deep() -> str:
+    """What a thread costs, and how the worker, the bell and the lock do without."""
+    return _page("deep", queue=QUEUE)
+
+
+@pages.get("/try")
+def try_it() -> str:
+    """Press the buttons."""
+    note = "Your photo is in use." if has_photo() else "Grace Hopper stands in for you."
+    return _page("try", has_photo=has_photo(), photo_note=note)
 
 
 def _page(slug: str, **values: Any) -> str:

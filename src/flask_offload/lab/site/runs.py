@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, abort, request
 
 from ...errors import OffloadError
-from ..experiments import Events
+from ..experiments import Events, deep
 from ..experiments.headless import headless
 from ..experiments.race import race
 from ..experiments.tips import CHECKS
@@ -63,8 +63,17 @@ def _tip(lab: Lab, params: Params) -> Events:
     return check(lab.guest)
 
 
+def _kill(lab: Lab, params: Params) -> Events:
+    return deep.lost_work(lab.bench, params.choice("pattern", ("thread", "background")))
+
+
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
+    "gil": lambda lab, _: deep.interpreter_lock(lab.bench),
+    "door": lambda lab, _: deep.door(lab.bench),
+    "kill": _kill,
+    "bell": lambda lab, _: deep.bell(lab.bench),
+    "lock": lambda lab, _: deep.lock(lab.bench),
     "headless": _headless,
     "tip": _tip,
 }

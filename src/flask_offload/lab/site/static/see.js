@@ -6,7 +6,7 @@ import { Timeline, onLanes, raceLanes } from "./timeline.js";
 const VISITORS = 3;
 const WHERE = { sync: "its work", thread: "its threads", background: "the worker" };
 
-const timelines = Object.fromEntries($$("[data-timeline]").map((svg) => [svg.dataset.timeline, new Timeline(svg, raceLanes(VISITORS, WHERE[svg.dataset.timeline]))]));
+const timelines = Object.fromEntries($$("[data-timeline]").map((svg) => [svg.dataset.timeline, new Timeline(svg, raceLanes(VISITORS, WHERE[svg.dataset.timeline], svg.dataset.timeline === "sync" ? 1 : VISITORS))]));
 
 async function play(pattern, say) {
   const timeline = timelines[pattern];

@@ -12,11 +12,15 @@ export class Timeline {
   // lanes: [{ id, label, rows }]; scale: the milliseconds that fill the width at first.
   constructor(svg, lanes, scale = 1500) {
     this.svg = svg;
-    this.lanes = lanes;
     this.first = scale;
-    this.height = TOP + lanes.reduce((sum, lane) => sum + lane.rows * ROW + 7, 0) + BOTTOM;
-    svg.setAttribute("height", this.height);
+    this.furnish(lanes);
     new ResizeObserver(() => this.draw()).observe(svg);
+  }
+
+  furnish(lanes) {
+    this.lanes = lanes;
+    this.height = TOP + lanes.reduce((sum, lane) => sum + lane.rows * ROW + 7, 0) + BOTTOM;
+    this.svg.setAttribute("height", this.height);
     this.reset();
   }
 
@@ -128,13 +132,12 @@ function hatch() {
 }
 
 // The lanes of a race; elsewhere: where the work goes on when it is not in the request.
-export function raceLanes(visitors, elsewhere) {
-  const people = Math.min(visitors, 20);
+export function raceLanes(visitors, elsewhere, rows = Math.min(visitors, 4)) {
   return [
-    { id: "visitors", label: visitors === 1 ? "visitor" : "visitors", rows: people },
+    { id: "visitors", label: visitors === 1 ? "visitor" : "visitors", rows: visitors },
     { id: "stranger", label: "stranger", rows: 1 },
     { id: "web", label: "web server", rows: 1 },
-    { id: "work", label: elsewhere, rows: Math.min(visitors, 4) },
+    { id: "work", label: elsewhere, rows },
     { id: "mail", label: "mail", rows: 1 },
   ];
 }

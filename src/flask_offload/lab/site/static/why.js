@@ -2,7 +2,7 @@
 
 import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 
-const LANES = { visitor: "visitor 1", stranger: "stranger", work: "work" };
+const LANES = { visitor: "visitor 0", stranger: "stranger", work: "work" };
 
 async function race(pattern, say) {
   const began = {};
