@@ -64,6 +64,9 @@ class Crew(Protocol):
     def news(self) -> News:
         """What happened since the last call."""
 
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """These are written down: nothing needs to be remembered of them."""
+
     def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
         """Stop this attempt, softly or by force. Said again and again until it has ended."""
 
@@ -235,6 +238,7 @@ class Dispatcher:
         if not self._backlog.outcomes and not wanted:
             return
         visit = self._ledger.exchange(self._backlog.outcomes, room)
+        self._crew.settle(self._backlog.outcomes)
         self._backlog.outcomes = []
         self._due_at = self._ledger.next_due()  # retries and rates set times of their own
         if visit.claims:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -11,9 +10,8 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NoReturn, cast
 
 import msgspec
@@ -25,6 +23,7 @@ from ..engines.base import ASYNC, ISOLATED, THREADS
 from ..engines.sqlite.liveness import Slots
 from ..job import Error
 from .child import main as child_main
+from .children import RECALL_AFTER, Child, Stop, how_it_died, last_rites, send_signal
 from .dispatcher import News
 from .messages import (
     Begin,
@@ -43,78 +42,8 @@ from .messages import (
     WorkerSettings,
 )
 
-PREFETCH_TIME = 0.02
-"""Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
-other without a visit to the database in between."""
-PREFETCH_MOST = 512
-RECALL_AFTER = 0.05
-"""Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
-another worker, may be free."""
 RESPAWN_PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before a child is replaced that died before it could greet, by how often in a row."""
-
-
-@dataclass
-class Held:
-    """A job that a child has, and whether it was told to stop."""
-
-    claim: Claim
-    told_to_stop: bool = False
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why a child is killed: this job would not listen. timeout: the limit it passed, in seconds;
-    None: it was cancelled by force."""
-
-    seq: int
-    timeout: float | None
-
-
-@dataclass(eq=False)
-class Child:
-    """A child as its supervisor knows it.
-
-    average: seconds that its thread jobs took lately. is_spent: it was for one job and has run it.
-    """
-
-    pid: int
-    channel: Channel
-    isolated: bool
-    settings: WorkerSettings | None = None
-    held: dict[int, Held] = field(default_factory=dict)
-    judging: dict[int, Judge] = field(default_factory=dict)
-    by_lane: Counter[str] = field(default_factory=Counter)
-    average: float = 1.0
-    last_news: float = 0.0
-    was_recalled: bool = False
-    is_spent: bool = False
-    is_watched: bool = True
-    watches_write: bool = False
-    stop: Stop | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can be given common jobs."""
-        return self.settings is not None and not self.isolated and self.stop is None
-
-    @property
-    def is_busy_alone(self) -> bool:
-        """Whether it is an isolated child at its one job."""
-        return self.isolated and bool(self.held)
-
-    def add(self, claim: Claim) -> None:
-        """Note a job handed to it."""
-        self.held[claim.seq] = Held(claim)
-        self.by_lane[claim.lane] += 1
-
-    def remove(self, seq: int) -> Claim | None:
-        """Note that it no longer has this job."""
-        held = self.held.pop(seq, None)
-        if held is None:
-            return None
-        self.by_lane[held.claim.lane] -= 1
-        return held.claim
 
 
 class Processes:
@@ -144,6 +73,7 @@ class Processes:
         self._children: list[Child] = []
         self._news = News()
         self._judgements: list[Judge] = []
+        self._unsettled: dict[int, int] = {}  # seq -> ticket
         self._failed_starts = 0
         self._respawn_at = 0.0
         self._is_draining = False
@@ -160,8 +90,8 @@ class Processes:
         ready = [child for child in self._children if child.is_ready]
         room = {
             ISOLATED: self._process_count - sum(child.is_busy_alone for child in self._children),
-            ASYNC: sum(self._async_room(child) for child in ready),
-            THREADS: sum(self._thread_room(child) for child in ready),
+            ASYNC: sum(child.async_room for child in ready),
+            THREADS: sum(child.thread_room for child in ready),
         }
         left = self.slots.room if self.slots is not None else 0
         for lane, count in room.items():
@@ -188,6 +118,13 @@ class Processes:
         """What the children told since the last call."""
         news, self._news = self._news, News()
         return news
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """These are written down."""
+        for outcome in outcomes:
+            ticket = self._unsettled.pop(outcome.seq, None)
+            if ticket is not None and self.slots is not None:
+                self.slots.give_back(ticket)
 
     def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
         """Tell the job to stop; with `force`, kill its child."""
@@ -243,14 +180,22 @@ class Processes:
         """Stop all children now. What they had becomes news: put back, or interrupted."""
         self._is_draining = self._is_ending = True
         for child in self._children:
-            _signal(child.pid, signal.SIGKILL)
+            send_signal(child.pid, signal.SIGKILL)
         for child in list(self._children):
             _, status = os.waitpid(child.pid, 0)
             self._hear(child)
             self._bury(child, status)
-        for judge in self._judgements:
-            error = Error("JobTimeout", judge.message)
-            self._finish(judge.claim, Ending.FAILED, judge.began, error)
+        for judge in self._judgements:  # nobody is left to ask the task's retry policy
+            self._news.outcomes.append(
+                Outcome(
+                    judge.claim.seq,
+                    judge.claim.attempt,
+                    Ending.FAILED,
+                    judge.began,
+                    time.time(),
+                    error=Error("JobTimeout", judge.message),
+                )
+            )
         self._judgements.clear()
 
     def close(self) -> None:
@@ -261,7 +206,7 @@ class Processes:
         for child in self._children:
             while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:
-                    _signal(child.pid, signal.SIGKILL)
+                    send_signal(child.pid, signal.SIGKILL)
                 time.sleep(0.005)
         self._children.clear()
 
@@ -271,23 +216,11 @@ class Processes:
     def _process_count(self) -> int:
         return self._processes or (self.settings.processes if self.settings else 1)
 
-    def _threads_of(self, child: Child) -> int:
-        assert child.settings is not None
-        return self._threads or child.settings.threads
-
-    def _thread_room(self, child: Child) -> int:
-        threads = self._threads_of(child)
-        ahead = min(PREFETCH_MOST, int(threads * PREFETCH_TIME / max(child.average, 1e-6)))
-        return threads + ahead - child.by_lane[THREADS]
-
-    def _async_room(self, child: Child) -> int:
-        assert child.settings is not None
-        return child.settings.async_concurrency - child.by_lane[ASYNC]
-
     def _child_for(self, lane: str) -> Child:
         if lane != ISOLATED:
             ready = [child for child in self._children if child.is_ready]
-            return max(ready, key=self._thread_room if lane == THREADS else self._async_room)
+            room = attrgetter("thread_room" if lane == THREADS else "async_room")
+            return max(ready, key=room)
         for child in self._children:
             if child.isolated and not child.is_spent and not child.held:
                 return child
@@ -329,13 +262,20 @@ class Processes:
                 if lane == THREADS:
                     took = outcome.finished_at - outcome.started_at
                     child.average += 0.2 * (max(took, 0.0) - child.average)
-            self._let_go(child, [outcome.seq])
+                self._await_settling(child.held[outcome.seq].claim)
+                child.remove(outcome.seq)
             self._news.outcomes.append(outcome)
         if child.isolated and (outcomes or unknown):
             child.is_spent = True
             child.channel.close_later()
 
+    def _await_settling(self, claim: Claim) -> None:
+        """Keep the job's slot until its outcome is written down: if this process dies before, the
+        next must know that the job had started."""
+        self._unsettled[claim.seq] = claim.ticket
+
     def _let_go(self, child: Child, seqs: Iterable[int]) -> list[Claim]:
+        """Forget jobs that never started."""
         claims = []
         for seq in seqs:
             claim = child.remove(seq)
@@ -377,7 +317,7 @@ class Processes:
     def _kill(self, child: Child, stop: Stop) -> None:
         if child.stop is None:
             child.stop = stop
-            _signal(child.pid, signal.SIGKILL)
+            send_signal(child.pid, signal.SIGKILL)
 
     def _hand_out_judgements(self) -> None:
         ready = next((child for child in self._children if child.is_ready), None)
@@ -393,7 +333,7 @@ class Processes:
             if (
                 child.is_ready
                 and not child.was_recalled
-                and child.by_lane[THREADS] > self._threads_of(child)
+                and child.by_lane[THREADS] > child.thread_count
                 and now - child.last_news > RECALL_AFTER
             ):
                 child.was_recalled = True
@@ -436,7 +376,7 @@ class Processes:
         if pid == 0:
             self._be_child(ours, theirs, supervisor, isolated=isolated)
         theirs.close()
-        child = Child(pid, Channel(ours, FromChild), isolated)
+        child = Child(pid, Channel(ours, FromChild), isolated, 1 if isolated else self._threads)
         self._children.append(child)
         if self.slots is not None:  # jobs may be sent at once; it reads them when it is up
             child.channel.send(Begin(str(self.slots.path)))
@@ -473,41 +413,24 @@ class Processes:
             pauses = RESPAWN_PAUSES
             self._respawn_at = time.monotonic() + pauses[min(self._failed_starts, len(pauses) - 1)]
             self._failed_starts += 1
-        reason = _how_it_died(status)
+        reason = how_it_died(status)
         for held in list(child.held.values()):
             self._bury_job(child, held.claim, reason)
 
     def _bury_job(self, child: Child, claim: Claim, reason: str) -> None:
         started = self._started_at(claim)
-        self._let_go(child, [claim.seq])
         if started is None:
-            self._news.unstarted.append(claim)
+            self._news.unstarted += self._let_go(child, [claim.seq])
             return
-        began = time.time() - (time.monotonic() - started)
-        stop = child.stop
-        if stop is not None and stop.seq == claim.seq:
-            if stop.timeout is None:
-                error = Error("JobCancelled", "the job was stopped by force while it ran")
-                self._finish(claim, Ending.CANCELLED, began, error)
-            else:
-                text = (
-                    f"the job ran longer than its timeout of {stop.timeout:g} s, did not stop by"
-                    " itself, and was stopped by force"
-                )
-                self._judgements.append(Judge(claim, text, began))
-        elif stop is not None or self._is_ending:
-            why = "its worker was stopped" if stop is None else "another job's process was stopped"
-            error = Error("Interrupted", f"{why} while the job ran")
-            self._finish(claim, Ending.INTERRUPTED, began, error)
-        else:
-            text = f"the process that ran the job died ({reason})"
-            self._finish(claim, Ending.CRASHED, began, Error("WorkerDied", text))
+        self._await_settling(claim)
+        child.remove(claim.seq)
+        verdict = last_rites(claim, started, child.stop, reason, is_ending=self._is_ending)
+        if isinstance(verdict, Judge):
+            self._judgements.append(verdict)
+            return
+        self._news.outcomes.append(verdict)
+        if verdict.ending is Ending.CRASHED:
             self._announce_crash(claim, reason)
-
-    def _finish(self, claim: Claim, ending: Ending, began: float, error: Error) -> None:
-        self._news.outcomes.append(
-            Outcome(claim.seq, claim.attempt, ending, began, time.time(), error=error)
-        )
 
     def _announce_crash(self, claim: Claim, reason: str) -> None:
         message = Crashed(claim.id, claim.task, claim.attempt, reason)
@@ -516,18 +439,3 @@ class Processes:
             ready.channel.send(message)
         else:
             signals.send(signals.crashed, None, **msgspec.structs.asdict(message))
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _how_it_died(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

@@ -26,9 +26,10 @@ from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.recovery import live_workers, register, set_stopping, unregister
 from ..errors import EngineUnavailable
 from ..spool import Spool
+from .children import PREFETCH_MOST
 from .dispatcher import Dispatcher
 from .messages import WorkerSettings
-from .processes import PREFETCH_MOST, Processes
+from .processes import Processes
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import log, signals
-from ..attempt import Claim
+from ..attempt import Claim, Outcome
 from ..engines.base import ASYNC, ISOLATED, THREADS
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
@@ -43,6 +43,7 @@ class Threads:
         self._slots = slots_of.slots
         self._capacity = {THREADS: threads, ASYNC: coroutines, ISOLATED: 1}
         self._held: dict[int, Claim] = {}
+        self._unsettled: dict[int, int] = {}  # seq -> ticket
 
     def room(self) -> Mapping[str, int]:
         """How many more jobs each lane takes."""
@@ -70,8 +71,16 @@ class Threads:
             news.reports.append(runner.reports.popleft())
         while runner.unknown:
             news.unknown += self._let_go([runner.unknown.popleft()])
-        self._let_go([outcome.seq for outcome in news.outcomes])
+        for outcome in news.outcomes:  # the slot is kept until the outcome is written down
+            self._unsettled[outcome.seq] = self._held.pop(outcome.seq).ticket
         return news
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """These are written down."""
+        for outcome in outcomes:
+            ticket = self._unsettled.pop(outcome.seq, None)
+            if ticket is not None:
+                self._slots.give_back(ticket)
 
     def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
         """Tell it to stop; threads can't be stopped by force."""

@@ -1,0 +1,154 @@
+"""A child as its supervisor knows it, and what becomes of its jobs when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..attempt import Claim, Ending, Outcome
+from ..engines.base import ASYNC, THREADS
+from ..job import Error
+from .messages import Channel, Judge, WorkerSettings
+
+PREFETCH_TIME = 0.02
+"""Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
+other without a visit to the database in between."""
+PREFETCH_MOST = 512
+RECALL_AFTER = 0.05
+"""Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
+another worker, may be free."""
+
+
+@dataclass
+class Held:
+    """A job that a child has, and whether it was told to stop."""
+
+    claim: Claim
+    told_to_stop: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a child is killed: this job would not listen. timeout: the limit it passed, in seconds;
+    None: it was cancelled by force."""
+
+    seq: int
+    timeout: float | None
+
+
+@dataclass(eq=False)
+class Child:
+    """A child as its supervisor knows it.
+
+    threads: as the worker was told; None takes the app's setting. settings: what it told when it
+    had imported the app. average: seconds that its thread jobs took lately. is_spent: it was for
+    one job and has run it.
+    """
+
+    pid: int
+    channel: Channel
+    isolated: bool
+    threads: int | None
+    settings: WorkerSettings | None = None
+    held: dict[int, Held] = field(default_factory=dict)
+    judging: dict[int, Judge] = field(default_factory=dict)
+    by_lane: Counter[str] = field(default_factory=Counter)
+    average: float = 1.0
+    last_news: float = 0.0
+    was_recalled: bool = False
+    is_spent: bool = False
+    is_watched: bool = True
+    watches_write: bool = False
+    stop: Stop | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be given common jobs."""
+        return self.settings is not None and not self.isolated and self.stop is None
+
+    @property
+    def is_busy_alone(self) -> bool:
+        """Whether it is an isolated child at its one job."""
+        return self.isolated and bool(self.held)
+
+    @property
+    def thread_count(self) -> int:
+        """How many jobs its threads run at once."""
+        return self.threads or (self.settings.threads if self.settings else 0)
+
+    @property
+    def thread_room(self) -> int:
+        """How many more jobs its threads may be given, those ahead of their turn included."""
+        ahead = min(PREFETCH_MOST, int(self.thread_count * PREFETCH_TIME / max(self.average, 1e-6)))
+        return self.thread_count + ahead - self.by_lane[THREADS]
+
+    @property
+    def async_room(self) -> int:
+        """How many more async jobs it may be given."""
+        return (self.settings.async_concurrency if self.settings else 0) - self.by_lane[ASYNC]
+
+    def add(self, claim: Claim) -> None:
+        """Note a job handed to it."""
+        self.held[claim.seq] = Held(claim)
+        self.by_lane[claim.lane] += 1
+
+    def remove(self, seq: int) -> Claim | None:
+        """Note that it no longer has this job."""
+        held = self.held.pop(seq, None)
+        if held is None:
+            return None
+        self.by_lane[held.claim.lane] -= 1
+        return held.claim
+
+
+def last_rites(
+    claim: Claim, started: float, stop: Stop | None, reason: str, *, is_ending: bool
+) -> Outcome | Judge:
+    """What to do about a job that was running when its child died.
+
+    started: monotonic seconds. stop: why the child was killed, if by us. reason: how it died.
+    is_ending: whether the whole worker is being stopped.
+    """
+    began = time.time() - (time.monotonic() - started)
+
+    def ended(ending: Ending, kind: str, text: str) -> Outcome:
+        error = Error(kind, text)
+        return Outcome(claim.seq, claim.attempt, ending, began, time.time(), error=error)
+
+    if stop is not None and stop.seq == claim.seq:
+        if stop.timeout is None:
+            text = "the job was stopped by force while it ran"
+            return ended(Ending.CANCELLED, "JobCancelled", text)
+        text = (
+            f"the job ran longer than its timeout of {stop.timeout:g} s, did not stop by itself,"
+            " and was stopped by force"
+        )
+        return Judge(claim, text, began)
+    if is_ending:
+        return ended(Ending.INTERRUPTED, "Interrupted", "its worker was stopped while the job ran")
+    if stop is not None:
+        text = "another job's process, which was also this one's, was stopped while it ran"
+        return ended(Ending.INTERRUPTED, "Interrupted", text)
+    text = f"the process that ran the job died ({reason})"
+    return ended(Ending.CRASHED, "WorkerDied", text)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signal a child that may be dead already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def how_it_died(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
