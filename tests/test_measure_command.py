@@ -95,6 +95,8 @@ def test_a_foreign_host_is_refused_before_any_request() -> None:
         (["/a", "--header", "nothing"], "not a header"),
         (["/a", "--fail-above", "paint=3ms"], "fail by chance"),
         (["/a", "--runs", "1000"], "at most 50"),
+        (["/a", "--watch", "-1"], "seconds of watching"),
+        (["/a", "--html", "/nowhere/at/all.html"], "no folder /nowhere/at"),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: str) -> None:

@@ -14,7 +14,7 @@ from . import chromium
 from .filmstrip import Camera
 from .paint import CATEGORIES, paint_cost
 from .samples import Filmstrip, PageLoad, PaintCost
-from .tab import OBSERVE, VIEWPORT, Tab
+from .tab import OBSERVE, VIEWPORT, Tab, explained
 from .target import Target
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class Browser:
             tab.stand_on_start_page()
             if not self._found.shell:
                 page.wait_for_timeout(WINDOW_SETTLES_MS)
-            yield tab
+            with explained(target.url, self._timeout):
+                yield tab
         finally:
             context.close()
 

@@ -121,3 +121,6 @@ def _check(urls: tuple[str, ...], options: Options, given: dict[str, Any]) -> No
     if options.labels and len(set(options.labels)) != len(urls):
         raise OffloadError(f"{len(urls)} URLs need {len(urls)} different labels, or none at all")
     check_labels(given["limits"], labels_of(urls, options))
+    for path in filter(None, (given["html"], given["save"], given["junit"])):
+        if not path.absolute().parent.is_dir():
+            raise OffloadError(f"{path} can't be written: there is no folder {path.parent}")

@@ -13,7 +13,14 @@ from urllib.parse import urlsplit
 from .browser import Browser, PlaywrightMissing, load_interleaved
 from .chromium import BrowserUnavailable
 from .form import Fields
-from .probe import MAX_RUNS, bounded, innocent_page, probe_interleaved
+from .probe import (
+    MAX_RUNS,
+    MAX_SECONDS,
+    MAX_WATCH,
+    bounded,
+    innocent_page,
+    probe_interleaved,
+)
 from .samples import Measurement, ProbeResult, Setup, Variant
 from .target import Target, check_host, full_url
 
@@ -63,7 +70,7 @@ def measure(
     `options.browser` is True, PlaywrightMissing or BrowserUnavailable.
     """
     options = options or Options()
-    bounded("page loads", options.runs, MAX_RUNS)
+    _check_bounds(options)
     targets = [_target(url, options) for url in urls]
     page = None
     if options.innocent is not None:
@@ -82,6 +89,14 @@ def measure(
         if browser is not None:
             variants = _in_browser(browser, variants, targets, options, progress)
     return Measurement(setup, tuple(variants), idle)
+
+
+def _check_bounds(options: Options) -> None:
+    """Before anything is sent; the probe checks its own."""
+    bounded("page loads", options.runs, MAX_RUNS)
+    bounded("seconds of patience", options.timeout, MAX_SECONDS)
+    if options.watch:
+        bounded("seconds of watching", options.watch, MAX_WATCH)
 
 
 def _target(url: str, options: Options) -> Target:

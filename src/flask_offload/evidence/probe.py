@@ -23,6 +23,8 @@ MAX_CLIENTS = 100
 MAX_SECONDS = 120.0
 MAX_RUNS = 50
 """Page loads of each URL that count."""
+MAX_WATCH = 60.0
+"""Seconds to watch a page after its load event."""
 TIMEOUT = 30.0
 """Seconds after which a request counts as timed out."""
 INTERVAL = 0.25

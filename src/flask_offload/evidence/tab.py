@@ -72,15 +72,14 @@ class Tab:
         self.page.unroute(plain)  # interception would slow the measured requests
 
     def go(self) -> None:
-        """Go to the measured page and wait for its load event. Raises PageFailed."""
+        """Go to the measured page and wait for its load event."""
         target = self._target
         fields = [[name, _for_page(value)] for name, value in target.fields]
         journey = {"url": target.url, "method": target.method, "fields": fields}
         wait_ms = self._timeout * 1000
-        with explained(target.url, self._timeout):
-            with self.page.expect_navigation(wait_until="load", timeout=wait_ms) as navigation:
-                self.page.evaluate(_DEPART, journey)
-            self._response = navigation.value
+        with self.page.expect_navigation(wait_until="load", timeout=wait_ms) as navigation:
+            self.page.evaluate(_DEPART, journey)
+        self._response = navigation.value
 
     def rest(self, watch: float) -> bool:
         """Wait until nothing new was reported for QUIET_MS, and `watch` seconds since the load.
