@@ -28,7 +28,8 @@ from ...job import Job
 from ..guard import Guard
 from ..photo import FORMATS, SAMPLE, SIZES, thumbnails
 from .offload import offload
-from .settings import KEY, Settings, journal, settings
+from .settings import KEY, Settings, journal, portrait, settings
+from .spots import spots
 from .workshop import workshop
 
 NAMES = [f"{size}.{suffix}" for size in SIZES for suffix in FORMATS.values()]
@@ -107,12 +108,6 @@ def send_mail(member: str) -> None:
         server.send_message(message)
 
 
-def portrait() -> bytes:
-    """The visitor's own photo if they uploaded one, else the one that ships."""
-    own = settings().upload
-    return (own if own.exists() else SAMPLE).read_bytes()
-
-
 @club.get("/portrait")
 def hero() -> Response:
     """The large picture on every page, always the same, so that pages can be compared."""
@@ -150,6 +145,7 @@ def create_app() -> Flask:
     Guard(setup.origin, friends=[setup.lab_origin]).watch(app)
     offload.init_app(app)
     app.register_blueprint(club)
+    app.register_blueprint(spots)
     app.register_blueprint(workshop)
     app.after_request(never_keep)
     app.before_request(lambda: journal().note("request-begin", request.full_path))

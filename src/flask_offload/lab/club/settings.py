@@ -9,6 +9,7 @@ from pathlib import Path
 from flask import current_app
 
 from ..journal import Journal
+from ..photo import SAMPLE
 
 KEY = "LAB_CLUB"
 """Where an app's config holds its settings."""
@@ -85,3 +86,9 @@ def settings() -> Settings:
 def journal() -> Journal:
     """The current app's."""
     return Journal(settings().journal)
+
+
+def portrait() -> bytes:
+    """The visitor's own photo if they uploaded one, else the one that ships."""
+    own = settings().upload
+    return (own if own.exists() else SAMPLE).read_bytes()

@@ -16,7 +16,7 @@ from . import Event, Events
 STRANGER_COMES = 0.15
 """Seconds after the others: when the work of the first has surely begun."""
 
-APART = 0.005
+APART = 0.02
 """Seconds between two visitors, so that they stand in line in their order."""
 
 TIMEOUT = 60.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask import Blueprint, abort, redirect, render_template
@@ -14,9 +15,13 @@ from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
 from .photos import has_photo
 from .progress import done, remember
+from .spotting import SPOTS
 from .texts import MEASURE
 
 pages = Blueprint("pages", __name__)
+
+FORECAST = 0.8
+"""Seconds that the service behind Spot's weather page takes."""
 
 
 @pages.get("/")
@@ -75,6 +80,19 @@ def try_it() -> str:
     """Press the buttons."""
     note = "Your photo is in use." if has_photo() else "Grace Hopper stands in for you."
     return _page("try", has_photo=has_photo(), photo_note=note)
+
+
+@pages.get("/spot")
+def spot() -> str:
+    """Find the blocking line in five small routes."""
+    return _page("spot", spots=SPOTS)
+
+
+@pages.get("/slow/forecast")
+def forecast() -> dict[str, Any]:
+    """The service on the network that one of those routes asks."""
+    time.sleep(FORECAST)
+    return {"celsius": 11.6, "sky": "a clear sky"}
 
 
 def _page(slug: str, **values: Any) -> str:

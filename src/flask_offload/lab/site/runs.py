@@ -12,6 +12,7 @@ from ...errors import OffloadError
 from ..experiments import Events, deep
 from ..experiments.headless import headless
 from ..experiments.race import race
+from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
 from .lab import Lab, lab
 
@@ -67,6 +68,10 @@ def _kill(lab: Lab, params: Params) -> Events:
     return deep.lost_work(lab.bench, params.choice("pattern", ("thread", "background")))
 
 
+def _spot(lab: Lab, params: Params) -> Events:
+    return spot(lab.bench, params.choice("route", NAMES))
+
+
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
     "gil": lambda lab, _: deep.interpreter_lock(lab.bench),
@@ -76,6 +81,7 @@ EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "lock": lambda lab, _: deep.lock(lab.bench),
     "headless": _headless,
     "tip": _tip,
+    "spot": _spot,
 }
 
 
