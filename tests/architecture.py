@@ -26,6 +26,7 @@ FLOORS: Sequence[Sequence[str]] = (
         "codecs",
         "config",
         "job",
+        "jobjson",
         "names",
         "payload",
         "rate",
@@ -44,7 +45,8 @@ FLOORS: Sequence[Sequence[str]] = (
     ("state", "task"),
     ("extension",),
     (PACKAGE,),
-    ("checks", "cli", "pytest_plugin", "testing"),
+    ("checks", "testing"),
+    ("cli", "pytest_plugin"),
     ("lab",),
 )
 

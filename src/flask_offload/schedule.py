@@ -82,6 +82,14 @@ class Schedule:
         if self.catch_up not in get_args(CatchUp):
             raise OptionError(f'catch_up={self.catch_up!r}: write "one", "all" or "none".')
 
+    @property
+    def description(self) -> str:
+        """Its times in a few words; the same words mean the same times."""
+        when = self.when if isinstance(self.when, str) else f"every {self.when}"
+        zone = getattr(self.tz, "key", self.tz)
+        jitter = _seconds(self.jitter)
+        return when + (f" {zone}" if zone else "") + (f" jitter {jitter:g} s" if jitter else "")
+
 
 def due(schedule: Schedule, last: float, now: float, limit: int = CATCH_UP_LIMIT) -> list[float]:
     """The times after `last`, up to and with `now`, that a job is to be enqueued for, oldest first.

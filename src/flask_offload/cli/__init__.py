@@ -20,7 +20,7 @@ COMMANDS = {
     "prune": "upkeep:prune",
     "check": "check:check",
     "spot": "spot:spot",
-    "measure": "..evidence.measure:measure",
+    "measure": "..evidence.command:measure_command",
     "lab": "..lab.command:lab_command",
 }
 """Each command's module and name; a command is imported when it is asked for, so that the worker

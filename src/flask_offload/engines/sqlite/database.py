@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -143,7 +144,8 @@ class Database:
         """Move the write-ahead log into the file and empty it, if nobody is reading just now."""
         with self._writer.lock:
             if self._writer.connection is not None:
-                self._writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                with suppress(apsw.BusyError):
+                    self._writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""

@@ -47,12 +47,13 @@ WHERE {FENCE} RETURNING concurrency_key, rate_key, cursor
 """
 
 END = f"""
-UPDATE jobs SET state = ?, failures = ?, crashes = ?, finished_at = ?, expires_at = ?
+UPDATE jobs SET state = ?, failures = ?, crashes = ?, started_at = ?, finished_at = ?,
+    expires_at = ?
 WHERE {FENCE}
 """
 
 READY_AGAIN = f"""
-UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, lane = ?, run_after = ?,
+UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane = ?, run_after = ?,
     state = CASE WHEN ? THEN 'scheduled' WHEN concurrency_key IS NOT NULL THEN 'blocked'
         WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END
 WHERE {FENCE}
@@ -236,14 +237,26 @@ class Ledger:
         if state is not None:
             keep = self._retention.failed if outcome.keep is None else outcome.keep
             connection.execute(
-                END, (state, failures, crashes, outcome.finished_at, now + keep, *fence)
+                END,
+                (
+                    state,
+                    failures,
+                    crashes,
+                    outcome.started_at,
+                    outcome.finished_at,
+                    now + keep,
+                    *fence,
+                ),
             )
         else:
             # suspected of killing its process, it runs its last time where it harms nobody
             lane = ISOLATED if crashes == MAX_CRASHES - 1 else lane
             later = outcome.after > 0
             run_after = now + outcome.after if later else None
-            connection.execute(READY_AGAIN, (failures, crashes, lane, run_after, later, *fence))
+            connection.execute(
+                READY_AGAIN,
+                (failures, crashes, outcome.started_at, lane, run_after, later, *fence),
+            )
         return concurrency_key, rate_key
 
     def _note_attempt(self, connection: Connection, outcome: Outcome, ending: Ending) -> None:

@@ -145,10 +145,12 @@ class Registration:
 
     def __init__(self, folder: Path, slots: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.id = f"w{os.getpid()}-{secrets.token_hex(4)}"
-        self.lock = Lock(folder / f"{self.id}.lock")
-        if not self.lock.acquire():  # a fresh random name
-            raise AssertionError(f"{self.lock.path} is taken")
+        # somebody who looks for dead workers may lock a new file before we can: then another name
+        is_ours = False
+        while not is_ours:
+            self.id = f"w{os.getpid()}-{secrets.token_hex(4)}"
+            self.lock = Lock(folder / f"{self.id}.lock")
+            is_ours = self.lock.acquire()
         self.slots = Slots(folder / f"{self.id}.slots", slots)
         self.bell_path = folder / f"{self.id}.bell"
 

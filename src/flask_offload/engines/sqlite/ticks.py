@@ -37,7 +37,7 @@ def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
         row = connection.execute(
             "SELECT last_at, description FROM schedules WHERE name = ?", (spec.name,)
         ).fetchone()
-        if row is None or row[1] != _described(spec):
+        if row is None or row[1] != schedule.description:
             _begin(connection, spec, schedule, now)
             return []
         last = count_from(row[0], now)
@@ -78,7 +78,7 @@ def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: 
         "INSERT INTO schedules (name, task, description, last_at, next_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET task = excluded.task, description = excluded.description,"
         " last_at = max(last_at, excluded.last_at), next_at = excluded.next_at",
-        (spec.name, spec.job.task, _described(spec), now, next_after(schedule, now)),
+        (spec.name, spec.job.task, schedule.description, now, next_after(schedule, now)),
     )
 
 
@@ -120,10 +120,3 @@ def _cached(
 
 def _schedule(spec: ScheduleSpec) -> Schedule:
     return _cached(spec.name, spec.cron, spec.interval, spec.tz, spec.jitter, spec.catch_up)
-
-
-def _described(spec: ScheduleSpec) -> str:
-    when = spec.cron if spec.cron is not None else f"every {timedelta(seconds=spec.interval or 0)}"
-    zone = f" {spec.tz}" if spec.tz else ""
-    jitter = f" jitter {spec.jitter:g} s" if spec.jitter else ""
-    return f"{when}{zone}{jitter}"

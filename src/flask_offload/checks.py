@@ -1,0 +1,404 @@
+"""What `flask offload check` finds: each check is a function from the situation to findings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import apsw
+import msgspec
+
+from .engines.base import QueueInfo
+from .engines.sqlite import SqliteEngine
+from .engines.sqlite.database import SAFE_SQLITE
+from .engines.sqlite.filesystem import NETWORK
+from .engines.sqlite.health import Health, files_of, kind_of_disk, read_health
+from .engines.sqlite.recovery import WorkerInfo, live_workers
+from .engines.sqlite.ticks import ScheduleInfo, known_schedules
+from .engines.sqlite.upkeep import is_intact
+from .errors import EngineUnavailable
+from .spool import show_bytes
+from .textui import duration
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .extension import Offload
+    from .state import AppState
+
+STARVED_AFTER = 600.0
+"""Seconds that a ready job may wait while younger ones of higher priority start."""
+SLOW = 60.0
+"""Seconds of waiting from which the oldest ready job is worth a word."""
+GRACE = 30.0
+"""Seconds that a living worker gets to notice what came due; it needs about one."""
+CLOCK_STEP = 60.0
+"""Seconds by which a written moment may lie in the future: more is a clock that was set back."""
+EARLIEST = 1_735_689_600.0
+"""2025-01-01T00:00Z. A clock that says less was never set."""
+LARGE_LOG = 64 * 1024 * 1024
+"""Bytes to which SQLite cuts its write-ahead log (journal_size_limit) unless a reader holds it."""
+LITTLE_ROOM = 64 * 1024 * 1024
+LOOKS = 3
+
+Level = Literal["ok", "note", "problem"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check says: `ok`, a `note` that is no fault, or a `problem` and how to mend it."""
+
+    check: str
+    level: Level
+    message: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the checks look at. now: unix seconds."""
+
+    offload: Offload
+    config: Config
+    now: float
+    health: Health
+    workers: list[WorkerInfo]
+    queues: list[QueueInfo]
+    schedules: list[ScheduleInfo]
+
+    def servers(self, queue_name: str) -> list[WorkerInfo]:
+        """The workers that take jobs of this queue."""
+        return [
+            worker
+            for worker in self.workers
+            if not worker.stopping and (worker.queues is None or queue_name in worker.queues)
+        ]
+
+
+def check_all(offload: Offload, state: AppState) -> list[Finding]:
+    """Every finding about the app's jobs, in a fixed order."""
+    findings = list(check_configuration(offload, state))
+    engine = state.engine
+    if not engine.flags.own_worker:
+        return findings
+    assert isinstance(engine, SqliteEngine)
+    path = engine.database.path
+    findings += [*check_sqlite(apsw.SQLITE_VERSION_NUMBER), *check_disk(path, state.config)]
+    if path.exists():
+        try:
+            situation = _look(offload, state, engine)
+            findings += check_database(engine, situation.health)
+        except EngineUnavailable as error:
+            return [*findings, Finding("database", "problem", str(error))]
+        findings += check_files(path)
+    else:
+        situation = _nothing_yet(offload, state)
+        findings += check_place(path)
+    for check in (
+        check_workers,
+        check_queues,
+        check_tasks,
+        check_waiting,
+        check_invariants,
+        check_clock,
+        check_schedules,
+    ):
+        findings += check(situation)
+    return findings
+
+
+# --- the installation --------------------------------------------------------------------------
+
+
+def check_configuration(offload: Offload, state: AppState) -> Iterator[Finding]:
+    """The settings; unusable ones were refused when the app was made."""
+    config, name = state.config, "configuration"
+    yield Finding(
+        name,
+        "ok",
+        f"engine {config.engine}, worker {config.worker}, durability {config.durability},"
+        f" {len(offload.tasks)} tasks, {len(offload.schedules)} schedules",
+    )
+    if config.engine == "inline" and not (state.app.testing or state.app.debug):
+        message = "OFFLOAD_ENGINE = 'inline' runs jobs inside of requests: it is meant for tests"
+        yield Finding(name, "problem", message)
+    if state.engine.flags.own_worker and config.durability == "process":
+        message = "OFFLOAD_DURABILITY = 'process': a power cut may lose the last accepted jobs"
+        yield Finding(name, "note", message)
+    if config.app is not None and not _is_importable(config.app):
+        message = f"OFFLOAD_APP = {config.app!r} can't be imported by a worker: no such module"
+        yield Finding(name, "problem", message)
+
+
+def check_sqlite(version: int) -> Iterator[Finding]:
+    """The SQLite that apsw brings. version: as SQLITE_VERSION_NUMBER."""
+    shown = f"SQLite {version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+    if version < SAFE_SQLITE:
+        message = f"{shown} has the WAL-reset bug, which can corrupt it: pip install -U apsw"
+        yield Finding("sqlite", "problem", message)
+    else:
+        yield Finding("sqlite", "ok", f"{shown} (by apsw), with the fix of the WAL-reset bug")
+
+
+def check_disk(path: Path, config: Config) -> Iterator[Finding]:
+    """The file system: its locks must be real, and it must have room."""
+    kind, free = kind_of_disk(path), shutil.disk_usage(_existing(path)).free
+    name = "file system"
+    if kind in NETWORK:
+        told = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
+        message = f"{path} lies on {kind}, whose locks can't be trusted: {told}. Use a local disk"
+        yield Finding(name, "problem", message)
+    elif free < LITTLE_ROOM:
+        message = f"{show_bytes(free)} left for {path}: without room, no job is accepted"
+        yield Finding(name, "problem", message)
+    else:
+        yield Finding(name, "ok", f"{kind or 'local'}, {show_bytes(free)} free")
+
+
+def check_place(path: Path) -> Iterator[Finding]:
+    """A database that is not there yet: whether it can be made."""
+    folder = _existing(path)
+    if os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("database", "ok", f"{path} is made with the first job")
+    else:
+        message = f"{path} can't be made: {folder} is not writable for this user"
+        yield Finding("database", "problem", message)
+
+
+def check_database(engine: SqliteEngine, health: Health) -> Iterator[Finding]:
+    """Whether it can be written and is whole. Raises EngineUnavailable."""
+    path = engine.database.path
+    engine.database.write(lambda connection: None, promise=False)
+    broken = is_intact(engine)
+    if broken:
+        message = f"{path} is damaged ({'; '.join(broken)}): restore a backup"
+        yield Finding("database", "problem", message)
+    else:
+        yield Finding("database", "ok", f"{path}, version {health.version}, quick_check ok")
+
+
+def check_files(path: Path) -> Iterator[Finding]:
+    """Who may read the files, whose they are, and how long the write-ahead log has grown."""
+    files = files_of(path)
+    open_ones = [file for file in files if file.mode & 0o077]
+    for file in open_ones:
+        message = f"{file.path} has mode {file.mode:04o}, so others may read jobs: chmod 600 it"
+        yield Finding("permissions", "problem", message)
+    for file in files:
+        if file.uid != os.geteuid():
+            message = f"{file.path} belongs to user {file.uid}, this command runs as {os.geteuid()}"
+            yield Finding("permissions", "note", message)
+    if not open_ones:
+        yield Finding("permissions", "ok", "the files are readable by their owner alone")
+    size = sum(file.size for file in files if file.path.name.endswith("-wal"))
+    shown = f"{show_bytes(size)} of write-ahead log"
+    if size > LARGE_LOG:
+        told = f"{shown}: some program keeps the database open for reading, so it can't be emptied"
+        yield Finding("log size", "problem", told)
+    else:
+        yield Finding("log size", "ok", shown)
+
+
+# --- the work ----------------------------------------------------------------------------------
+
+
+def check_workers(at: Situation) -> Iterator[Finding]:
+    """Whether anybody runs jobs."""
+    startable = _startable(at.health)
+    if at.workers:
+        yield Finding("worker", "ok", "; ".join(map(_described, at.workers)))
+    elif at.config.worker == "off":
+        waiting = f" and {_jobs(startable)} ready" if startable else ""
+        message = f"OFFLOAD_WORKER is 'off', no worker runs{waiting}: start `flask offload worker`"
+        yield Finding("worker", "problem", message)
+    elif startable:
+        message = (
+            f"{_jobs(startable)} ready and no worker runs: the web process starts one with its"
+            " first request; without a web process, start `flask offload worker`"
+        )
+        yield Finding("worker", "problem", message)
+    else:
+        message = "none runs now: the web process starts one with its first request"
+        yield Finding("worker", "note", message)
+
+
+def check_queues(at: Situation) -> Iterator[Finding]:
+    """Paused queues, and those that none of the running workers serves."""
+    waiting: dict[str, int] = {}
+    for (queue_name, _), count in at.health.waiting.items():
+        waiting[queue_name] = waiting.get(queue_name, 0) + count
+    paused = {queue.name for queue in at.queues if queue.paused_at is not None}
+    findings = []
+    for queue in at.queues:
+        if queue.paused_at is not None:
+            since = duration(max(0.0, at.now - queue.paused_at))
+            message = f"{queue.name} is paused for {since}, with {_jobs(queue.ready)} waiting"
+            findings.append(Finding("queues", "note", message))
+    used = {task.options.queue_name for task in at.offload.tasks.values()}
+    for name in sorted(used | waiting.keys()):
+        if at.workers and name not in paused and not at.servers(name):
+            some = waiting.get(name, 0)
+            told = f"while {_jobs(some)} in it wait" if some else "though a task uses it"
+            message = f"no running worker serves {name}, {told}: start one with --queue {name}"
+            findings.append(Finding("queues", "problem" if some else "note", message))
+    names = ", ".join(sorted({queue.name for queue in at.queues})) or "none used yet"
+    yield from findings or [Finding("queues", "ok", names)]
+
+
+def check_tasks(at: Situation) -> Iterator[Finding]:
+    """Waiting jobs whose task this app does not have."""
+    waiting: dict[str, int] = {}
+    for (_, task), count in at.health.waiting.items():
+        if at.offload.find_task(task) is None:
+            waiting[task] = waiting.get(task, 0) + count
+    for task, count in sorted(waiting.items()):
+        message = (
+            f"{_jobs(count)} of {task} waiting, and this app has no such task: import the module"
+            " that declares it, or cancel them"
+        )
+        yield Finding("tasks", "problem", message)
+    if not waiting:
+        yield Finding("tasks", "ok", "every waiting job has a task in this app")
+
+
+def check_waiting(at: Situation) -> Iterator[Finding]:
+    """How long the oldest ready job has waited, and whether a low priority starves."""
+    starved = [jobs for jobs in at.health.ready if jobs.overtaken]
+    for jobs in starved:
+        message = (
+            f"{_jobs(jobs.count)} of priority {jobs.priority} in {jobs.queue_name} starve: the"
+            f" oldest has waited {duration(at.now - jobs.since)} while younger ones of higher"
+            " priority started. Add threads or processes, or raise the priority"
+        )
+        yield Finding("waiting", "problem", message)
+    if starved:
+        return
+    oldest = min(at.health.ready, key=lambda jobs: jobs.since, default=None)
+    if oldest is None:
+        yield Finding("waiting", "ok", "no job is ready and not started")
+        return
+    waited = max(0.0, at.now - oldest.since)
+    message = f"the oldest ready job has waited {duration(waited)}, in {oldest.queue_name}"
+    yield Finding("waiting", "note" if waited > SLOW else "ok", message)
+
+
+def check_invariants(at: Situation) -> Iterator[Finding]:
+    """What must never stay so: jobs that only look as if somebody cared for them."""
+    alive = {worker.id for worker in at.workers}
+    found = []
+    for worker, count in at.health.running.items():
+        if worker not in alive:
+            mended = "the living worker has not put them back" if alive else "the next puts it back"
+            found.append(f"{_jobs(count)} RUNNING under the dead worker {worker}: {mended}")
+    for kind, key, count in at.health.stuck_keys:
+        if alive or kind == "concurrency":
+            found.append(f"{_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds")
+    if at.health.overdue is not None and alive:
+        late = duration(at.now - at.health.overdue)
+        found.append(f"a scheduled job is {late} late, though a worker runs")
+    yield from (Finding("invariants", "problem", message) for message in found)
+    if not found:
+        yield Finding("invariants", "ok", "no job is stuck")
+
+
+def check_clock(at: Situation) -> Iterator[Finding]:
+    """Whether the clock says what it said before."""
+    newest = at.health.newest
+    if at.now < EARLIEST:
+        yield Finding("clock", "problem", "the clock was never set: it says a year before 2025")
+    elif newest is not None and newest > at.now + CLOCK_STEP:
+        message = (
+            f"the database holds a moment {duration(newest - at.now)} in the future, so the clock"
+            " was set back: schedules and delayed jobs wait until it has caught up"
+        )
+        yield Finding("clock", "problem", message)
+    else:
+        yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at.now)))
+
+
+def check_schedules(at: Situation) -> Iterator[Finding]:
+    """Schedules that nobody declares any more, and those that are late."""
+    orphans = [info.name for info in at.schedules if info.name not in at.offload.schedules]
+    for name in orphans:
+        message = f"{name} is no longer declared in this app: nothing runs it"
+        yield Finding("schedules", "note", message)
+    late = [
+        info
+        for info in at.schedules
+        if info.name in at.offload.schedules
+        and info.next_run is not None
+        and info.next_run < at.now - SLOW - GRACE  # a worker looks at least once a minute
+    ]
+    for info in late if at.workers else ():
+        message = f"{info.name} is {duration(at.now - (info.next_run or 0))} late: no worker has it"
+        yield Finding("schedules", "problem", message)
+    if not orphans and not (late and at.workers):
+        yield Finding("schedules", "ok", f"{len(at.offload.schedules)} declared")
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _look(offload: Offload, state: AppState, engine: SqliteEngine) -> Situation:
+    """Read all there is. What looks like a dead worker's job may just have changed hands: look
+    again before it counts."""
+    for look in range(1, LOOKS + 1):
+        health = read_health(engine, long=STARVED_AFTER, grace=GRACE)
+        workers = live_workers(engine)
+        if look == LOOKS or health.running.keys() <= {worker.id for worker in workers}:
+            break
+        time.sleep(1.0 if workers else 0.05)  # a living worker recovers once a second
+    return Situation(
+        offload,
+        state.config,
+        engine.clock(),
+        health,
+        workers,
+        list(engine.queues()),
+        known_schedules(engine),
+    )
+
+
+def _nothing_yet(offload: Offload, state: AppState) -> Situation:
+    health = Health(
+        version=0, waiting={}, running={}, ready=[], overdue=None, stuck_keys=[], newest=None
+    )
+    return Situation(offload, state.config, state.clock(), health, [], [], [])
+
+
+def _startable(health: Health) -> int:
+    """How many jobs could start this moment."""
+    return sum(jobs.count for jobs in health.ready) + (health.overdue is not None)
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _described(worker: WorkerInfo) -> str:
+    kind = {"kept": "kept by a web process", "thread": "threads of a web process"}
+    queues: Iterable[str] = worker.queues if worker.queues is not None else ("all queues",)
+    stopping = ", stopping" if worker.stopping else ""
+    return (
+        f"{worker.id} ({kind.get(worker.kind, 'flask offload worker')}, {', '.join(queues)},"
+        f" {worker.capacity} threads{stopping})"
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _is_importable(target: str) -> bool:
+    """Whether there is such a module, without running it."""
+    module = target.partition(":")[0]
+    if module.endswith(".py") or os.sep in module:
+        return Path(module).exists()
+    return bool(module) and find_spec(module.partition(".")[0]) is not None

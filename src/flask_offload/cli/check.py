@@ -1,0 +1,39 @@
+"""`flask offload check`: is everything as it should be?"""
+
+from __future__ import annotations
+
+import click
+
+from ..checks import Finding, check_all
+from ..errors import OffloadError
+from ..textui import plain as harmless
+from .common import echo_json, enter_app, json_option, offload_of_app
+
+COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+
+
+@click.command("check")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> None:
+    """Look for what is wrong: settings, database, workers, queues, jobs, clock.
+
+    Exit code 0 without a problem, 1 with one; notes are no problems.
+    """
+    try:
+        enter_app(ctx)
+        findings = check_all(*offload_of_app())
+    except OffloadError as error:
+        findings = [Finding("configuration", "problem", str(error))]
+    problems = sum(finding.level == "problem" for finding in findings)
+    if as_json:
+        echo_json({"ok": not problems, "findings": findings})
+    else:
+        width = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            level = click.style(f"{finding.level:<7}", fg=COLOURS[finding.level])
+            click.echo(f"{level}  {finding.check:<{width}}  {harmless(finding.message)}")
+        click.echo("")
+        click.echo("No problems." if not problems else f"Problems: {problems}.")
+    if problems:
+        ctx.exit(1)

@@ -1,0 +1,131 @@
+"""What the commands share: the app, errors as one sentence, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+from flask import Flask, current_app
+from flask.cli import ScriptInfo
+
+from ..engines.base import Engine
+from ..engines.sqlite import SqliteEngine
+from ..errors import NotInitialized, OffloadError
+from ..jobjson import plain
+from ..textui import ago, table
+from ..textui import plain as harmless
+
+if TYPE_CHECKING:
+    from ..extension import Offload
+    from ..state import AppState
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+MIN_BEGINNING = 8
+"""Characters of a job's id that may stand for the whole of it."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+class AppCommand(click.Command):
+    """A command inside the app's context. What the user can mend is told in one sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Load the app, run the command."""
+        try:
+            enter_app(ctx)
+            return super().invoke(ctx)
+        except OffloadError as error:
+            raise click.ClickException(harmless(str(error))) from None
+
+
+def app_command(name: str) -> Callable[[AnyFunction], click.Command]:
+    """Decorate a function that is the command `name` and needs the app."""
+    return click.command(name, cls=AppCommand)
+
+
+def enter_app(ctx: click.Context) -> Flask:
+    """The app, its context pushed for as long as the command runs.
+
+    Raises OffloadError for settings that can't be used, and ClickException when there is no app.
+    """
+    if current_app:
+        return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]
+    try:
+        app = ctx.ensure_object(ScriptInfo).load_app()
+    except (OffloadError, click.ClickException):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        raise click.ClickException(f"the app can't be imported: {harmless(what)}") from None
+    ctx.with_resource(app.app_context())
+    return app
+
+
+def offload_of_app() -> tuple[Offload, AppState]:
+    """The current app's Offload and state. Raises NotInitialized."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    offload: Offload | None = app.extensions.get("offload")
+    if offload is None:
+        raise NotInitialized
+    return offload, offload.state_of(app)
+
+
+def engine_that(flag: str) -> Engine:
+    """The current app's engine. Raises UnsupportedByEngine if the flag is off."""
+    engine = offload_of_app()[1].engine
+    if not getattr(engine.flags, flag):
+        raise engine.unsupported(flag)
+    return engine
+
+
+def own_engine(flag: str = "own_worker") -> SqliteEngine:
+    """The same for what only an engine with a worker of ours can do."""
+    engine = engine_that(flag)
+    assert isinstance(engine, SqliteEngine)
+    return engine
+
+
+def full_id(engine: Engine, beginning: str) -> str:
+    """The id of the one job whose id begins so; as it is, if there is no such job."""
+    found = engine.ids(beginning) if len(beginning) >= MIN_BEGINNING else ()
+    if len(found) > 1:
+        raise OffloadError(f"{beginning} is the beginning of several jobs' ids: give more of it")
+    return found[0] if found else beginning
+
+
+# --- output ------------------------------------------------------------------------------------
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; None if the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def echo_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table, as wide as the terminal."""
+    click.echo(table(headers, rows, width=terminal_width()))
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON document, in ASCII: no control character reaches a terminal."""
+    click.echo(json.dumps(plain(value), indent=2))
+
+
+def age(seconds: float | None, now: float) -> str | None:
+    """A moment in unix seconds as an age: "3 min ago"."""
+    return None if seconds is None else ago(now - seconds)
+
+
+def when(at: datetime | None, now: float) -> str | None:
+    """A moment as a date with its age."""
+    if at is None:
+        return None
+    text = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{text} ({ago(now - at.timestamp())})"

@@ -1,0 +1,274 @@
+"""`flask offload jobs`, `job`, `retry` and `cancel`: look at jobs, and change their fate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from ..engines.base import Engine, JobQuery
+from ..errors import OffloadError
+from ..job import Attempt, Error, Job, JobRecord, JobStatus
+from ..jobjson import job_json
+from ..textui import ago, duration, fit
+from ..textui import plain as harmless
+from .common import (
+    app_command,
+    echo_json,
+    echo_table,
+    engine_that,
+    full_id,
+    json_option,
+    offload_of_app,
+    terminal_width,
+    when,
+)
+
+MOST = 1000
+SHORT_ID = 16
+ARGUMENTS_SHOWN = 2000
+
+
+@app_command("jobs")
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in JobStatus], case_sensitive=False),
+    help="Only jobs of this status.",
+)
+@click.option("--task", metavar="NAME", help="Only jobs of this task.")
+@click.option("--queue", "queue_name", metavar="NAME", help="Only jobs of this queue.")
+@click.option("--owner", metavar="OWNER", help="Only jobs of this owner.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST),
+    default=20,
+    show_default=True,
+    help="So many at most, the newest first.",
+)
+@json_option
+def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
+    """List jobs, the newest first.
+
+    On a terminal, ids are cut to as much as tells them apart; the other commands take them so.
+    """
+    engine = engine_that("lists")
+    query = JobQuery(status=None if status is None else JobStatus(status), **wanted)
+    found = [_job(record) for record in engine.list(query)]
+    if as_json:
+        echo_json([job_json(job) for job in found])
+    elif not found:
+        click.echo("No such jobs." if status or _narrows(wanted) else "No jobs.")
+    else:
+        ids = [job.id for job in found]
+        length = _telling_length(ids) if terminal_width() else None
+        now = offload_of_app()[1].clock()
+        rows = [
+            (
+                job.id[:length],
+                job.task,
+                job.queue_name,
+                job.status,
+                ago(now - job.enqueued_at.timestamp()),
+                news(job, now),
+            )
+            for job in found
+        ]
+        echo_table(("id", "task", "queue", "status", "enqueued", "news"), rows)
+
+
+@app_command("job")
+@click.argument("job_id", metavar="ID")
+@json_option
+def job(job_id: str, as_json: bool) -> None:
+    """Show all there is to know of a job: its attempts, errors and result.
+
+    The beginning of an id will do, if it is that of one job only.
+    """
+    engine = offload_of_app()[1].engine
+    found = _job(engine.get(full_id(engine, job_id)))
+    arguments = json.loads(engine.arguments(found.id)) if engine.flags.lists else None
+    if as_json:
+        echo_json({**job_json(found), "arguments": arguments})
+    else:
+        now = offload_of_app()[1].clock()
+        click.echo("\n".join(_described(found, arguments, now)))
+
+
+@app_command("retry")
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@json_option
+def retry(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Run FAILED or CANCELLED jobs again, with a fresh count of attempts."""
+    engine = engine_that("retries")
+    _for_each(engine, job_ids, as_json, engine.retry, _after_retry)
+
+
+@app_command("cancel")
+@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Stop a running job even if it does not listen.")
+@json_option
+def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Cancel jobs.
+
+    A waiting job never starts. A running one is asked to stop at its next checkpoint; with --force
+    its process is replaced, and the other jobs in it are put back.
+    """
+    engine = offload_of_app()[1].engine
+
+    def cancel_one(job_id: str) -> JobRecord:
+        running = engine.get(job_id).status is JobStatus.RUNNING
+        flag = "cancels_running" if running else "cancels_waiting"
+        if not getattr(engine.flags, flag):
+            raise engine.unsupported(flag)
+        return engine.cancel(job_id, force=force)
+
+    _for_each(engine, job_ids, as_json, cancel_one, _after_cancel)
+
+
+def news(job: Job, now: float) -> str:
+    """What is new of a job, in a few words. now: unix seconds."""
+    if job.cancel_requested and job.status is JobStatus.RUNNING:
+        return "asked to stop"
+    if job.error is not None:
+        text = f"{job.error.type}: {job.error.message}"
+        return f"after {text}" if job.status is JobStatus.READY else text
+    if job.status is JobStatus.RUNNING:
+        return _progress(job) or ""
+    if job.status is JobStatus.READY:
+        return _why_waiting(job, now)
+    if job.status is JobStatus.SUCCESSFUL and job.started_at and job.finished_at:
+        return f"took {duration((job.finished_at - job.started_at).total_seconds())}"
+    return ""
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _job(record: JobRecord) -> Job:
+    offload, state = offload_of_app()
+    return Job(record, state.engine, offload.codecs)
+
+
+def _for_each(
+    engine: Engine,
+    job_ids: Sequence[str],
+    as_json: bool,
+    change: Callable[[str], JobRecord],
+    told: Callable[[Job], str],
+) -> None:
+    """Change all that can be changed; the others are told at the end, by exit code 1."""
+    changed, errors = [], []
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            changed.append(_job(change(full_id(engine, job_id))))
+        except OffloadError as error:
+            errors.append(harmless(str(error)))
+        else:
+            if not as_json:
+                click.echo(told(changed[-1]))
+    if as_json:
+        echo_json([job_json(job) for job in changed])
+    for message in errors:
+        click.echo(f"Error: {message}", err=True)
+    if errors:
+        raise SystemExit(1)
+
+
+def _after_retry(job: Job) -> str:
+    again = "waits to run again" if job.status is JobStatus.READY else f"ran again: {job.status}"
+    return f"job {job.id} {again}"
+
+
+def _after_cancel(job: Job) -> str:
+    if job.status is JobStatus.RUNNING:
+        return f"job {job.id} runs, and was asked to stop"
+    return f"job {job.id} is {job.status}"
+
+
+def _narrows(wanted: dict[str, Any]) -> bool:
+    return any(value is not None for name, value in wanted.items() if name != "limit")
+
+
+def _telling_length(ids: Sequence[str]) -> int:
+    """How many characters tell these ids apart, and a few more."""
+    length = SHORT_ID
+    while len({job_id[:length] for job_id in ids}) < len(ids):
+        length += 2
+    return length
+
+
+def _progress(job: Job) -> str | None:
+    progress = job.progress
+    if progress is None:
+        return None
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    percent = "" if progress.fraction is None else f" ({progress.fraction * 100:.0f} %)"
+    return f"{progress.done:g}{total}{percent} {progress.message or ''}".rstrip()
+
+
+def _why_waiting(job: Job, now: float) -> str:
+    if job.waiting_for == "its time" and job.run_after is not None:
+        return f"due {ago(now - job.run_after.timestamp())}"
+    return f"waits for its {job.waiting_for}" if job.waiting_for else ""
+
+
+def _described(job: Job, arguments: Any, now: float) -> Iterator[str]:
+    owner = f", owner {job.owner}" if job.owner else ""
+    waits = _why_waiting(job, now) if job.status is JobStatus.READY else ""
+    stopping = job.status is JobStatus.RUNNING and job.cancel_requested
+    lines = {
+        "job": job.id,
+        "task": job.task + (_call(arguments) if arguments is not None else ""),
+        "queue": f"{job.queue_name}, priority {job.priority}, from {job.origin}{owner}",
+        "status": f"{job.status}{', ' + waits if waits else ''}"
+        f"{', asked to stop' if stopping else ''}",
+        "progress": _progress(job),
+        "enqueued": when(job.enqueued_at, now),
+        "run after": when(job.run_after, now),
+        "started": when(job.started_at, now),
+        "finished": when(job.finished_at, now),
+        "returned": _returned(job),
+    }
+    for name, text in lines.items():
+        if text is not None:
+            yield f"{name:<10}{harmless(text)}"
+    for attempt in job.attempts:
+        yield from _attempt(attempt, now)
+    last = job.attempts[-1].error if job.attempts else None
+    if job.error is not None and job.error != last:
+        yield from ("", *_error(job.error))
+
+
+def _call(arguments: Any) -> str:
+    """Arguments as they are stored, in the form of a call."""
+    positional, named = arguments
+    parts = [json.dumps(value) for value in positional]
+    parts += [f"{name}={json.dumps(value)}" for name, value in named.items()]
+    return fit(f"({', '.join(parts)})", ARGUMENTS_SHOWN)
+
+
+def _returned(job: Job) -> str | None:
+    value = job_json(job)["return_value"]
+    return None if value is None else fit(json.dumps(value), ARGUMENTS_SHOWN)
+
+
+def _attempt(attempt: Attempt, now: float) -> Iterator[str]:
+    took = ""
+    if attempt.started_at and attempt.finished_at:
+        took = f", {duration((attempt.finished_at - attempt.started_at).total_seconds())}"
+    outcome = attempt.outcome or "runs"
+    yield ""
+    yield harmless(
+        f"attempt {attempt.number}: {outcome}, {when(attempt.started_at, now)}{took},"
+        f" worker {attempt.worker}"
+    )
+    if attempt.error is not None:
+        yield from _error(attempt.error)
+
+
+def _error(error: Error) -> Iterator[str]:
+    yield harmless(f"  {error.type}: {error.message}")
+    for line in (error.traceback or "").splitlines():
+        yield harmless(f"    {line}")

@@ -1,0 +1,56 @@
+"""`flask offload spot`: which routes block, and who in them."""
+
+from __future__ import annotations
+
+import click
+
+from ..evidence.spot_store import forget as forget_evidence
+from ..evidence.spot_store import spot_rows
+from ..textui import plain as harmless
+from .common import app_command, echo_json, echo_table, json_option, offload_of_app
+
+
+@app_command("spot")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
+@click.option("--forget", is_flag=True, help="Delete the evidence, to begin anew after a change.")
+@json_option
+def spot(limit: int, forget: bool, as_json: bool) -> None:
+    """List the routes that block, the worst first, and name the function to move.
+
+    The evidence is of the last 7 days, from requests slower than OFFLOAD_SPOT_ABOVE; it is gathered
+    in debug and testing, and elsewhere if OFFLOAD_SPOT says so.
+    """
+    state = offload_of_app()[1]
+    settings = state.evidence_settings()
+    assert settings.store_path is not None
+    if forget:
+        forget_evidence(settings.store_path)
+    rows = spot_rows(settings.store_path)[:limit]
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        echo_table(
+            ("route", "requests", "p50 ms", "p95 ms", "share", "function", "at"),
+            [
+                (
+                    row.route,
+                    row.count,
+                    round(row.p50_ms),
+                    round(row.p95_ms),
+                    f"{row.share * 100:.0f} %",
+                    row.function,
+                    f"{row.file}:{row.line}",
+                )
+                for row in rows
+            ],
+        )
+        click.echo()
+        for row in rows:
+            click.echo(f"- {harmless(row.sentence)}")
+    elif settings.spot:
+        click.echo(f"No request was slower than {settings.spot_above_ms:g} ms so far.")
+    else:
+        click.echo(
+            "Nothing was watched: spotting is off here (OFFLOAD_SPOT). It is on in debug; in"
+            " production, OFFLOAD_SPOT = 0.1 watches every tenth request."
+        )

@@ -1,0 +1,54 @@
+"""A job as a JSON document, for whoever runs the app: all that is known of it.
+
+What a client may see over HTTP is less; `web.representation` decides that, with the same names.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from .job import Job
+
+
+def job_json(job: Job) -> Any:
+    """The job as a dict, under the names of its attributes. Times are ISO 8601 in UTC.
+
+    A return value that JSON has no word for is shown as near as possible (a date as text, a row as
+    its `str`); one that can't be read any more, as it is stored.
+    """
+    return plain(
+        {
+            "id": job.id,
+            "task": job.task,
+            "queue_name": job.queue_name,
+            "priority": job.priority,
+            "status": job.status,
+            "owner": job.owner,
+            "origin": job.origin,
+            "run_after": job.run_after,
+            "enqueued_at": job.enqueued_at,
+            "started_at": job.started_at,
+            "finished_at": job.finished_at,
+            "waiting_for": job.waiting_for,
+            "cancel_requested": job.cancel_requested,
+            "attempts": job.attempts,
+            "progress": job.progress,
+            "return_value": _return_value(job),
+            "error": job.error,
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """The value made of what JSON has: dict, list, str, numbers, bool and None."""
+    return json.loads(msgspec.json.encode(value, enc_hook=str))
+
+
+def _return_value(job: Job) -> Any:
+    try:
+        return plain(job.return_value)
+    except Exception:  # reading a value may fetch a row, and run decoders that the app gave us
+        return json.loads(job._record.result or "null")
