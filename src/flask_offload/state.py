@@ -40,6 +40,7 @@ class AppState:
                 self.database.with_name(self.database.name + "-files"),
                 max_file=config.max_file,
                 max_total=config.max_spool,
+                durable=config.durability == "power",
             )
             if self.engine.flags.files
             else None

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from . import signals
 from .carry import save_all
 from .engines.base import NewJob
 from .errors import OptionError
 from .evidence.timing import note_enqueue
 from .job import Job, JobStatus, new_id
 from .options import TaskOptions, check_priority, check_queue_name
-from .payload import CallSpec
+from .payload import CallSpec, Encoded
 from .schedule import run_at
 
 if TYPE_CHECKING:
     from .extension import Offload
+    from .state import AppState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,9 +134,18 @@ class Task(Generic[P, R]):
         using = replace(self._using, **changes)  # type: ignore[arg-type]
         return Task(self._offload, self.function, self.name, self.options, using, self.spec)
 
-    def _new_job(self, state: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
-        options, using = self.options, self._using
+    def _new_job(self, state: AppState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         encoded = self.spec.encode(args, kwargs, limit=state.config.max_payload, spool=state.spool)
+        try:
+            return self._described(state, encoded, args, kwargs)
+        except BaseException:  # a key function or a carry hook failed: no job, so no files
+            state.forget_files(encoded.files)
+            raise
+
+    def _described(
+        self, state: AppState, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
+        options, using = self.options, self._using
         now = state.clock()
         job = NewJob(
             id=new_id(),
@@ -160,7 +169,10 @@ class Task(Generic[P, R]):
     def _add_keys(self, job: NewJob, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = self.options
         if options.unique:
-            key = job.args if options.unique is True else str(options.unique(*args, **kwargs))
+            if options.unique is True:
+                key = self.spec.fingerprint(args, kwargs)
+            else:
+                key = str(options.unique(*args, **kwargs))
             job.unique_key = f"{self.name}:{key}"
             job.unique_for = options.unique_for
             job.unique_states = options.unique_states
@@ -186,8 +198,3 @@ def unique_states(states: Iterable[JobStatus | str] | None) -> frozenset[JobStat
     except ValueError as error:
         names = ", ".join(JobStatus)
         raise OptionError(f"unique_states={states!r}: {error}; the statuses are {names}.") from None
-
-
-def send_enqueued(app: Any, job: Job) -> None:
-    """Tell receivers of an accepted job."""
-    signals.send(signals.enqueued, app, job=job)

@@ -20,7 +20,7 @@ from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.recovery import recover
 from ..engines.sqlite.ticks import next_tick, tick
-from ..engines.sqlite.upkeep import BATCH, give_space_back, prune
+from ..engines.sqlite.upkeep import BATCH, give_space_back, known_files, prune
 from ..errors import EngineUnavailable
 from ..spool import Spool
 
@@ -28,6 +28,8 @@ POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""
 RECOVER_EVERY = 1.0
 CHORES_EVERY = 30.0
+ORPHANED_AFTER = 3600.0
+"""Seconds after which a spooled file that no job refers to is removed: its enqueue was cut short."""
 UNKNOWN_DELAY = 5.0
 """Seconds for which a job is left alone whose task this app doesn't have: during a deploy, another
 worker may have it."""
@@ -263,6 +265,8 @@ class Dispatcher:
         left = give_space_back(self._engine) if gone < BATCH else 1
         if self._spool is not None:
             self._spool.remove(files)
+            if gone < BATCH:
+                self._spool.sweep(known_files(self._engine), ORPHANED_AFTER)
         # in small bites, so that an enqueue in between never waits long
         self._next_chores = now + (0.02 if gone == BATCH or left else CHORES_EVERY)
 
