@@ -41,7 +41,7 @@ _EVENTS = {
     "imaplib.open": ("network", "opens an IMAP connection", slice(1, 3), 0),
     "poplib.connect": ("network", "opens a POP3 connection", slice(1, 3), 0),
     "socket.getaddrinfo": ("network", "looks up a host", slice(2), 1),
-    "socket.gethostbyname": ("network", "looks up a host", slice(1), 1),
+    "socket.gethostbyname": ("network", "looks up a host", slice(1), 2),
     "socket.connect": ("network", "opens a network connection", slice(1, 2), 2),
     "socket.gethostbyaddr": ("network", "looks up a host", slice(1), 2),
     "subprocess.Popen": ("process", "starts a program", slice(1), 0),

@@ -20,7 +20,7 @@ from .audit import Blocking, install_hook, listener
 from .call_tree import CallTree, Spent
 from .culprit import Part
 from .spotter import route_name
-from .spotting import BOUNDARY, observer, watchdog
+from .spotting import BOUNDARIES, observer, watchdog
 from .stacks import Place, Stack, frames_within, read_stack
 from .watched import FIRST_LOOK, Watched
 from .wording import chain_of
@@ -104,7 +104,7 @@ class _Gate:
         watched = self._requests[-1] if self._requests else None
         if watched is None or watched.is_over:
             return
-        frames, _ = frames_within(sys._getframe(2), BOUNDARY)
+        frames, _ = frames_within(sys._getframe(2), BOUNDARIES)
         stack = read_stack(frames, watched.spotter.user_code)
         if _is_a_matter_of_course(blocking, _packages_inside(frames, watched)):
             return

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 
 from .call_tree import CallTree, Spent
 from .stacks import follow_async, frames_within, read_stack
@@ -26,22 +26,27 @@ def outward(watched: Watched | None) -> Iterator[Watched]:
 
 
 def sample(
-    thread: int, innermost: Watched, threads: Mapping[int, FrameType], now: float, late: float
+    innermost: Watched,
+    threads: Mapping[int, FrameType],
+    boundaries: tuple[CodeType, ...],
+    now: float,
+    late: float,
 ) -> None:
     """Add a sample to this request, and to those around it, as far as their time has come.
 
-    threads: the frames that all threads are in. late: seconds by which this look is too late.
+    threads: the frames that all threads are in. boundaries: the code whose calls are the outer
+    ends of requests. late: seconds by which this look is too late.
     """
-    top = threads.get(thread)
+    top = threads.get(innermost.thread)
     frames: list[FrameType] = []
     for watched in outward(innermost):
         within: list[FrameType] = []
         if top is not None:
-            within, top = frames_within(top, watched.boundary)
+            within, top = frames_within(top, boundaries)
         frames = within + frames  # what the outer request sees includes the inner one
         age = watched.age(now)
         if age >= watched.look_at:
-            located, executing = follow_async(frames, thread, threads)
+            located, executing = follow_async(frames, watched.thread, threads)
             _add(watched, located, executing, age, late)
 
 

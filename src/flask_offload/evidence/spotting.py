@@ -22,8 +22,6 @@ from .watched import Watched
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-watchdog = Watchdog()
-
 observer: ContextVar[Callable[[Watched], None] | None] = ContextVar(
     "flask_offload_observer", default=None
 )
@@ -47,7 +45,7 @@ class SpotMiddleware:
         observe = observer.get()
         if observe is None and (fraction <= 0 or (fraction < 1 and random.random() >= fraction)):
             return self._wsgi_app(environ, start_response)
-        watched = Watched(self._spotter, BOUNDARY, environ, start_response)
+        watched = Watched(self._spotter, environ, start_response)
         if observe is not None:
             observe(watched)
         watchdog.enter(watched)
@@ -81,10 +79,6 @@ class SpotMiddleware:
         return self._fraction
 
 
-BOUNDARY = SpotMiddleware.__call__.__code__
-"""Where the part of a stack ends that belongs to a request."""
-
-
 class _Streamed:
     """A body that is made while it is sent: watched while its chunks are made, not in between."""
 
@@ -92,7 +86,6 @@ class _Streamed:
         self._watched = watched
         self._body = body
         self._is_finished = False
-        watched.boundary = _Streamed.__next__.__code__
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -118,6 +111,12 @@ class _Streamed:
         if not self._is_finished:
             self._is_finished = True
             watchdog.finish(self._watched)
+
+
+BOUNDARIES = (SpotMiddleware.__call__.__code__, _Streamed.__next__.__code__)
+"""Where the part of a stack ends that belongs to a request."""
+
+watchdog = Watchdog(BOUNDARIES)
 
 
 def cooperative_threads() -> str | None:

@@ -133,11 +133,13 @@ def callable_name(frame: FrameType) -> str:
     return f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"
 
 
-def frames_within(top: FrameType, boundary: CodeType) -> tuple[list[FrameType], FrameType | None]:
-    """The frames from `top` out to the call of `boundary`, outermost first; and the next one."""
+def frames_within(
+    top: FrameType, boundaries: tuple[CodeType, ...]
+) -> tuple[list[FrameType], FrameType | None]:
+    """The frames from `top` out to a call of a boundary, outermost first; and the next one."""
     frames: list[FrameType] = []
     frame: FrameType | None = top
-    while frame is not None and frame.f_code is not boundary:
+    while frame is not None and not any(frame.f_code is code for code in boundaries):
         frames.append(frame)
         frame = frame.f_back
     frames.reverse()

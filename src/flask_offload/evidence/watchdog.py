@@ -13,7 +13,8 @@ import sys
 import threading
 from collections import deque
 from pathlib import Path
-from types import FrameType
+from threading import get_ident
+from types import CodeType, FrameType
 
 import apsw
 
@@ -37,9 +38,13 @@ _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Looks at the requests that `enter`ed until they `leave`, and takes in the `finish`ed."""
+    """Looks at the requests that `enter`ed until they `leave`, and takes in the `finish`ed.
 
-    def __init__(self) -> None:
+    boundaries: the code whose calls are the outer ends of requests on a stack.
+    """
+
+    def __init__(self, boundaries: tuple[CodeType, ...]) -> None:
+        self._boundaries = boundaries
         self._start_anew()
         os.register_at_fork(after_in_child=self._start_anew)
         atexit.register(self.stop)
@@ -61,12 +66,12 @@ class Watchdog:
 
     def enter(self, watched: Watched) -> None:
         """Watch what this thread does from now on, on behalf of this request."""
-        thread = threading.get_ident()
-        outer = self._active.get(thread)
-        if outer is not None:
-            watched.outer = outer  # a request within a request: both are looked at
+        watched.thread = get_ident()
         watched.since = clock()
-        self._active[thread] = watched
+        outer = self._active.setdefault(watched.thread, watched)
+        if outer is not watched:  # a request within a request: both are looked at
+            watched.outer = outer
+            self._active[watched.thread] = watched
         if not self._awake:
             self._wake()
 
@@ -74,9 +79,9 @@ class Watchdog:
         """No longer watch this thread for this request."""
         watched.seconds += clock() - watched.since
         if watched.outer is None:
-            self._active.pop(threading.get_ident(), None)
+            self._active.pop(watched.thread, None)
         else:
-            self._active[threading.get_ident()] = watched.outer
+            self._active[watched.thread] = watched.outer
             watched.outer = None
 
     def finish(self, watched: Watched) -> None:
@@ -146,7 +151,7 @@ class Watchdog:
                 threads = threads or sys._current_frames()
                 # it may have ended, and its thread gone on, before the frames were taken
                 if self._active.get(thread) is watched:
-                    sample(thread, watched, threads, clock(), late)
+                    sample(watched, threads, self._boundaries, clock(), late)
             wait = min(wait, *(each.look_at - each.age(now) for each in outward(watched)))
         return max(wait, 0.001)
 
@@ -170,7 +175,7 @@ class Watchdog:
                 batch.add_request(
                     route_name(watched.rule, watched.method),
                     watched.seconds,
-                    watched.length,
+                    int(watched.length) if (watched.length or "").isdecimal() else None,
                     queue_seconds(*watched.queue) if watched.queue else None,
                 )
             if is_slow:

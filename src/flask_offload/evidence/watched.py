@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from .queue_time import arrival_header
@@ -28,7 +27,7 @@ class Watched:
     """A request under watch. The defaults stand in the class: most requests change none of them.
 
     since: when its code began to run. seconds: how long it ran before that; once it is over, in
-    all. The `last_` fields belong to the thread that looks at it.
+    all. thread: in which it runs. The `last_` fields belong to the thread that looks at it.
     """
 
     tree: CallTree | None = None
@@ -37,38 +36,27 @@ class Watched:
     last_thread: int | None = -1
     last_cpu: float | None = None
     rule: Rule | None = None
-    length: int | None = None
+    length: str | None = None
     queue: tuple[str, float] | None = None
     streams = False
     is_gated = False
+    is_over = False
     outer: Watched | None = None
+    thread = 0
     since = 0.0
     seconds = 0.0
+    method = ""
 
     def __init__(
-        self,
-        spotter: Spotter,
-        boundary: CodeType,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
+        self, spotter: Spotter, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         self.spotter = spotter
-        self.boundary = boundary
-        self.method: str = environ["REQUEST_METHOD"]
-        self.environ: WSGIEnvironment = environ
-        self._start_response: StartResponse | None = start_response
-        header = arrival_header(environ)
-        if header is not None:
-            self.queue = (header, time.time())
+        self.environ = environ
+        self._start_response = start_response
 
     def age(self, now: float) -> float:
         """Seconds of work so far; a streamed response works only while it makes its next chunk."""
         return self.seconds + now - self.since
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return not self.environ
 
     def note_route(self) -> None:
         """Note the route, for which Flask's request object must still be there."""
@@ -80,21 +68,27 @@ class Watched:
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """Note what is known only now, and pass it on."""
-        self.note_route()
+        request = self.environ.get("werkzeug.request")  # there is none any more when it ends
+        if request is not None:
+            self.rule = request.url_rule
         for name, value in headers:
             if name == "Content-Length":
-                self.length = int(value) if value.isdecimal() else None
+                self.length = value
                 break
         else:
             kind = next((value for name, value in headers if name == "Content-Type"), "")
             self.streams = not kind.startswith("text/event-stream")  # those are meant to last
-        assert self._start_response is not None
         return self._start_response(status, headers, exc_info)
 
     def end(self) -> None:
         """It is over: let go of what belongs to the request."""
-        self.environ = {}
-        self._start_response = None
+        environ = self.environ
+        self.method = environ["REQUEST_METHOD"]
+        if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
+            header = arrival_header(environ)
+            self.queue = (header, time.time() - self.seconds) if header else None
+        self.is_over = True
+        del self.environ, self._start_response
 
     def report(self) -> SpotReport:
         """What was found, once it is over."""
