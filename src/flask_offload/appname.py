@@ -57,7 +57,7 @@ def _importable(module_name: str, module: Any) -> str:
     spec = getattr(module, "__spec__", None)
     if spec is not None:  # python -m package.module
         return str(spec.name)
-    return os.path.abspath(module.__file__)  # noqa: PTH100 (keep links)
+    return os.path.abspath(str(module.__file__))  # links are kept
 
 
 def _server_argument() -> str | None:

@@ -173,6 +173,5 @@ def _from_environment(key: str) -> Any:
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(known)
-    return f"{key} is not a setting of Flask-Offload: {hint}"
+    (near,) = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"{key} is not a setting of Flask-Offload: did you mean {near}?"

@@ -44,7 +44,7 @@ class Stop:
 class Child:
     """A child as its supervisor knows it.
 
-    threads: as the worker was told; None takes the app's setting. settings: what it told when it
+    threads, coroutines: as the worker was told; None takes the app's setting. settings: what it told when it
     had imported the app. average: seconds that its thread jobs took lately. is_spent: it was for
     one job and has run it.
     """
@@ -53,6 +53,7 @@ class Child:
     channel: Channel
     isolated: bool
     threads: int | None
+    coroutines: int | None
     settings: WorkerSettings | None = None
     held: dict[int, Held] = field(default_factory=dict)
     judging: dict[int, Judge] = field(default_factory=dict)
@@ -89,7 +90,8 @@ class Child:
     @property
     def async_room(self) -> int:
         """How many more async jobs it may be given."""
-        return (self.settings.async_concurrency if self.settings else 0) - self.by_lane[ASYNC]
+        most = self.coroutines or (self.settings.async_concurrency if self.settings else 0)
+        return most - self.by_lane[ASYNC]
 
     def add(self, claim: Claim) -> None:
         """Note a job handed to it."""

@@ -49,7 +49,7 @@ RESPAWN_PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 class Processes:
     """The crew of a supervisor. It has no thread and no connection when it forks.
 
-    processes, threads: None takes the app's setting. load_app: imports the app, in the child.
+    processes, threads, async_concurrency: None takes the app's setting. load_app: imports the app, in the child.
     before_fork: lets go of what must not cross a fork; in_child: closes the supervisor's
     descriptors in the child.
     """
@@ -60,6 +60,7 @@ class Processes:
         *,
         processes: int | None,
         threads: int | None,
+        async_concurrency: int | None,
         load_app: Callable[[], Flask],
         before_fork: Callable[[], None],
         in_child: Callable[[], None],
@@ -67,6 +68,7 @@ class Processes:
         self._selector = selector
         self._processes = processes
         self._threads = threads
+        self._async_concurrency = async_concurrency
         self._load_app = load_app
         self._before_fork = before_fork
         self._in_child = in_child
@@ -376,7 +378,9 @@ class Processes:
         if pid == 0:
             self._be_child(ours, theirs, supervisor, isolated=isolated)
         theirs.close()
-        child = Child(pid, Channel(ours, FromChild), isolated, 1 if isolated else self._threads)
+        threads = 1 if isolated else self._threads
+        channel = Channel(ours, FromChild)
+        child = Child(pid, channel, isolated, threads, self._async_concurrency)
         self._children.append(child)
         if self.slots is not None:  # jobs may be sent at once; it reads them when it is up
             child.channel.send(Begin(str(self.slots.path)))

@@ -51,6 +51,7 @@ class WorkerOptions:
 
     processes: int | None = None
     threads: int | None = None
+    async_concurrency: int | None = None
     queues: Collection[str] | None = None
     drain_timeout: float | None = None
     burst: bool = False
@@ -77,6 +78,7 @@ class Supervisor:
             self._selector,
             processes=options.processes,
             threads=options.threads,
+            async_concurrency=options.async_concurrency,
             load_app=load_app,
             before_fork=self._before_fork,
             in_child=self._in_child,
@@ -151,7 +153,8 @@ class Supervisor:
         )
         processes = self._options.processes or settings.processes
         threads = self._options.threads or settings.threads
-        places = processes * (threads + PREFETCH_MOST + settings.async_concurrency + 1)
+        coroutines = self._options.async_concurrency or settings.async_concurrency
+        places = processes * (threads + PREFETCH_MOST + coroutines + 1)
         self._engine = engine
         engine.database.read(lambda connection: None)  # refuse an unusable file before all else
         self._registration = registration = Registration(run_folder(path), places)

@@ -1,0 +1,169 @@
+"""The settings: read once, checked once, and told in the documentation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_offload import ConfigError, NotInitialized, Offload, OptionError
+from flask_offload.config import PREFIX, Config
+from flask_offload.options import TaskOptions
+
+ROOT = Path(__file__).parent.parent
+
+
+def read(**config: Any) -> Config:
+    app = Flask("some_app", instance_path=str(ROOT))
+    app.config.update(config)
+    return Config.from_app(app)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="did you mean OFFLOAD_WORKER_THREADS"):
+        read(OFFLOAD_WORKERS_THREADS=3)
+    with pytest.raises(ConfigError, match=r"did you mean OFFLOAD_\w+\?"):
+        read(OFFLOAD_XYZZY=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("OFFLOAD_WORKER", "sometimes"),
+        ("OFFLOAD_WORKER_THREADS", 0),
+        ("OFFLOAD_WORKER_THREADS", "4"),
+        ("OFFLOAD_WORKER_THREADS", True),
+        ("OFFLOAD_DURABILITY", None),
+        ("OFFLOAD_DRAIN_TIMEOUT", -1),
+        ("OFFLOAD_URL_PREFIX", "offload"),
+        ("OFFLOAD_SPOT", 1.5),
+        ("OFFLOAD_SPOT_ABOVE", 1),
+        ("OFFLOAD_SQLITE_PATH", 7),
+        ("OFFLOAD_SQLITE_FORCE", 1),
+    ],
+)
+def test_an_unusable_value_is_refused_and_says_what_would_do(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} = .*can't be used: it takes "):
+        read(**{key: value})
+
+
+def test_an_engine_that_does_not_exist_is_named() -> None:
+    app = Flask("some_app")
+    app.config["OFFLOAD_ENGINE"] = "sqlight"
+    with pytest.raises(ConfigError, match=r"'sqlight' is not installed; there are: .*sqlite"):
+        Offload(app)
+
+
+def test_the_environment_counts_where_the_app_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_OFFLOAD_WORKER_THREADS", "7")
+    monkeypatch.setenv("FLASK_OFFLOAD_WORKER", "off")
+    assert (read().worker_threads, read().worker) == (7, "off")
+    assert read(OFFLOAD_WORKER_THREADS=2).worker_threads == 2
+
+
+def test_the_database_lies_in_the_instance_folder(tmp_path: Path) -> None:
+    app = Flask("some_app", instance_path=str(tmp_path))
+    assert Config().database(app) == tmp_path / "offload.sqlite3"
+    assert Config(sqlite_path="var/jobs.db").database(app) == tmp_path / "var" / "jobs.db"
+    assert Config(sqlite_path="/var/jobs.db").database(app) == Path("/var/jobs.db")
+
+
+def test_the_documentation_lists_every_key() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    told = re.findall(r"^\| `(OFFLOAD_\w+)` \|", text, re.MULTILINE)
+    assert told == [PREFIX + field.name.upper() for field in fields(Config)]
+    for field in fields(Config):
+        assert field.metadata["meaning"] in text
+
+
+def test_the_documentation_lists_every_option_of_a_task() -> None:
+    text = (ROOT / "docs" / "control.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    options = {*TaskOptions.__dataclass_fields__, "name"} - {"retry"}
+    options |= {"max_attempts", "backoff", "retry_on", "discard_on"}
+    assert set(told) == options
+    assert inspect.getdoc(Offload.task)
+
+
+def test_two_offloads_on_one_app_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    app = Flask("some_app", instance_path=str(tmp_path))
+    first = Offload(app)
+    with pytest.raises(RuntimeError, match="import that one"):
+        Offload(app)
+    with pytest.raises(RuntimeError, match="remove one of the calls"):
+        first.init_app(app)
+    assert not any(value is app for value in vars(first).values())
+
+
+def test_an_app_without_offload_says_what_is_missing() -> None:
+    offload = Offload()
+
+    @offload.task
+    def work() -> None: ...
+
+    with Flask("bare").app_context(), pytest.raises(NotInitialized, match="init_app"):
+        work.enqueue()
+
+
+def test_several_apps_share_one_offload(tmp_path: Path) -> None:
+    offload = Offload()
+
+    @offload.task
+    def work() -> int:
+        return 1
+
+    apps = []
+    for name in ("one", "two"):
+        app = Flask(name, instance_path=str(tmp_path / name))
+        offload.init_app(app)
+        apps.append(app)
+    with apps[0].app_context():
+        job = work.enqueue()
+        assert offload.get_job(job.id) == job
+    with apps[1].app_context(), pytest.raises(LookupError):
+        raise LookupError if not list(offload.engine.queues()) else AssertionError
+    for app in apps:
+        offload.state_of(app).engine.close()
+
+
+def test_options_are_checked_when_the_task_is_declared() -> None:
+    offload = Offload()
+    for options in (
+        {"queue_name": "no spaces"},
+        {"priority": 101},
+        {"max_attempts": 0},
+        {"timeout": -1},
+        {"on_crash": "ignore"},
+        {"concurrency_key": str},
+        {"unique_for": 5},
+        {"rate": "often"},
+        {"keep": {"READY": 3}},
+        {"no_such_option": 1},
+        {"timeout": "long"},
+    ):
+        with pytest.raises(OptionError):
+            offload.task(**options)(lambda: None)  # type: ignore[call-overload]
+    assert offload.tasks == {}
+    assert offload.task(timeout=timedelta(minutes=1), name="x")(print).options.timeout == 60
+
+
+def test_tasks_keep_names_and_refuse_to_share_them() -> None:
+    offload = Offload()
+
+    def send() -> None: ...
+
+    task = offload.task(send)
+    assert offload.task(send) is task
+    assert task.name == f"{__name__}.{send.__qualname__}"
+    with pytest.raises(OptionError, match="name of its own"):
+        offload.task(name=task.name)(print)
+    with pytest.raises(OptionError, match="a lambda has no name"):
+        offload.task(lambda: None)
+    with pytest.raises(OptionError, match="a task already"):
+        offload.task(task)  # type: ignore[arg-type]
