@@ -12,6 +12,7 @@ from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
 from .pages import pages
 from .photos import photos
 from .progress import done
+from .recall import recall
 from .runs import runs
 
 MAX_REQUEST = 13 * 1024 * 1024
@@ -28,6 +29,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
     app.extensions["lab"] = lab
     Guard(origin, frames=[lab.bench.club.origin], links=True).watch(app)
     app.jinja_env.filters["highlight"] = highlight
+    app.jinja_env.filters["indented"] = lambda code: code.replace(" ", "\N{NO-BREAK SPACE}")
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(
@@ -41,6 +43,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
         }
     )
     app.register_blueprint(pages)
+    app.register_blueprint(recall)
     app.register_blueprint(runs)
     app.register_blueprint(photos)
     app.register_error_handler(HTTPException, _plain_error)

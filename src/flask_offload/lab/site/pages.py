@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from ..club import app
 from ..experiments.deep import QUEUE
+from .challenges import CHALLENGES
 from .highlight import source
 from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
@@ -86,6 +87,12 @@ def try_it() -> str:
 def spot() -> str:
     """Find the blocking line in five small routes."""
     return _page("spot", spots=SPOTS)
+
+
+@pages.get("/fix")
+def fix() -> str:
+    """Put a blocking view together so that it no longer blocks."""
+    return _page("fix", challenges=CHALLENGES.values())
 
 
 @pages.get("/slow/forecast")

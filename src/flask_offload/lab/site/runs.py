@@ -10,10 +10,12 @@ from flask import Blueprint, Response, abort, request
 
 from ...errors import OffloadError
 from ..experiments import Events, deep
+from ..experiments.fix import fix
 from ..experiments.headless import headless
 from ..experiments.race import race
 from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
+from .challenges import CHALLENGES
 from .lab import Lab, lab
 
 runs = Blueprint("runs", __name__)
@@ -35,6 +37,16 @@ class Params:
         if value not in choices:
             abort(400, f"{name} is one of {', '.join(choices)}.")
         return value
+
+    def items(self, name: str) -> list[object]:
+        """A list of anything."""
+        value = self._given.get(name, [])
+        return value if isinstance(value, list) else abort(400, f"{name} is a list.")
+
+    def mapping(self, name: str) -> dict[str, object]:
+        """An object of anything."""
+        value = self._given.get(name, {})
+        return value if isinstance(value, dict) else abort(400, f"{name} is an object.")
 
     def number(self, name: str, low: int, high: int) -> int:
         """A whole number from low to high."""
@@ -72,6 +84,11 @@ def _spot(lab: Lab, params: Params) -> Events:
     return spot(lab.bench, params.choice("route", NAMES))
 
 
+def _fix(lab: Lab, params: Params) -> Events:
+    key = params.choice("challenge", tuple(CHALLENGES))
+    return fix(CHALLENGES[key], params.items("order"), params.mapping("choices"))
+
+
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
     "gil": lambda lab, _: deep.interpreter_lock(lab.bench),
@@ -82,6 +99,7 @@ EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "headless": _headless,
     "tip": _tip,
     "spot": _spot,
+    "fix": _fix,
 }
 
 

@@ -31,6 +31,8 @@ class SpotText:
             function = getattr(routes, name)
             text = source(function)
             _, first = inspect.getsourcelines(function)
+            if shown:
+                shown.append((first - 1, Markup(), False))
             for number, (line, plain) in enumerate(
                 zip(lines(text), text.split("\n"), strict=True), first
             ):

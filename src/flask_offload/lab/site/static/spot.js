@@ -21,7 +21,7 @@ async function look(name, say) {
   for (const line of lines.slice(1)) $(`[data-line="${line}"]`, section)?.classList.add("way");
   $(`[data-line="${culprit}"]`, section)?.classList.add("culprit");
   $(".said", section).textContent = found.sentence;
-  $(`[data-finding="${name}"]`).hidden = false;
+  $(`[data-finding="${name}"]`).classList.remove("closed");
   say(`${ms(took)}. ${judge(chosen, culprit, lines)}`);
 }
 

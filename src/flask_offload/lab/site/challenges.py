@@ -1,0 +1,8 @@
+"""The challenges of Fix, by key."""
+
+from __future__ import annotations
+
+from ..fixing.challenges import Challenges
+from .content import read
+
+CHALLENGES = {each.key: each for each in read("fix", Challenges).challenges}
