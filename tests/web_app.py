@@ -37,6 +37,12 @@ from flask_offload import Discard, Job, Offload, current_job
 
 offload = Offload()
 
+STRICT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""No inline script, no inline style, nothing from elsewhere."""
+
 
 def pass_gate(name: str) -> None:
     """Wait until the test opens this gate; a cancelled job does not wait."""
@@ -139,8 +145,17 @@ def _add_task_views(app: Flask) -> None:
             '<!doctype html><title>Embedded</title><script type="module"'
             " src=\"{{ offload_asset('offload-job.js') }}\"></script>"
             "<offload-job href=\"{{ url_for('offload.job', job_id=id) }}\"></offload-job>"
-            '<p id="below">below</p>',
+            "<p>below</p>",
             id=job_id,
+        )
+
+    @app.get("/furnished/<job_id>")
+    def furnished(job_id: str) -> str:
+        return render_template_string(
+            '<!doctype html><title>Furnished</title><script type="module"'
+            " src=\"{{ offload_asset('offload-job.js') }}\"></script>"
+            "{{ offload_progress(job) }}<p>below</p>",
+            job=offload.get_job(job_id),
         )
 
 
@@ -204,6 +219,7 @@ def _add_moved_views(app: Flask) -> None:
     @app.after_request
     def after(response: Response) -> Response:
         response.headers.add("X-After", "1")
+        response.headers["Content-Security-Policy"] = STRICT
         return response
 
 

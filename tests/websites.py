@@ -65,7 +65,13 @@ class WebSite:
         with running(
             [
                 *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"),
-                *("--no-control-socket", *arguments, "web_app:create_app()"),
+                *(
+                    "--no-control-socket",
+                    "--graceful-timeout",
+                    "1",
+                    *arguments,
+                    "web_app:create_app()",
+                ),
             ],
             env={**self.env, **env},
             cwd=self.folder,

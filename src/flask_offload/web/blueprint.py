@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
-from .pages import asset_url, duration, send_asset
+from .pages import asset_url, duration, progress, send_asset, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
 
@@ -38,8 +39,10 @@ def make_blueprint(offload: Offload) -> Blueprint:
     _route(blueprint, "/assets/<digest>/<name>", "asset", GET=send_asset)
     _handle_errors(blueprint)
     blueprint.add_app_template_global(asset_url, "offload_asset")
+    blueprint.add_app_template_global(partial(progress, offload), "offload_progress")
     blueprint.add_app_template_global(_new_key, "offload_idempotency_key")
     blueprint.add_app_template_filter(duration, "offload_duration")
+    blueprint.add_app_template_filter(sentence, "offload_sentence")
     return blueprint
 
 

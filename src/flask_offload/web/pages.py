@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Response, render_template, url_for
+from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 
 from ..job import Job
@@ -44,6 +45,17 @@ def job_page(offload: Offload, job: Job, status: int = 200) -> Response:
     return response
 
 
+def progress(offload: Offload, job: Job) -> Markup:
+    """`{{ offload_progress(job) }}`: an `<offload-job>` as it stands now, for a page of the app.
+
+    What the script will change has its room from the start, so that nothing below it moves.
+    """
+    shown = document(offload, job)
+    parts = Markup(render_template("offload/progress.html", job=shown))
+    element = Markup('<offload-job class="offload-job" href="{}">{}</offload-job>')
+    return element.format(shown["links"]["self"], parts)
+
+
 def duration(seconds: float) -> str:
     """A rough duration for people: "less than 10 s", "about 40 s", "about 3 min", "about 2 h".
 
@@ -56,6 +68,13 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"about {round(seconds / 60)} min"
     return f"about {round(seconds / 3600)} h"
+
+
+def sentence(text: str) -> str:
+    """An error's message as a sentence: "no such row" becomes "No such row."."""
+    text = text.strip()
+    end = "" if text.endswith((".", "!", "?", "…", ":")) else "."
+    return text[:1].upper() + text[1:] + end if text else ""
 
 
 # --- files -------------------------------------------------------------------------------------

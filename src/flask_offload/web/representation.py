@@ -106,7 +106,7 @@ def public_error(job: Job, *, exposed: bool, debug: bool) -> dict[str, str | Non
         return {"type": error.type, "message": error.message, "traceback": error.traceback}
     if exposed or error.type in OUR_ERRORS:
         return {"type": error.type, "message": error.message}
-    return {"type": error.type, "message": f"Something went wrong while it ran ({error.type})."}
+    return {"type": error.type, "message": "Something went wrong while it ran."}
 
 
 def summary(job: Job) -> str:
