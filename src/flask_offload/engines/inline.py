@@ -7,11 +7,10 @@ with a future `run_after` waits until `flask_offload.testing.drain` finds it due
 
 from __future__ import annotations
 
-import builtins
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
 
@@ -58,20 +57,20 @@ class InlineEngine(Engine):
         with self._lock:
             records = [self._accept(job) for job in jobs]
         new = {record.id for record in records if not record.is_duplicate}
-        self._run_due(new)
-        return [
-            record if record.is_duplicate else _copy(self._find(record.id)[1]) for record in records
-        ]
+        while self._run_one_of(lambda record: record.id in new):
+            pass
+        return [record if record.is_duplicate else _copy(record) for record in records]
 
-    def run_due(self) -> list[JobRecord]:
-        """Run the waiting jobs whose time has come; the jobs that ran."""
-        return [_copy(record) for record in self._run_due()]
+    def run_next(self, queue_name: str | None = None) -> JobRecord | None:
+        """Run the waiting job whose turn it is, if there is one whose time has come."""
+        record = self._run_one_of(lambda record: queue_name in (None, record.queue_name))
+        return None if record is None else _copy(record)
 
     def next_due(self) -> float | None:
         """When the next waiting job is due (unix seconds)."""
         with self._lock:
-            waiting = [record.run_after or 0.0 for _, record in self._waiting()]
-        return min(waiting, default=None)
+            waiting = [r for _, r in self._jobs.values() if r.status is JobStatus.READY]
+        return min((record.run_after or 0.0 for record in waiting), default=None)
 
     def get(self, job_id: str) -> JobRecord:
         """Raises JobNotFound."""
@@ -203,24 +202,21 @@ class InlineEngine(Engine):
     def _is_due(self, run_after: float | None) -> bool:
         return run_after is None or run_after <= self._state.clock()
 
-    def _waiting(self) -> Sequence[tuple[NewJob, JobRecord]]:
-        return [kept for kept in self._jobs.values() if kept[1].status is JobStatus.READY]
-
-    def _run_due(self, ids: set[str] | None = None) -> Sequence[JobRecord]:
-        """Run what is due, of these jobs or of all: the highest priority first, then the oldest."""
-        done: builtins.list[JobRecord] = []
-        while True:
-            with self._lock:
-                due = [
-                    (job, record)
-                    for job, record in self._waiting()
-                    if (ids is None or record.id in ids) and self._is_due(record.run_after)
-                ]
-                if not due:
-                    return done
-                job, record = max(due, key=lambda kept: kept[1].priority)
-                record.status = JobStatus.RUNNING
-            done.append(self._run(job, record))
+    def _run_one_of(self, wanted: Callable[[JobRecord], bool]) -> JobRecord | None:
+        """Run one that is due: of the highest priority the oldest."""
+        with self._lock:
+            due = [
+                (job, record)
+                for job, record in self._jobs.values()
+                if record.status is JobStatus.READY
+                and wanted(record)
+                and self._is_due(record.run_after)
+            ]
+            if not due:
+                return None
+            job, record = max(due, key=lambda kept: kept[1].priority)
+            record.status = JobStatus.RUNNING  # now no other thread takes it
+        return self._run(job, record)
 
     def _run(self, job: NewJob, record: JobRecord) -> JobRecord:
         failures = 0

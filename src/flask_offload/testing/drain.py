@@ -1,0 +1,109 @@
+"""Running jobs in a test, now and at other times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from ..job import Job
+from .clock import Clock
+from .hands import Hand, hand_of, state_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+LIMIT = 1000
+"""Attempts in one drain(); more look like a task that enqueues itself for ever."""
+
+
+@contextmanager
+def travel(app: Flask, to: timedelta | datetime = timedelta(0)) -> Iterator[Clock]:
+    """Inside of the block the app's jobs live at another time, which stands still::
+
+        with travel(app, timedelta(hours=1)) as clock:
+            drain(app)
+            clock.move(timedelta(days=1))
+
+    What is enqueued, delayed, scheduled and finished counts by that time; `time.time()` itself does
+    not change. Schedules count from the moment before the journey, as if a worker had run until
+    then. Raises OptionError for a naive datetime.
+    """
+    state = state_of(app)
+    before = state.clock
+    clock = Clock(before())
+    clock.move(to)
+    hand_of(state).tick()
+    state.clock = clock
+    try:
+        yield clock
+    finally:
+        state.clock = before
+
+
+def drain(
+    app: Flask,
+    *,
+    queue: str | None = None,
+    until: timedelta | datetime | None = None,
+    limit: int = LIMIT,
+) -> list[Job]:
+    """Run the jobs that are ready, here and now, until none is left; the jobs that ran.
+
+    They run in this thread, in the order in which a worker would start them, together with what
+    they enqueue. A retry follows at once, whatever its wait. Jobs with a future `run_after` stay
+    where they are; schedules fire only inside of `travel`.
+
+    queue: only jobs of this queue.
+    until: travel on to this moment, a timedelta from now or an aware datetime, and stop on the way
+    wherever a job, a retry or a schedule comes due. Retries keep their waits, then. Inside of
+    `travel`, its clock is moved and stays there.
+    limit: attempts, after which a RuntimeError says that there is no end to it.
+
+    Raises UnknownTask for a job whose task is not declared, and UnsupportedByEngine for engines
+    whose jobs can't be run here.
+    """
+    state = state_of(app)
+    ran = _Ran(hand_of(state, queue), limit)
+    with ran.hand.at_work():
+        if until is not None and isinstance(state.clock, Clock):
+            ran.run_until(until, state.clock)
+        elif until is not None:
+            with travel(app) as clock:
+                ran.run_until(until, clock)
+        else:
+            ran.run_ready(ticks=isinstance(state.clock, Clock), keeps_waits=False)
+    return [Job(state.engine.get(id), state.engine, state.offload.codecs) for id in ran.ids]
+
+
+class _Ran:
+    """The ids of the jobs that a hand has run, each once, in the order of their first attempts."""
+
+    def __init__(self, hand: Hand, limit: int) -> None:
+        self.hand = hand
+        self.ids: dict[str, None] = {}
+        self._limit = limit
+        self._left = limit
+
+    def run_ready(self, *, ticks: bool, keeps_waits: bool) -> None:
+        if ticks:
+            self.hand.tick()
+        while (job_id := self.hand.run_one(keeps_waits=keeps_waits)) is not None:
+            self.ids[job_id] = None
+            self._left -= 1
+            if self._left < 0:
+                raise RuntimeError(
+                    f"drain() has run more than {self._limit} attempts, and there is no end to it:"
+                    " does a task enqueue itself? Else give a higher limit=…"
+                )
+
+    def run_until(self, until: timedelta | datetime, clock: Clock) -> None:
+        end = clock.moment(until)
+        self.run_ready(ticks=True, keeps_waits=True)
+        while (due := self.hand.next_due()) is not None and clock.seconds < due <= end:
+            clock.seconds = due
+            self.run_ready(ticks=True, keeps_waits=True)
+        clock.seconds = max(clock.seconds, end)

@@ -1,0 +1,97 @@
+"""What was enqueued: for a test to look at, and to assert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from flask import current_app
+
+from ..engines.base import JobQuery
+from ..errors import NotInitialized, PayloadError
+from ..job import Job
+
+if TYPE_CHECKING:
+    from ..state import AppState
+    from ..task import Task
+
+P = ParamSpec("P")
+
+LISTED = 1000
+SHOWN = 10
+
+
+def enqueued(task: Task[..., Any]) -> list[Job]:
+    """The jobs of a task, whatever became of them, oldest first; the newest 1000 at most.
+
+    Looks at the current app or, without an app context, at the one that was made last.
+    """
+    state = _state_for(task)
+    records = state.engine.list(JobQuery(task=task.name, limit=LISTED))
+    return [Job(record, state.engine, state.offload.codecs) for record in reversed(records)]
+
+
+def assert_enqueued(task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    """Fail unless this very call of the task was enqueued; the newest such job.
+
+    Keywords and defaults may be written or left out as in any call; `unittest.mock.ANY` stands for
+    whatever there is. Raises PayloadError for a call that doesn't fit the task's signature.
+    """
+    state = _state_for(task)
+    wanted = task.spec.bind(args, kwargs)
+    jobs = enqueued(task)
+    calls = []
+    with state.app.app_context():
+        for job in reversed(jobs):
+            found = _arguments(state, task, job)
+            if found is not None and (found == wanted or _same(task, found, args, kwargs)):
+                return job
+            calls.append(f"{_call(task, found)} {job.status}")
+    others = f": only {'; '.join(calls[:SHOWN])}" if calls else ", nor any other call of it"
+    more = f" and {len(calls) - SHOWN} more" if len(calls) > SHOWN else ""
+    raise AssertionError(f"{_call(task, wanted)} was not enqueued{others}{more}")
+
+
+def assert_not_enqueued(task: Task[..., Any]) -> None:
+    """Fail if any job of the task was enqueued."""
+    jobs = enqueued(task)
+    if jobs:
+        state = _state_for(task)
+        with state.app.app_context():
+            calls = [_call(task, _arguments(state, task, job)) for job in jobs[:SHOWN]]
+        raise AssertionError(f"{len(jobs)} jobs of {task.name} were enqueued: {'; '.join(calls)}")
+
+
+def _state_for(task: Task[..., Any]) -> AppState:
+    states = task._offload._states
+    if current_app:
+        state = states.get(current_app._get_current_object())  # type: ignore[attr-defined]
+    else:
+        state = next(reversed(list(states.values())), None)
+    if state is None:
+        raise NotInitialized(f"no app has the Offload of {task.name}: make the app first")
+    return state
+
+
+def _arguments(state: AppState, task: Task[..., Any], job: Job) -> dict[str, Any] | None:
+    """A job's arguments by parameter; None if they can't be read any more, as a row is gone."""
+    try:
+        stored = state.engine.arguments(job.id)
+        return task.spec.bind(*task.spec.decode(stored, spool=state.spool))
+    except PayloadError:
+        return None
+
+
+def _same(
+    task: Task[..., Any], found: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Whether both are carried in the same way: rows and files are equal by what they refer to."""
+    try:
+        return task.spec.fingerprint((), found) == task.spec.fingerprint(args, kwargs)
+    except PayloadError:  # something like mock.ANY, or a parameter that takes no keyword
+        return False
+
+
+def _call(task: Task[..., Any], arguments: dict[str, Any] | None) -> str:
+    if arguments is None:
+        return f"{task.name}(arguments that can't be read)"
+    return f"{task.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"

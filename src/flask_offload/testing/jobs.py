@@ -1,0 +1,78 @@
+"""The jobs of one app, as a test's fixture gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from ..engines.base import JobQuery
+from ..job import Job, JobRecord
+from .clock import Clock
+from .drain import LIMIT, drain, travel
+from .hands import state_of
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+PAGE = 1000
+
+
+class AppJobs:
+    """The jobs of an app as they stand now, oldest first: iterate, count, drain, travel."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+
+    def __iter__(self) -> Iterator[Job]:
+        state = state_of(self.app)
+        pages: list[list[JobRecord]] = []
+        while page := state.engine.list(JobQuery(limit=PAGE, offset=PAGE * len(pages))):
+            pages.append(page)
+        for page in reversed(pages):
+            for record in reversed(page):
+                yield Job(record, state.engine, state.offload.codecs)
+
+    def __len__(self) -> int:
+        return sum(state_of(self.app).engine.count().values())
+
+    def __repr__(self) -> str:
+        return f"<AppJobs {list(self)}>"
+
+    def drain(
+        self,
+        *,
+        queue: str | None = None,
+        until: timedelta | datetime | None = None,
+        limit: int = LIMIT,
+    ) -> list[Job]:
+        """See `flask_offload.testing.drain`."""
+        return drain(self.app, queue=queue, until=until, limit=limit)
+
+    def travel(self, to: timedelta | datetime) -> AbstractContextManager[Clock]:
+        """See `flask_offload.testing.travel`."""
+        return travel(self.app, to)
+
+    def clear(self) -> None:
+        """Forget all jobs and schedules.
+
+        Raises RuntimeError unless the app is in testing, with a database of its own: the jobs of
+        somebody's development or production must not be deleted.
+        """
+        state = state_of(self.app)
+        if not self.app.testing:
+            raise RuntimeError("app.testing is not set: this may be an app in real use")
+        if state.engine.flags.durable and state.config.sqlite_path is None:
+            raise RuntimeError(
+                f"the tests would delete the jobs in {state.database}, where the app keeps them"
+                " outside of tests too: set OFFLOAD_SQLITE_PATH to a temporary file"
+            )
+        state.engine.clear()
+        if state.spool is not None:
+            state.spool.sweep((), older_than=-1.0)
+
+    def close(self) -> None:
+        """Close the engine's connections; the next use opens them again."""
+        state_of(self.app).engine.close()
