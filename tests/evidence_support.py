@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 from werkzeug.serving import make_server
 
@@ -31,14 +32,18 @@ def gunicorn(*, workers: int = 1, threads: int = 1, block_s: float = 0.6) -> Ite
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "evidence_app:create_app()"]
-        command += ["--bind", f"fd://{listener.fileno()}", "--workers", str(workers)]
-        command += ["--threads", str(threads), "--log-level", "warning", "--no-control-socket"]
+        bind, options = f"fd://{listener.fileno()}", "--preload --no-control-socket".split()
+        command = [sys.executable, "-m", "gunicorn", "evidence_app:create_app()", "--bind", bind]
+        command += ["--workers", str(workers), "--threads", str(threads), *options]
+        command += ["--log-level", "warning"]
         environ = os.environ | {"EVIDENCE_BLOCK_S": str(block_s)}
         server = subprocess.Popen(command, cwd=HERE, env=environ, pass_fds=[listener.fileno()])
         try:
-            wait_until(lambda: len(descendants(server.pid)) == workers, message="all workers")
-            yield f"http://127.0.0.1:{port}"
+            wait_until(lambda: len(descendants(server.pid)) == workers, 30, "all workers")
+            origin = f"http://127.0.0.1:{port}"
+            with urlopen(origin, timeout=30) as response:  # a first request pays for the start
+                response.read()
+            yield origin
         finally:
             server.terminate()
             server.wait(20)
