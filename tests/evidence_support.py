@@ -32,7 +32,7 @@ def gunicorn(*, workers: int = 1, threads: int = 1, block_s: float = 0.6) -> Ite
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
-        bind, options = f"fd://{listener.fileno()}", "--preload --no-control-socket".split()
+        bind, options = f"fd://{listener.fileno()}", ["--preload", "--no-control-socket"]
         command = [sys.executable, "-m", "gunicorn", "evidence_app:create_app()", "--bind", bind]
         command += ["--workers", str(workers), "--threads", str(threads), *options]
         command += ["--log-level", "warning"]
