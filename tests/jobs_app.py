@@ -1,4 +1,4 @@
-"""An app whose tasks misbehave in all the ways that tests need; served and worked by real processes.
+"""An app whose tasks misbehave in all the ways that tests need, for real servers and workers.
 
 Its database is FLASK_OFFLOAD_SQLITE_PATH. Tasks leave traces in the file WITNESS, one line each,
 written with O_APPEND so that no process can lose another's line.
@@ -12,10 +12,12 @@ import logging
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, url_for
+from werkzeug.datastructures import FileStorage
 
 from flask_offload import Discard, JobCancelled, JobTimeout, Offload, Retry, current_job
 
@@ -195,6 +197,51 @@ def surroundings() -> dict[str, Any]:
         "cwd": str(Path.cwd()),
         "id": current_job.id,
     }
+
+
+@offload.task(concurrency=2, concurrency_key=lambda tenant, text, seconds: tenant)
+def limited(tenant: str, text: str, seconds: float) -> None:
+    witness(f"in {tenant} {text}")
+    time.sleep(seconds)
+    witness(f"out {tenant} {text}")
+
+
+@offload.task(rate="3/2s")
+def rated(text: str) -> None:
+    witness(f"rated {time.time():.6f}")
+
+
+@offload.task(unique=True)
+def only_one(text: str, seconds: float = 0.0) -> None:
+    witness(f"one {text}")
+    time.sleep(seconds)
+
+
+@offload.task
+def read_upload(upload: FileStorage) -> tuple[str | None, bytes]:
+    return upload.filename, upload.read()
+
+
+if "EVERY" in os.environ:
+
+    @offload.every(timedelta(seconds=float(os.environ["EVERY"])))
+    def tick() -> None:
+        witness(f"tick {current_job.id}")
+
+
+@offload.carry("tenant")
+def tenant() -> Any:
+    return g.get("tenant")
+
+
+@tenant.restore
+def restore_tenant(value: str) -> None:
+    g.tenant = value
+
+
+@offload.task
+def whose() -> tuple[str | None, dict[str, Any]]:
+    return g.get("tenant"), current_job.carried
 
 
 def create_app(**config: Any) -> Flask:

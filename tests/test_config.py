@@ -148,7 +148,7 @@ def test_options_are_checked_when_the_task_is_declared() -> None:
         {"timeout": "long"},
     ):
         with pytest.raises(OptionError):
-            offload.task(**options)(lambda: None)  # type: ignore[call-overload]
+            offload.task(**options)(lambda: None)
     assert offload.tasks == {}
     assert offload.task(timeout=timedelta(minutes=1), name="x")(print).options.timeout == 60
 
@@ -166,4 +166,4 @@ def test_tasks_keep_names_and_refuse_to_share_them() -> None:
     with pytest.raises(OptionError, match="a lambda has no name"):
         offload.task(lambda: None)
     with pytest.raises(OptionError, match="a task already"):
-        offload.task(task)  # type: ignore[arg-type]
+        offload.task(task)

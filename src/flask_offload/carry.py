@@ -108,9 +108,10 @@ def _restore_user(value: str) -> None:
 
 
 def _save_trace() -> dict[str, str] | None:
-    propagate = sys.modules.get("opentelemetry.propagate")
-    if propagate is None:
+    if "opentelemetry.trace" not in sys.modules:
         return None
+    from opentelemetry import propagate
+
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return carrier or None
