@@ -55,6 +55,8 @@ class InlineEngine(Engine):
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Run the jobs that are due, one after the other."""
         with self._lock:
+            if len({job.id for job in jobs}) < len(jobs):
+                raise ValueError("two of these jobs have the same id")
             records = [self._accept(job) for job in jobs]
         new = {record.id for record in records if not record.is_duplicate}
         while self._run_one_of(lambda record: record.id in new):
