@@ -12,6 +12,7 @@ from typing import Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .bench import Bench
+from .building import prepare
 from .demo import Table, claims, measure, render
 from .errors import Exposed, PortTaken
 from .guestserver import GuestServer
@@ -50,6 +51,8 @@ class Show:
             raise Exposed
         self._listening = _listen(host, port)
         self.origin = f"http://{host}:{self._listening.getsockname()[1]}"
+        if project is not None:
+            project = prepare(project)
         self._guest = guest
         self._lab = Lab(Bench(self.origin), project=project)
 

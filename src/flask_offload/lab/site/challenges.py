@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..fixing.challenges import Challenges
+from ..challenges import Challenges
 from .content import read
 
 CHALLENGES = {each.key: each for each in read("fix", Challenges).challenges}

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from ..club import app
 from ..experiments.deep import QUEUE
+from .building import STEPS, WHOLE
 from .challenges import CHALLENGES
 from .highlight import source
 from .lab import lab
@@ -93,6 +94,13 @@ def spot() -> str:
 def fix() -> str:
     """Put a blocking view together so that it no longer blocks."""
     return _page("fix", challenges=CHALLENGES.values())
+
+
+@pages.get("/build")
+def build() -> str:
+    """A project in the reader's own editor."""
+    port = lab().bench.mail.port
+    return _page("build", steps=STEPS, whole=WHOLE, project=lab().project, smtp_port=port)
 
 
 @pages.get("/slow/forecast")

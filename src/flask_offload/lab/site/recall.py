@@ -1,4 +1,4 @@
-"""The quiz: twelve questions, feedback that explains, a score that is kept. No JavaScript needed."""
+"""The quiz: questions, feedback that explains, a score that is kept. No JavaScript needed."""
 
 from __future__ import annotations
 
@@ -84,11 +84,12 @@ def _page(kept: Mapping[int, int]) -> str:
 
 def _given(form: Mapping[str, str]) -> dict[int, int]:
     """What the form says, less what it can't have offered."""
-    return {
-        number: int(form[f"q{number}"])
-        for number, question in enumerate(QUESTIONS)
-        if form.get(f"q{number}") in map(str, range(len(question.answers)))
-    }
+    given = {}
+    for number, question in enumerate(QUESTIONS):
+        choice = form.get(f"q{number}", NOTHING)
+        if choice in list("0123")[: len(question.answers)]:
+            given[number] = int(choice)
+    return given
 
 
 def _kept() -> dict[int, int]:

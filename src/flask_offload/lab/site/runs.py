@@ -10,11 +10,12 @@ from flask import Blueprint, Response, abort, request
 
 from ...errors import OffloadError
 from ..experiments import Events, deep
-from ..experiments.fix import fix
+from ..experiments.checked import fix, step
 from ..experiments.headless import headless
 from ..experiments.race import race
 from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
+from .building import STEPS
 from .challenges import CHALLENGES
 from .lab import Lab, lab
 
@@ -89,6 +90,13 @@ def _fix(lab: Lab, params: Params) -> Events:
     return fix(CHALLENGES[key], params.items("order"), params.mapping("choices"))
 
 
+def _step(lab: Lab, params: Params) -> Events:
+    key = params.choice("step", tuple(each.key for each in STEPS))
+    if lab.project is None:
+        abort(400, "No folder was given with --build.")
+    return step(lab.project, key)
+
+
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
     "gil": lambda lab, _: deep.interpreter_lock(lab.bench),
@@ -100,6 +108,7 @@ EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "tip": _tip,
     "spot": _spot,
     "fix": _fix,
+    "step": _step,
 }
 
 
@@ -108,7 +117,10 @@ def run(name: str) -> Response:
     """Start an experiment; it ends early when the reader leaves the page."""
     start = EXPERIMENTS.get(name) or abort(404, "There is no such experiment.")
     given = request.get_json()
-    events = start(lab(), Params(given if isinstance(given, dict) else {}))
+    try:
+        events = start(lab(), Params(given if isinstance(given, dict) else {}))
+    except OffloadError as error:
+        abort(400, str(error))
     return Response(_lines(_one_at_a_time(lab(), events)), mimetype="application/x-ndjson")
 
 

@@ -1,6 +1,7 @@
 // Fix: the pieces can be chosen and moved; what is sent are their names, never any code.
 
-import { $, $$, run } from "./stream.js";
+import { $, $$ } from "./stream.js";
+import { check } from "./steps.js";
 
 for (const section of $$("[data-fix]")) {
   const list = $(".pieces", section);
@@ -12,9 +13,11 @@ for (const section of $$("[data-fix]")) {
   $("[data-reset]", section).addEventListener("click", () => {
     list.replaceChildren(...original);
     for (const select of $$("select", list)) select.selectedIndex = 0;
-    $(".steps", section).replaceChildren();
+    $(".steps", section).textContent = "";
   });
-  $("[data-check]", section).addEventListener("click", (event) => check(section, event.currentTarget));
+  $("[data-check]", section).addEventListener("click", (event) => {
+    check(event.currentTarget, $(".steps", section), "fix", answer(section), "Putting it together and starting a worker…");
+  });
 }
 
 function move(button) {
@@ -26,37 +29,11 @@ function move(button) {
   button.focus();
 }
 
-async function check(section, button) {
-  if (button.getAttribute("aria-disabled") === "true") return;
-  button.setAttribute("aria-disabled", "true");
-  const steps = $(".steps", section);
-  steps.replaceChildren(step("…", "Putting it together and starting a worker…"));
+function answer(section) {
   const pieces = $$("[data-piece]", section);
-  const answer = {
+  return {
     challenge: section.dataset.fix,
     order: pieces.filter((piece) => piece.hasAttribute("data-moves")).map((piece) => piece.dataset.piece),
     choices: Object.fromEntries(pieces.map((piece) => [piece.dataset.piece, Number($("select", piece)?.value ?? 0)])),
   };
-  let first = true;
-  try {
-    await run("fix", answer, (event) => {
-      if (event.waiting) return;
-      if (first) steps.replaceChildren();
-      first = false;
-      steps.append(step(event.good ? "✓" : "✗", event.text));
-    });
-  } catch (error) {
-    steps.append(step("✗", error.message));
-  } finally {
-    button.removeAttribute("aria-disabled");
-  }
-}
-
-function step(sign, text) {
-  const item = document.createElement("li");
-  item.className = sign === "✓" ? "good" : sign === "✗" ? "bad" : "";
-  const mark = document.createElement("b");
-  mark.textContent = sign;
-  item.append(mark, ` ${text}`);
-  return item;
 }
