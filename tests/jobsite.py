@@ -1,4 +1,4 @@
-"""A folder with a job database, an app on it in this process, and real workers and servers for it."""
+"""A folder with a job database, an app on it in this process, real workers and servers for it."""
 
 from __future__ import annotations
 

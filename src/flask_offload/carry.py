@@ -1,4 +1,4 @@
-"""What was true in the request and is wanted in the job: saved at enqueue, restored around the task.
+"""What was true in the request and is wanted in the job: saved at enqueue, put back in the job.
 
 Values are JSON. The ready-made ones take part only when their library is used by the app.
 """
@@ -21,7 +21,8 @@ Restore = Callable[[Any], AbstractContextManager[Any] | None]
 
 class Carry:
     """One thing to carry: `save()` gives a JSON value in the request (None: nothing to carry);
-    `restore(value)` puts it back in the job, and may return a context manager to hold while it runs.
+    `restore(value)` puts it back in the job, and may return a context manager that is held while
+    the job runs.
     """
 
     def __init__(self, name: str, save: Callable[[], Any], restore: Restore | None = None) -> None:

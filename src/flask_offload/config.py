@@ -128,7 +128,7 @@ class Config:
     )
     spot: bool | float | None = _key(
         None,
-        "spot blocking requests: True, False, or a fraction of requests; None: in debug and testing",
+        "spot blocking requests: True, False, or a fraction of them; None: in debug and testing",
         lambda value: value is None or (isinstance(value, bool | int | float) and 0 <= value <= 1),
         "True, False or a fraction between 0 and 1",
     )
@@ -159,7 +159,7 @@ class Config:
     def database(self, app: Flask) -> Path:
         """The absolute path of the SQLite file."""
         path = Path(self.sqlite_path or "offload.sqlite3").expanduser()
-        return Path(os.path.abspath(Path(app.instance_path) / path))  # noqa: PTH100 (keep links)
+        return Path(os.path.abspath(Path(app.instance_path) / path))  # links are kept
 
 
 def _from_environment(key: str) -> Any:

@@ -13,7 +13,7 @@ from .errors import OptionError
 
 
 def task_name(function: Callable[..., Any]) -> str:
-    """`module.qualname`; for a module that runs as a script, the name under which it is imported."""
+    """`module.qualname`; for a script that runs, the module name under which it can be imported."""
     module = getattr(function, "__module__", None)
     qualname = getattr(function, "__qualname__", None)
     if not module or not qualname:

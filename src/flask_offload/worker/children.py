@@ -44,9 +44,9 @@ class Stop:
 class Child:
     """A child as its supervisor knows it.
 
-    threads, coroutines: as the worker was told; None takes the app's setting. settings: what it told when it
-    had imported the app. average: seconds that its thread jobs took lately. is_spent: it was for
-    one job and has run it.
+    threads, coroutines: as the worker was told; None takes the app's setting. settings: what it
+    told when it had imported the app. average: seconds that its thread jobs took lately. is_spent:
+    it was for one job and has run it.
     """
 
     pid: int

@@ -29,7 +29,7 @@ POLL = 1.0
 RECOVER_EVERY = 1.0
 CHORES_EVERY = 30.0
 ORPHANED_AFTER = 3600.0
-"""Seconds after which a spooled file that no job refers to is removed: its enqueue was cut short."""
+"""Seconds after which a spooled file that no job refers to goes: its enqueue was cut short."""
 UNKNOWN_DELAY = 5.0
 """Seconds for which a job is left alone whose task this app doesn't have: during a deploy, another
 worker may have it."""

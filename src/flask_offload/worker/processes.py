@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import selectors
 import signal
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import NoReturn, cast
+from typing import cast
 
 import msgspec
 from flask import Flask
@@ -22,13 +19,12 @@ from ..attempt import Claim, Ending, Outcome, Report
 from ..engines.base import ASYNC, ISOLATED, THREADS
 from ..engines.sqlite.liveness import Slots
 from ..job import Error
-from .child import main as child_main
+from .birth import fork_child
 from .children import RECALL_AFTER, Child, Stop, how_it_died, last_rites, send_signal
 from .dispatcher import News
 from .messages import (
     Begin,
     Cancel,
-    Channel,
     Crashed,
     Done,
     Drain,
@@ -49,9 +45,9 @@ RESPAWN_PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 class Processes:
     """The crew of a supervisor. It has no thread and no connection when it forks.
 
-    processes, threads, async_concurrency: None takes the app's setting. load_app: imports the app, in the child.
-    before_fork: lets go of what must not cross a fork; in_child: closes the supervisor's
-    descriptors in the child.
+    processes, threads, async_concurrency: None takes the app's setting. load_app: imports the app,
+    in the child. before_fork: lets go of what must not cross a fork; in_child: closes the
+    supervisor's descriptors in the child.
     """
 
     def __init__(
@@ -188,14 +184,11 @@ class Processes:
             self._hear(child)
             self._bury(child, status)
         for judge in self._judgements:  # nobody is left to ask the task's retry policy
+            claim, error = judge.claim, Error("JobTimeout", judge.message)
             self._news.outcomes.append(
                 Outcome(
-                    judge.claim.seq,
-                    judge.claim.attempt,
-                    Ending.FAILED,
-                    judge.began,
-                    time.time(),
-                    error=Error("JobTimeout", judge.message),
+                    *(claim.seq, claim.attempt, Ending.FAILED, judge.began, time.time()),
+                    error=error,
                 )
             )
         self._judgements.clear()
@@ -366,39 +359,21 @@ class Processes:
         return wait
 
     def _spawn(self, *, isolated: bool) -> Child:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
         self._before_fork()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        gc.freeze()  # what is there now is not to be copied by the child's collector
-        supervisor = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(ours, theirs, supervisor, isolated=isolated)
-        theirs.close()
         threads = 1 if isolated else self._threads
-        channel = Channel(ours, FromChild)
+        pid, channel = fork_child(self._in_child_too, self._load_app, threads)
         child = Child(pid, channel, isolated, threads, self._async_concurrency)
         self._children.append(child)
         if self.slots is not None:  # jobs may be sent at once; it reads them when it is up
-            child.channel.send(Begin(str(self.slots.path)))
-        self._selector.register(child.channel, selectors.EVENT_READ)
+            channel.send(Begin(str(self.slots.path)))
+        self._selector.register(channel, selectors.EVENT_READ)
         return child
 
-    def _be_child(
-        self, ours: socket.socket, theirs: socket.socket, supervisor: int, *, isolated: bool
-    ) -> NoReturn:
-        try:
-            ours.close()
-            for sibling in self._children:
-                sibling.channel.close()
-            self._in_child()
-        except BaseException:
-            os._exit(1)
-        threads = 1 if isolated else self._threads
-        child_main(theirs, self._load_app, threads, supervisor)
+    def _in_child_too(self) -> None:
+        """In a new child: close what belongs to the supervisor."""
+        for sibling in self._children:
+            sibling.channel.close()
+        self._in_child()
 
     def _reap(self, child: Child) -> None:
         pid, status = os.waitpid(child.pid, os.WNOHANG)
