@@ -37,10 +37,14 @@ def chromium_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium.find().path,
-            args=chromium.arguments(()),
+            args=[*chromium.arguments(()), "--in-process-gpu"],
             chromium_sandbox=chromium.sandboxed(),
         )
         expect.set_options(timeout=PATIENCE)
+        page = browser.new_page()  # starts the helper processes
+        page.goto("data:text/html,ready")
+        page.screenshot()
+        page.close()
         yield browser
         browser.close()
 
