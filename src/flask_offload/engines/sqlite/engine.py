@@ -76,21 +76,19 @@ class SqliteEngine(Engine):
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Accept jobs in one transaction, then ring the workers."""
-        now = self.clock()
+        now, opening = self.clock(), self.database.openings
         records = self.database.write(lambda connection: self.insert(connection, jobs, now))
+        # not before the commit: a queue that was rolled back would never be served
+        self._known_queues.update((opening, job.queue_name) for job in jobs)
         self.bells.ring()
         return records
 
     def insert(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
         """The work of enqueue() inside a transaction of the caller."""
         records = [self._insert_one(connection, job, now) for job in jobs]
-        opening = self.database.openings
-        for job in jobs:
-            if (opening, job.queue_name) not in self._known_queues:
-                connection.execute(
-                    "INSERT OR IGNORE INTO queues VALUES (?, NULL)", (job.queue_name,)
-                )
-                self._known_queues.add((opening, job.queue_name))
+        for name in {job.queue_name for job in jobs}:
+            if (self.database.openings, name) not in self._known_queues:
+                connection.execute("INSERT OR IGNORE INTO queues VALUES (?, NULL)", (name,))
         limited = [job for job in jobs if job.concurrency_key or job.rate_key]
         if limited:
             self._admit_new(connection, limited, now)
