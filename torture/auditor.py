@@ -1,0 +1,196 @@
+"""The auditor: accounts for every accepted job, from the database and the witness log alone.
+
+    python -m torture.auditor DATABASE WITNESS
+
+It shares no code with Flask-Offload and none with the scenarios, and runs when all is quiet. What
+it finds wrong is a violation; a job that ran more than once is none if an axe fell on its process
+while it ran, or if it asked to be run again itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import apsw
+
+WAITING = {"ready", "scheduled", "blocked", "throttled"}
+MOST_TOLD = 20
+
+
+@dataclass
+class Start:
+    """A line that a task wrote when it began."""
+
+    at: float
+    pid: int
+    attempt: int
+
+
+@dataclass
+class Axe:
+    """A violent death: between these moments, of these processes."""
+
+    began: float
+    ended: float
+    pids: frozenset[int]
+
+
+@dataclass
+class Log:
+    """The witness log, sorted out."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    starts: dict[str, list[Start]] = field(default_factory=lambda: defaultdict(list))
+    ends: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    axes: dict[int, list[Axe]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass
+class Audit:
+    """What became of the accepted jobs. again: of those done, how many ran more than once."""
+
+    accepted: int = 0
+    done: int = 0
+    again: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    waiting: int = 0
+    stuck: int = 0
+    lost: int = 0
+    stale: int = 0
+    """Results of another attempt than the one that counts."""
+    unacknowledged: int = 0
+    """Jobs whose enqueue() never returned, because its process died just then."""
+    integrity: str = ""
+    reasons: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+
+def read_log(path: str) -> Log:
+    """Sort the lines out."""
+    log = Log()
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            kind, at, pid, *words = line.split()
+            match kind:
+                case "accepted":
+                    log.accepted[words[0]] += 1
+                case "start":
+                    log.starts[words[0]].append(Start(float(at), int(pid), int(words[1])))
+                case "end":
+                    log.ends[words[0]].append(int(words[1]))
+                case "axe":
+                    pids = frozenset(int(word) for word in words[2].split(",") if word)
+                    axe = Axe(float(words[1]), float(at), pids)
+                    for victim in pids:
+                        log.axes[victim].append(axe)
+    return log
+
+
+def audit(database: str, witness: str) -> Audit:
+    """Account for every job."""
+    log, found = read_log(witness), Audit()
+    connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
+    found.integrity = str(connection.execute("PRAGMA integrity_check(3)").get)
+    if found.integrity != "ok":
+        found.violations.append(f"integrity_check: {found.integrity}")
+    jobs = _jobs(connection)
+    attempts = _attempts(connection)
+    found.accepted = len(log.accepted)
+    found.unacknowledged = len(jobs.keys() - log.accepted.keys())
+    for job_id, count in log.accepted.items():
+        if count > 1:
+            found.violations.append(f"{job_id} was accepted {count} times")
+        if job_id not in jobs:
+            found.lost += 1
+            found.violations.append(f"{job_id} was accepted and is not in the database")
+    for job_id in log.starts.keys() - jobs.keys():
+        found.violations.append(f"{job_id} ran and is not in the database")
+    reasons: Counter[str] = Counter()
+    for job_id, job in jobs.items():
+        starts = sorted(log.starts[job_id], key=lambda start: start.at)
+        _count(found, job, starts, job_id in log.accepted)
+        if job["state"] == "failed":
+            reasons[_reason(attempts[job["seq"]])] += 1
+        for violation in _violations(job, starts, log, attempts[job["seq"]]):
+            found.stale += violation.startswith("stale")
+            found.violations.append(f"{job_id} ({job['task']}): {violation}")
+    found.reasons = dict(reasons.most_common())
+    more = len(found.violations) - MOST_TOLD
+    if more > 0:
+        found.violations[MOST_TOLD:] = [f"… and {more} more"]
+    return found
+
+
+def _jobs(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(
+        "SELECT id, jobs.seq AS seq, task, state, attempt, crashes, on_crash, value AS result"
+        " FROM jobs LEFT JOIN results USING (seq)"
+    )
+    names = ("id", "seq", "task", "state", "attempt", "crashes", "on_crash", "result")
+    return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+
+
+def _attempts(connection: apsw.Connection) -> dict[int, dict[int, tuple[str, str]]]:
+    """Of each job, by number: how the attempt ended, and its error."""
+    found: dict[int, dict[int, tuple[str, str]]] = defaultdict(dict)
+    for seq, number, outcome, kind, message in connection.execute(
+        "SELECT seq, number, outcome, error_type, error_message FROM attempts ORDER BY seq, number"
+    ):
+        found[seq][number] = (outcome, f"{kind}: {message}")
+    return found
+
+
+def _count(found: Audit, job: dict[str, Any], starts: list[Start], accepted: bool) -> None:
+    state = job["state"]
+    if state == "running":
+        found.stuck += 1
+    elif state in WAITING:
+        found.waiting += accepted
+    elif state == "successful":
+        found.done += accepted
+        found.again += accepted and len(starts) > 1
+    elif accepted:
+        found.failed += state == "failed"
+        found.cancelled += state == "cancelled"
+
+
+def _reason(attempts: dict[int, tuple[str, str]]) -> str:
+    return attempts[max(attempts)][1] if attempts else "none given"
+
+
+def _violations(
+    job: dict[str, Any], starts: list[Start], log: Log, attempts: dict[int, tuple[str, str]]
+) -> Iterator[str]:
+    state, numbers = job["state"], [start.attempt for start in starts]
+    if state == "running":
+        yield "still RUNNING, and nobody runs it"
+    if len(set(numbers)) < len(numbers):
+        yield f"attempts {numbers} began: one of them was run, and not counted"
+    if job["on_crash"] == "fail" and len(starts) > 1:
+        yield f"must never run twice, and began {len(starts)} times"
+    if state == "successful":
+        if job["attempt"] not in log.ends[job["id"]]:
+            yield f"SUCCESSFUL by attempt {job['attempt']}, which never came to its end"
+        if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
+            yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
+    for earlier, later in zip(starts, starts[1:], strict=False):
+        outcome = attempts.get(earlier.attempt, (None, ""))[0]
+        if outcome == "RETRY":
+            continue  # it asked for it
+        if not any(
+            axe.ended >= earlier.at and axe.began <= later.at for axe in log.axes[earlier.pid]
+        ):
+            yield (
+                f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}, and"
+                f" attempt {later.attempt} began, though no axe fell on it"
+            )
+
+
+if __name__ == "__main__":
+    json.dump(asdict(audit(sys.argv[1], sys.argv[2])), sys.stdout)

@@ -1,0 +1,153 @@
+"""kill -9 at random moments, to everybody who takes part."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from contextlib import suppress
+
+from proc import alive, descendants
+from support import Running
+
+from ..scenario import Run, scenario
+from ..world import Web, World
+
+AXES = {"child": 50, "supervisor": 15, "group": 6, "enqueuer": 10, "web": 15, "server": 4}
+"""How often whom: a child that runs jobs; a supervisor, whose children die with it; its whole
+process group; a process that enqueues; a web process, perhaps one that keeps a worker; the whole
+web server with all that came from it."""
+
+
+@scenario(
+    "T1",
+    "kill -9 of children, supervisors, process groups, enqueuers, web processes with their keepers"
+    " and whole servers, at random moments",
+    in_ci=True,
+)
+def storm(run: Run) -> None:
+    kills, jobs = run.size(25, 1_000), run.size(2_000, 100_000)
+    with World(run.new_folder()) as world:
+        weather = Weather(world, run.chance, jobs)
+        with weather.web.client(pause=0.02):
+            weather.rage(kills)
+        done_in = weather.calm()
+        audit = world.audit()
+    run.figure("kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.axed.most_common()))
+    run.figure("seconds", f"{done_in:.0f}")
+    run.judge(audit)
+    run.gate("no answer but 202 and 503", weather.strange[:3], not weather.strange)
+    run.gate(
+        "jobs that ran again",
+        f"{audit.again} after {kills} kills",
+        audit.again <= kills * JOBS_AT_ONCE,
+    )
+
+
+JOBS_AT_ONCE = 40
+"""More than that a single axe cannot hit: threads and coroutines of the processes it kills."""
+
+
+class Weather:
+    """Two workers, two enqueuers and a web server with a worker of its own, and the axe."""
+
+    def __init__(self, world: World, chance: random.Random, jobs: int) -> None:
+        self.world, self.chance = world, chance
+        self.axed: Counter[str] = Counter()
+        self.strange: list[str] = []
+        self._wanted = jobs
+        self._workers = [self._new_worker() for _ in range(2)]
+        self.web = self._new_web()
+        self._enqueuers = [self._new_enqueuer() for _ in range(2)]
+        self._began = time.monotonic()
+
+    def rage(self, kills: int) -> None:
+        """So many kills, while the jobs come and go."""
+        while sum(self.axed.values()) < kills:
+            time.sleep(self.chance.expovariate(1 / 0.4))
+            (what,) = self.chance.choices(list(AXES), list(AXES.values()))
+            self.axed[what] += getattr(self, f"_axe_{what}")()
+            self._mend()
+
+    def calm(self) -> float:
+        """Until everything is enqueued and done; the seconds since the beginning."""
+        while not self._all_enqueued():
+            self._mend()
+            time.sleep(0.1)
+        self.world.quiesce(60)
+        return time.monotonic() - self._began
+
+    # --- the axe; each tells whether it fell ---
+
+    def _axe_child(self) -> bool:
+        parents = [worker.pid for worker in self.world.workers()]
+        children = [child for parent in parents for child in descendants(parent)]
+        return self._fall("child", children)
+
+    def _axe_supervisor(self) -> bool:
+        pids = [worker.pid for worker in self.world.workers()]
+        if not pids:
+            return False
+        pid = self.chance.choice(pids)
+        self.world.kill("supervisor", pid, descendants(pid))
+        return True
+
+    def _axe_group(self) -> bool:
+        leader = self.chance.choice(self._workers).pid
+        self.world.kill_group("group", leader)
+        return True
+
+    def _axe_enqueuer(self) -> bool:
+        return self._fall("enqueuer", [process.pid for process in self._enqueuers])
+
+    def _axe_web(self) -> bool:
+        kept = {worker.pid for worker in self.world.workers()}
+        children = set(descendants(self.web.process.pid))
+        for pid in kept & children:
+            children -= {pid, *descendants(pid)}
+        return self._fall("web", sorted(children))
+
+    def _axe_server(self) -> bool:
+        self.world.kill_group("server", self.web.process.pid)
+        return True
+
+    def _fall(self, what: str, pids: list[int]) -> bool:
+        living = [pid for pid in pids if alive(pid)]
+        if not living:
+            return False
+        self.world.kill(what, self.chance.choice(living))
+        return True
+
+    # --- new ones for those that died ---
+
+    def _mend(self) -> None:
+        self._workers = [
+            worker if worker.popen.poll() is None else self._new_worker()
+            for worker in self._workers
+        ]
+        self._enqueuers = [
+            process if process.popen.poll() is None else self._new_enqueuer()
+            for process in self._enqueuers
+        ]
+        if self.web.process.popen.poll() is not None:
+            self._restart_web()
+
+    def _new_worker(self) -> Running:
+        return self.world.worker("--processes", "2", wait=False)
+
+    def _new_enqueuer(self) -> Running:
+        return self.world.enqueuer(self._left(), self.chance.randrange(10**9), 0.02)
+
+    def _new_web(self) -> Web:
+        return self.world.gunicorn("--workers", "2")
+
+    def _restart_web(self) -> None:
+        self.strange += [error for error in self.web.errors if error[0].isdigit()]
+        new = self._new_web()
+        self.web.process, self.web.url = new.process, new.url
+
+    def _left(self) -> int:
+        return max(1, self._wanted - len(self.world.lines("accepted")))
+
+    def _all_enqueued(self) -> bool:
+        return len(self.world.lines("accepted")) >= self._wanted

@@ -1,0 +1,35 @@
+"""The witness log: one line for each thing that really happened, in one file, outside the database.
+
+Each line is one write to a descriptor opened with O_APPEND, so that no process can lose or split
+another's line, however it dies. Times are monotonic seconds, the same clock in all processes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+VARIABLE = "WITNESS"
+"""The environment variable with the log's path."""
+
+
+def note(kind: str, *words: object, path: str | None = None) -> None:
+    """Write `kind time pid words…`, words without spaces.
+
+    accepted JOB: enqueue() has returned. start JOB ATTEMPT, end JOB ATTEMPT: a task's first and
+    last line. axe WHAT BEGAN PIDS: these processes were killed, or stop themselves; see `axe`.
+    """
+    line = " ".join([kind, f"{time.monotonic():.6f}", str(os.getpid()), *map(str, words)])
+    where = path or os.environ[VARIABLE]
+    descriptor = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def axe(what: str, began: float, pids: Iterable[int], path: str | None = None) -> None:
+    """Note that these processes have died a violent death between `began` and now: only jobs that
+    they were at may run again."""
+    note("axe", what, f"{began:.6f}", ",".join(map(str, pids)), path=path)
