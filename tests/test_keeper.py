@@ -165,6 +165,7 @@ SERVERS = {
         [*GUNICORN, "--workers", "4", "--preload", "site_app:create_app('x')"],
     ),
     "gunicorn, gthread": (GLOBAL, [*GUNICORN, "-k", "gthread", "--threads", "4", "site_app:app"]),
+    "gunicorn, gevent": (GLOBAL, [*GUNICORN, "-k", "gevent", "site_app:app"]),
     "waitress": (
         GLOBAL,
         [sys.executable, "-m", "waitress", "--listen=127.0.0.1:{port}", "site_app:app"],
@@ -183,6 +184,7 @@ def test_a_server_alone_runs_its_jobs(tmp_path: Path, name: str) -> None:
         assert worker.kind == "kept"
         assert " offload worker " in command_line(worker.pid)
         assert done["pid"] in descendants(worker.pid)  # not in the web process
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) > os.getpriority(os.PRIO_PROCESS, 0)
         server_pids = {served.process.pid, *descendants(served.process.pid)}
         assert worker.pid in server_pids
 
