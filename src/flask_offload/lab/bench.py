@@ -14,7 +14,7 @@ from pathlib import Path
 from .clubserver import ClubServer
 from .errors import BenchError
 from .journal import Journal, Note, Reader
-from .mailserver import Mail, MailServer, Pace
+from .mailserver import MailServer, Pace
 
 LOOK = 0.01
 """Seconds between two looks at the journal."""
@@ -55,7 +55,8 @@ class Watch:
 
 
 class Bench:
-    """Use it in a `with` block. on_mail: called with every mail, in the mail server's thread.
+    """Use it in a `with` block. lab_origin: who may frame the club's pages. pace: of the mail
+    server. host: where the club listens.
 
     Experiments disturb one another, so each runs inside `with bench.alone`.
     Raises BenchError or ServerDown if the set-up can't be brought to work.
@@ -68,20 +69,20 @@ class Bench:
         self,
         lab_origin: str,
         pace: Pace | None = None,
-        on_mail: Callable[[Mail], None] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.alone = threading.Lock()
         self._lab_origin = lab_origin
         self._pace = pace
-        self._on_mail = on_mail
+        self._host = host
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Bench:
         with ExitStack() as stack:
             folder = tempfile.TemporaryDirectory(prefix="offload-lab-", ignore_cleanup_errors=True)
             path = Path(stack.enter_context(folder))
-            self.mail = stack.enter_context(MailServer(self._pace, on_mail=self._on_mail))
-            self.club = ClubServer(path, self.mail.port, self._lab_origin)
+            self.mail = stack.enter_context(MailServer(self._pace))
+            self.club = ClubServer(path, self.mail.port, self._lab_origin, self._host)
             stack.enter_context(self.club)
             self._warm_up()
             self._stack = stack.pop_all()

@@ -19,9 +19,11 @@ class ClubServer(WebServer):
     routes: Sequence[str] = ("/", "/sync", "/thread", "/background")
     """The pages that can be measured."""
 
-    def __init__(self, folder: Path, smtp_port: int, lab_origin: str) -> None:
+    def __init__(
+        self, folder: Path, smtp_port: int, lab_origin: str, host: str = "127.0.0.1"
+    ) -> None:
         environ: dict[str, str] = {}
-        super().__init__(["flask_offload.lab.club"], environ, folder / "club.log")
+        super().__init__(["flask_offload.lab.club"], environ, folder / "club.log", host)
         self.settings = Settings(folder, smtp_port, self.origin, lab_origin)
         environ |= self.settings.environ()
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-PORT = 5080
+from .listen import PORT
 
 
 @click.command("lab")

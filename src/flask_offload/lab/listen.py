@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 
+PORT = 5080
+"""Where the lab listens unless told otherwise."""
+
 
 def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises OSError if the port is taken."""

@@ -106,8 +106,8 @@ class _Handler:
 class MailServer:
     """An SMTP server in a thread of its own: `with MailServer() as server: …`.
 
-    host, port: where it listens; port 0 takes a free one. on_mail: called with every mail, in the
-    server's thread. Raises OSError if the port is taken.
+    host, port: where it listens; port 0 takes a free one. seed: of the pace's chance. Raises
+    OSError if the port is taken.
     """
 
     def __init__(
@@ -116,12 +116,10 @@ class MailServer:
         host: str = "127.0.0.1",
         port: int = 0,
         seed: int = 7,
-        on_mail: Callable[[Mail], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self._handler = _Handler(pace or Pace(), self._keep, seed)
-        self._on_mail = on_mail
         self._mails: list[Mail] = []
         self._number = 0
         self._arrived = threading.Condition()
@@ -157,12 +155,9 @@ class MailServer:
     def _keep(self, recipient: str, message: EmailMessage) -> None:
         with self._arrived:
             self._number += 1
-            mail = Mail(self._number, recipient, message, time.time())
-            self._mails.append(mail)
+            self._mails.append(Mail(self._number, recipient, message, time.time()))
             del self._mails[:-KEPT]
             self._arrived.notify_all()
-        if self._on_mail is not None:
-            self._on_mail(mail)
 
     async def _listen(self) -> asyncio.Server:
         return await self._loop.create_server(self._connection, self.host, self.port)

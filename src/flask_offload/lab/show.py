@@ -16,11 +16,11 @@ from .building import prepare
 from .demo import Table, claims, measure, render
 from .errors import Exposed, PortTaken
 from .guestserver import GuestServer
-from .listen import listen
+from .listen import PORT, listen
+from .mailserver import Pace
 from .site import create_lab
 from .site.lab import Lab
 
-PORT = 5080
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -34,7 +34,8 @@ class Show:
     """Use it in a `with` block; it owns every process and every file of the lab.
 
     port: None takes the usual one, or a free one if that is taken; 0 takes a free one.
-    project: the folder of the reader's project. guest: an app of the reader's to check.
+    project: the folder of the reader's project. guest: an app of the reader's to check. pace: of
+    the mail server.
     Raises Exposed, PortTaken, and what Bench raises.
     """
 
@@ -46,15 +47,16 @@ class Show:
         expose: bool = False,
         project: Path | None = None,
         guest: str | None = None,
+        pace: Pace | None = None,
     ) -> None:
         if host != LOOPBACK and (not expose or host in EVERYWHERE or project or guest):
             raise Exposed
-        self._listening = _listen(host, port)
-        self.origin = f"http://{host}:{self._listening.getsockname()[1]}"
         if project is not None:
             project = prepare(project)
         self._guest = guest
-        self._lab = Lab(Bench(self.origin), project=project)
+        self._listening = _listen(host, port)
+        self.origin = f"http://{host}:{self._listening.getsockname()[1]}"
+        self._lab = Lab(Bench(self.origin, pace, host=host), project=project)
 
     def __enter__(self) -> Show:
         with ExitStack() as stack:

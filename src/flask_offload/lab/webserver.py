@@ -30,13 +30,20 @@ class WebServer:
     Use it in a `with` block. log: the file for what its processes say. Raises ServerDown.
     """
 
-    def __init__(self, arguments: list[str], environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        log: Path,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._host = host
         self._arguments = arguments
         self._environ = environ
         self._log = log
-        self._listening = listen()
+        self._listening = listen(0, host)
         self.port: int = self._listening.getsockname()[1]
-        self.origin = f"http://127.0.0.1:{self.port}"
+        self.origin = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> WebServer:
@@ -89,7 +96,7 @@ class WebServer:
 
     def get(self, path: str, timeout: float = 30.0) -> int:
         """Ask for a page and give its status. Raises OSError or http.client.HTTPException."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = HTTPConnection(self._host, self.port, timeout=timeout)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
