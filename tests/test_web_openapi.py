@@ -142,6 +142,7 @@ def test_real_answers_are_as_described(
     ask("DELETE", waiting)
     ask("DELETE", ended[0][0])
     ask("POST", pressed, "/cancel")
+    site.open("x")
     ask("POST", pressed, "/retry")
     for method, part in [
         ("GET", ""),
