@@ -15,6 +15,36 @@ from .child import main
 from .messages import Channel, FromChild
 
 BUFFER = 1 << 18
+PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before a child is replaced that died before it could greet, by how often in a row."""
+HOPELESS = 4
+"""So many deaths in a row before any child has greeted: importing the app is what kills them."""
+
+
+class Starts:
+    """How often in a row a child has died before it could greet, and when to try again."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._not_before = 0.0
+
+    def succeeded(self) -> None:
+        """A child has greeted."""
+        self._failures = 0
+
+    def failed(self, now: float) -> None:
+        """One died before. now: monotonic seconds."""
+        self._not_before = now + PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+
+    def pause(self, now: float) -> float:
+        """Seconds to wait before the next start."""
+        return max(0.0, self._not_before - now)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it makes no sense to go on, if no child has ever greeted."""
+        return self._failures >= HOPELESS
 
 
 def fork_child(

@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..attempt import Claim, Ending, Outcome
-from ..engines.base import ASYNC, THREADS
+from ..engines.base import ASYNC, ISOLATED, THREADS
 from ..job import Error
 from .messages import Channel, Judge, WorkerSettings
 
@@ -46,7 +47,8 @@ class Child:
 
     threads, coroutines: as the worker was told; None takes the app's setting. settings: what it
     told when it had imported the app. average: seconds that its thread jobs took lately. is_spent:
-    it was for one job and has run it.
+    it was for one job and has run it. mute_since: when it closed its channel (monotonic seconds);
+    was_mute: it was killed for that.
     """
 
     pid: int
@@ -65,11 +67,18 @@ class Child:
     is_watched: bool = True
     watches_write: bool = False
     stop: Stop | None = None
+    mute_since: float | None = None
+    was_mute: bool = False
 
     @property
     def is_ready(self) -> bool:
         """Whether it can be given common jobs."""
-        return self.settings is not None and not self.isolated and self.stop is None
+        return (
+            self.settings is not None
+            and not self.isolated
+            and self.stop is None
+            and not self.channel.is_closed
+        )
 
     @property
     def is_busy_alone(self) -> bool:
@@ -93,6 +102,15 @@ class Child:
         most = self.coroutines or (self.settings.async_concurrency if self.settings else 0)
         return most - self.by_lane[ASYNC]
 
+    def is_stalled(self, now: float) -> bool:
+        """Whether it holds jobs that it has not come to for a while, and may be asked for them."""
+        return (
+            self.is_ready
+            and not self.was_recalled
+            and self.by_lane[THREADS] > self.thread_count
+            and now - self.last_news > RECALL_AFTER
+        )
+
     def add(self, claim: Claim) -> None:
         """Note a job handed to it."""
         self.held[claim.seq] = Held(claim)
@@ -105,6 +123,39 @@ class Child:
             return None
         self.by_lane[held.claim.lane] -= 1
         return held.claim
+
+
+def room_of(children: Sequence[Child], processes: int, places: int) -> dict[str, int]:
+    """How many more jobs each lane of these children takes.
+
+    processes: how many isolated jobs may run at once. places: in the table of slots.
+    """
+    ready = [child for child in children if child.is_ready]
+    room = {
+        ISOLATED: processes - sum(child.is_busy_alone for child in children),
+        ASYNC: sum(child.async_room for child in ready),
+        THREADS: sum(child.thread_room for child in ready),
+    }
+    for lane, count in room.items():
+        room[lane] = max(0, min(count, places))
+        places -= room[lane]
+    return room
+
+
+def overdue(child: Child, started_at: Callable[[Claim], float | None], now: float) -> Stop | None:
+    """A job of this child that has passed its timeout and the grace after it, if there is one.
+
+    started_at: tells when a job started. Both in monotonic seconds.
+    """
+    if child.settings is None or child.stop is not None or not child.settings.timeouts:
+        return None
+    for held in child.held.values():
+        limit, started = child.settings.timeouts.get(held.claim.task), started_at(held.claim)
+        if limit is None or started is None:
+            continue
+        if now > started + limit + child.settings.timeout_grace:
+            return Stop(held.claim.seq, limit)
+    return None
 
 
 def last_rites(
@@ -139,15 +190,26 @@ def last_rites(
     return ended(Ending.CRASHED, "WorkerDied", text)
 
 
+def unjudged(judge: Judge) -> Outcome:
+    """The outcome of a job that was stopped for running too long, when no child is left that could
+    ask its task's retry policy."""
+    claim, error = judge.claim, Error("JobTimeout", judge.message)
+    return Outcome(
+        *(claim.seq, claim.attempt, Ending.FAILED, judge.began, time.time()), error=error
+    )
+
+
 def send_signal(pid: int, number: int) -> None:
     """Signal a child that may be dead already."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
-def how_it_died(status: int) -> str:
-    """A wait status in words."""
+def how_it_died(status: int, *, was_mute: bool = False) -> str:
+    """A wait status in words. was_mute: it was killed because it had closed its channel."""
     code = os.waitstatus_to_exitcode(status)
+    if was_mute:
+        return "it had closed the connection to its worker, as os.closerange does"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -16,11 +16,20 @@ from flask import Flask
 
 from .. import log, signals
 from ..attempt import Claim, Ending, Outcome, Report
-from ..engines.base import ASYNC, ISOLATED, THREADS
+from ..engines.base import ISOLATED, THREADS
 from ..engines.sqlite.liveness import Slots
-from ..job import Error
-from .birth import fork_child
-from .children import RECALL_AFTER, Child, Stop, how_it_died, last_rites, send_signal
+from .birth import Starts, fork_child
+from .children import (
+    RECALL_AFTER,
+    Child,
+    Stop,
+    how_it_died,
+    last_rites,
+    overdue,
+    room_of,
+    send_signal,
+    unjudged,
+)
 from .dispatcher import News
 from .messages import (
     Begin,
@@ -38,8 +47,9 @@ from .messages import (
     WorkerSettings,
 )
 
-RESPAWN_PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before a child is replaced that died before it could greet, by how often in a row."""
+MUTE_AFTER = 1.0
+"""Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
+by mistake (as os.closerange does), and would never be heard of again."""
 
 
 class Processes:
@@ -72,8 +82,7 @@ class Processes:
         self._news = News()
         self._judgements: list[Judge] = []
         self._unsettled: dict[int, int] = {}  # seq -> ticket
-        self._failed_starts = 0
-        self._respawn_at = 0.0
+        self._starts = Starts()
         self._is_draining = False
         self._is_ending = False
         self.slots: Slots | None = None
@@ -85,17 +94,8 @@ class Processes:
 
     def room(self) -> Mapping[str, int]:
         """How many more jobs each lane takes."""
-        ready = [child for child in self._children if child.is_ready]
-        room = {
-            ISOLATED: self._process_count - sum(child.is_busy_alone for child in self._children),
-            ASYNC: sum(child.async_room for child in ready),
-            THREADS: sum(child.thread_room for child in ready),
-        }
         left = self.slots.room if self.slots is not None else 0
-        for lane, count in room.items():
-            room[lane] = max(0, min(count, left))
-            left -= room[lane]
-        return room
+        return room_of(self._children, self._process_count, left)
 
     def hand_out(self, claims: Sequence[Claim]) -> None:
         """Give each job to the child with the most room for it."""
@@ -162,6 +162,7 @@ class Processes:
             self._hear(child)
             self._reap(child)
         now = time.monotonic()
+        self._stop_mute(now)
         self._stop_overdue(now)
         self._hand_out_judgements()
         self._recall(now)
@@ -183,14 +184,7 @@ class Processes:
             _, status = os.waitpid(child.pid, 0)
             self._hear(child)
             self._bury(child, status)
-        for judge in self._judgements:  # nobody is left to ask the task's retry policy
-            claim, error = judge.claim, Error("JobTimeout", judge.message)
-            self._news.outcomes.append(
-                Outcome(
-                    *(claim.seq, claim.attempt, Ending.FAILED, judge.began, time.time()),
-                    error=error,
-                )
-            )
+        self._news.outcomes += map(unjudged, self._judgements)
         self._judgements.clear()
 
     def close(self) -> None:
@@ -211,6 +205,15 @@ class Processes:
     def _process_count(self) -> int:
         return self._processes or (self.settings.processes if self.settings else 1)
 
+    @property
+    def _wants_isolated(self) -> bool:
+        """Whether a child should be made ready for the next job that runs alone."""
+        return (
+            self.settings is not None
+            and self.settings.isolates
+            and not any(child.isolated and not child.is_spent for child in self._children)
+        )
+
     def _child_for(self, lane: str) -> Child:
         if lane != ISOLATED:
             ready = [child for child in self._children if child.is_ready]
@@ -229,7 +232,7 @@ class Processes:
                 case Hello(settings):
                     child.settings = settings
                     self.settings = self.settings or settings
-                    self._failed_starts = 0
+                    self._starts.succeeded()
                     self._news.more_room = True
                 case ImportFailed(reason):
                     self.import_failure = reason
@@ -296,18 +299,19 @@ class Processes:
     def _started_at(self, claim: Claim) -> float | None:
         return None if self.slots is None else self.slots.started_at(claim.ticket)
 
+    def _stop_mute(self, now: float) -> None:
+        for child in self._children:
+            if child.channel.is_closed:
+                child.mute_since = child.mute_since or now
+                if now > child.mute_since + MUTE_AFTER:
+                    child.was_mute = True
+                    send_signal(child.pid, signal.SIGKILL)
+
     def _stop_overdue(self, now: float) -> None:
         for child in self._children:
-            if child.settings is None or not child.settings.timeouts or child.stop is not None:
-                continue
-            for held in list(child.held.values()):
-                limit = child.settings.timeouts.get(held.claim.task)
-                started = self._started_at(held.claim)
-                if limit is None or started is None:
-                    continue
-                if now > started + limit + child.settings.timeout_grace:
-                    self._kill(child, Stop(held.claim.seq, limit))
-                    break
+            stop = overdue(child, self._started_at, now)
+            if stop is not None:
+                self._kill(child, stop)
 
     def _kill(self, child: Child, stop: Stop) -> None:
         if child.stop is None:
@@ -325,12 +329,7 @@ class Processes:
 
     def _recall(self, now: float) -> None:
         for child in self._children:
-            if (
-                child.is_ready
-                and not child.was_recalled
-                and child.by_lane[THREADS] > child.thread_count
-                and now - child.last_news > RECALL_AFTER
-            ):
+            if child.is_stalled(now):
                 child.was_recalled = True
                 child.average = max(child.average, RECALL_AFTER)
                 child.channel.send(Recall())
@@ -340,20 +339,21 @@ class Processes:
     def _replace(self, now: float) -> float:
         """Bring the crew to its full number; seconds until the next look at it."""
         wait = 1.0
-        if self.settings is not None and not self._is_draining:
-            common = sum(not child.isolated for child in self._children)
-            if common < self._process_count:
-                if now < self._respawn_at:
-                    wait = self._respawn_at - now
-                else:
-                    for _ in range(self._process_count - common):
-                        self._spawn(isolated=False)
-            if self.settings.isolates and not any(
-                child.isolated and not child.is_spent for child in self._children
-            ):
+        if self._is_draining or (self.settings is None and self.import_failure is not None):
+            return wait
+        # the first child tells how many there should be
+        wanted = self._process_count if self.settings is not None else 1
+        missing = wanted - sum(not child.isolated for child in self._children)
+        pause = self._starts.pause(now)
+        if pause:
+            wait = min(wait, pause)
+        else:
+            for _ in range(missing):
+                self._spawn(isolated=False)
+            if self._wants_isolated:
                 self._spawn(isolated=True)
-            if self.settings.timeouts and self.holds:
-                wait = min(wait, 0.1)
+        if self.settings is not None and self.settings.timeouts and self.holds:
+            wait = min(wait, 0.1)
         if any(child.by_lane[THREADS] > 1 for child in self._children):
             wait = min(wait, RECALL_AFTER)
         return wait
@@ -388,11 +388,11 @@ class Processes:
         self._watch(child)
         child.channel.close()
         self._judgements += child.judging.values()
+        reason = how_it_died(status, was_mute=child.was_mute)
         if child.settings is None and not self._is_ending:
-            pauses = RESPAWN_PAUSES
-            self._respawn_at = time.monotonic() + pauses[min(self._failed_starts, len(pauses) - 1)]
-            self._failed_starts += 1
-        reason = how_it_died(status)
+            self._starts.failed(time.monotonic())
+            if self.settings is None and self._starts.is_hopeless and not self.import_failure:
+                self.import_failure = f"the process that did so died ({reason})"
         for held in list(child.held.values()):
             self._bury_job(child, held.claim, reason)
 
