@@ -14,7 +14,7 @@ from flask import Flask, Response, current_app
 from . import web
 from .carry import READY_MADE, Carry
 from .config import Config
-from .engines.base import Engine
+from .engines.base import Engine, NewJob
 from .errors import NotInitialized, OptionError
 from .evidence.install import install as install_evidence
 from .evidence.timing import span
@@ -52,7 +52,7 @@ class Offload:
         self.codecs = Codecs()
         self.carries: list[Carry] = list(READY_MADE)
         self.authorizer: Callable[[Job], bool] | None = None
-        self._states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
+        self.states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
@@ -72,7 +72,7 @@ class Offload:
             )
         state = AppState(app, self, Config.from_app(app))
         app.extensions["offload"] = self
-        self._states[app] = state
+        self.states[app] = state
         app.register_blueprint(web.make_blueprint(self), url_prefix=state.config.url_prefix)
         install_evidence(app, state.evidence_settings())
         app.before_request(state.on_request)
@@ -151,7 +151,7 @@ class Offload:
                     f"two tasks are named {name!r}: give one of them a name of its own (name=…)."
                 )
         task: Task[..., Any] = Task(self, function, name, options)
-        for state in self._states.values():
+        for state in self.states.values():
             state.check_supported(task)
         self.tasks[name] = task
         return task
@@ -225,11 +225,20 @@ class Offload:
         self.authorizer = function
         return function
 
+    def scheduled(self) -> list[tuple[Schedule, NewJob]]:
+        """Every schedule, and the job that each of its times makes. Needs an app context."""
+        found = []
+        for schedule, task in self.schedules.values():
+            new_job = task.call().new_job
+            new_job.origin = "schedule"
+            found.append((schedule, new_job))
+        return found
+
     # --- use, inside an app context ---
 
     def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
         """Enqueue calls made with `task.call(…)`, all in one transaction or none."""
-        state = self._state()
+        state = self.current_state()
         new_jobs = [call.new_job for call in calls]
         try:
             records = state.engine.enqueue(new_jobs) if new_jobs else []
@@ -247,11 +256,11 @@ class Offload:
     @property
     def engine(self) -> Engine:
         """The current app's engine."""
-        return self._state().engine
+        return self.current_state().engine
 
     def accepted(self, job: Job) -> Response:
         """The answer to a request whose work goes on in `job`: 202 with its address."""
-        self._state()
+        self.current_state()
         return web.accepted(job)
 
     @overload
@@ -280,7 +289,7 @@ class Offload:
 
     def state_of(self, app: Flask) -> AppState:
         """What belongs to this app. Raises NotInitialized."""
-        state = self._states.get(app)
+        state = self.states.get(app)
         if state is None:
             raise NotInitialized(
                 f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app) where the"
@@ -288,7 +297,8 @@ class Offload:
             )
         return state
 
-    def _state(self) -> AppState:
+    def current_state(self) -> AppState:
+        """What belongs to the current app. Raises NotInitialized."""
         return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
 
 

@@ -7,14 +7,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from .errors import InvalidTransition, JobFailed, WaitTimeout
 
 if TYPE_CHECKING:
-    from .engines.base import Engine
     from .payload import Codecs
 
 
@@ -151,12 +150,20 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+class Keeper(Protocol):
+    """The engine, as far as a job needs it."""
+
+    def get(self, job_id: str) -> JobRecord: ...
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord: ...
+    def retry(self, job_id: str) -> JobRecord: ...
+
+
 class Job:
     """One enqueued call of a task, as it stood when last read; `refresh()` reads it anew."""
 
     __slots__ = ("_codecs", "_engine", "_record")
 
-    def __init__(self, record: JobRecord, engine: Engine, codecs: Codecs) -> None:
+    def __init__(self, record: JobRecord, engine: Keeper, codecs: Codecs) -> None:
         self._record = record
         self._engine = engine
         self._codecs = codecs

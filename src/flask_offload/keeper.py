@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING
 
 import click
 from flask import has_request_context, request
@@ -23,12 +22,10 @@ from flask import has_request_context, request
 from . import log
 from .appname import import_targets, python_path
 from .engines.sqlite.liveness import Lock, run_folder
+from .host import Host
 from .role import is_worker
 from .worker.supervisor import EXIT_IMPORT
 from .worker.threads import ThreadWorker
-
-if TYPE_CHECKING:
-    from .state import AppState
 
 TAKE_OVER = 0.1
 """Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
@@ -48,7 +45,7 @@ _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 class Keeper:
     """Starts with the first request or enqueue of a web process, and in no other process."""
 
-    def __init__(self, state: AppState) -> None:
+    def __init__(self, state: Host) -> None:
         self._state = weakref.ref(state)
         self._mode = state.config.worker
         self._context = click.get_current_context(silent=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -15,22 +14,19 @@ from .engines.base import Engine, NewJob
 from .engines.registry import make_engine
 from .errors import UnsupportedByEngine
 from .evidence.install import EvidenceSettings
+from .host import Declared
 from .job import Job, JobRecord
 from .keeper import Keeper
-from .run import Environment
+from .run import Environment, Runnable
 from .spool import Spool
-
-if TYPE_CHECKING:
-    from .extension import Offload
-    from .task import Task
 
 
 class AppState:
     """One app's share of an Offload. clock: unix seconds; tests travel in time with it."""
 
-    def __init__(self, app: Flask, offload: Offload, config: Config) -> None:
+    def __init__(self, app: Flask, declared: Declared, config: Config) -> None:
         self._app = weakref.ref(app)
-        self.offload = offload
+        self.declared = declared
         self.config = config
         self.clock: Callable[[], float] = time.time
         self.database = config.database(app)
@@ -46,7 +42,7 @@ class AppState:
             else None
         )
         self.keeper = Keeper(self) if self.engine.flags.own_worker else None
-        for task in offload.tasks.values():
+        for task in declared.tasks.values():
             self.check_supported(task)
 
     @property
@@ -62,9 +58,9 @@ class AppState:
         """What the app's jobs run in."""
         return Environment(
             app=self.app,
-            lookup=self.offload.find_task,
-            carries=tuple(self.offload.carries),
-            codecs=self.offload.codecs,
+            lookup=self.declared.find_task,
+            carries=tuple(self.declared.carries),
+            codecs=self.declared.codecs,
             max_payload=self.config.max_payload,
             spool=self.spool,
             clock=self.clock,
@@ -74,7 +70,7 @@ class AppState:
         """Jobs for what the engine has accepted; wakes the keeper and tells receivers."""
         if self.keeper is not None:
             self.keeper.start()
-        jobs = [Job(record, self.engine, self.offload.codecs) for record in records]
+        jobs = [Job(record, self.engine, self.declared.codecs) for record in records]
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
                 self.forget_files(new_job.files)
@@ -92,7 +88,7 @@ class AppState:
         if self.keeper is not None:
             self.keeper.start()
 
-    def check_supported(self, task: Task[Any, Any]) -> None:
+    def check_supported(self, task: Runnable) -> None:
         """Raise UnsupportedByEngine if the task asks for what the engine can't do."""
         options, flags, ignored = task.options, self.engine.flags, self.engine.ignores
         for flag, asked in {

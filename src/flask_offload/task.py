@@ -5,26 +5,37 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from .carry import save_all
+from flask import Flask
+
+from .carry import Carry, save_all
 from .engines.base import NewJob
 from .errors import OptionError
 from .evidence.timing import note_enqueue
 from .job import Job, JobStatus, new_id
 from .options import TaskOptions, check_priority, check_queue_name
-from .payload import CallSpec, Encoded
+from .payload import CallSpec, Codecs, Encoded
 from .schedule import run_at
-
-if TYPE_CHECKING:
-    from .extension import Offload
-    from .state import AppState
+from .state import AppState
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Declarer(Protocol):
+    """The Offload on which a task is declared."""
+
+    @property
+    def codecs(self) -> Codecs: ...
+    @property
+    def carries(self) -> Sequence[Carry]: ...
+    @property
+    def states(self) -> Mapping[Flask, AppState]: ...
+    def current_state(self) -> AppState: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class Task(Generic[P, R]):
 
     def __init__(
         self,
-        offload: Offload,
+        offload: Declarer,
         function: Callable[P, R],
         name: str,
         options: TaskOptions,
@@ -68,7 +79,7 @@ class Task(Generic[P, R]):
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
         self.spec = spec or CallSpec(function, name, offload.codecs)
-        self._offload = offload
+        self.declarer = offload
         self._using = using or Using()
         self._lane = options.lane(self.is_async)
 
@@ -86,7 +97,7 @@ class Task(Generic[P, R]):
         EngineUnavailable when the job could not be accepted.
         """
         began = time.perf_counter()
-        state = self._offload._state()
+        state = self.declarer.current_state()
         new_job = self._new_job(state, args, kwargs)
         try:
             records = state.engine.enqueue((new_job,))
@@ -101,7 +112,7 @@ class Task(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
-        return Call(self, self._new_job(self._offload._state(), args, kwargs))
+        return Call(self, self._new_job(self.declarer.current_state(), args, kwargs))
 
     def using(
         self,
@@ -132,7 +143,7 @@ class Task(Generic[P, R]):
         }
         changes = {name: value for name, value in given.items() if value is not None}
         using = replace(self._using, **changes)  # type: ignore[arg-type]
-        return Task(self._offload, self.function, self.name, self.options, using, self.spec)
+        return Task(self.declarer, self.function, self.name, self.options, using, self.spec)
 
     def _new_job(self, state: AppState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         encoded = self.spec.encode(args, kwargs, limit=state.config.max_payload, spool=state.spool)
@@ -157,7 +168,7 @@ class Task(Generic[P, R]):
             lane=self._lane,
             on_crash=options.on_crash,
             owner=using.owner,
-            context=save_all(self._offload.carries),
+            context=save_all(self.declarer.carries),
             files=encoded.files,
         )
         if using.run_after is not None:

@@ -23,7 +23,7 @@ from ..run import run
 from .base import Engine, Flags, JobQuery, NewJob, QueueInfo
 
 if TYPE_CHECKING:
-    from ..state import AppState
+    from ..host import Host
 
 KEPT = 1000
 """Finished jobs that are remembered."""
@@ -45,7 +45,7 @@ class InlineEngine(Engine):
     )
     ignores: ClassVar[frozenset[str]] = frozenset({"isolates", "limits"})
 
-    def __init__(self, state: AppState) -> None:
+    def __init__(self, state: Host) -> None:
         self._state = state
         self._jobs: OrderedDict[str, tuple[NewJob, JobRecord]] = OrderedDict()
         self._unique: dict[str, str] = {}  # key -> id of the job that holds it

@@ -10,13 +10,13 @@ from ..errors import ConfigError
 from .base import Engine
 
 if TYPE_CHECKING:
-    from ..state import AppState
+    from ..host import Host
 
 GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(state) -> Engine`."""
 
 
-def _sqlite(state: AppState) -> Engine:
+def _sqlite(state: Host) -> Engine:
     from .sqlite import SqliteEngine
 
     config = state.config
@@ -30,23 +30,23 @@ def _sqlite(state: AppState) -> Engine:
     )
 
 
-def _inline(state: AppState) -> Engine:
+def _inline(state: Host) -> Engine:
     from .inline import InlineEngine
 
     return InlineEngine(state)
 
 
-OURS: dict[str, Callable[[AppState], Engine]] = {"sqlite": _sqlite, "inline": _inline}
+OURS: dict[str, Callable[[Host], Engine]] = {"sqlite": _sqlite, "inline": _inline}
 
 
-def make_engine(state: AppState) -> Engine:
+def make_engine(state: Host) -> Engine:
     """The engine that OFFLOAD_ENGINE names. Raises ConfigError."""
     name = state.config.engine
     if name in OURS:
         return OURS[name](state)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others:
-        make: Callable[[AppState], Engine] = others[name].load()
+        make: Callable[[Host], Engine] = others[name].load()
         return make(state)
     known = ", ".join(sorted([*OURS, *others]))
     raise ConfigError(f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from ..engines.base import ScheduleSpec
+from ..engines.base import NewJob, ScheduleSpec
+from ..host import Host
+from ..schedule import Schedule
 from .messages import WorkerSettings
 
-if TYPE_CHECKING:
-    from ..schedule import Schedule
-    from ..state import AppState
-    from ..task import Task
 
-
-def worker_settings(state: AppState) -> WorkerSettings:
+def worker_settings(state: Host) -> WorkerSettings:
     """The app's settings, its tasks' timeouts, its schedules. Needs an app context."""
-    config, offload = state.config, state.offload
-    tasks = offload.tasks.values()
+    config, declared = state.config, state.declared
+    tasks = declared.tasks.values()
     return WorkerSettings(
         database=str(state.database),
         durable=config.durability == "power",
@@ -37,14 +33,12 @@ def worker_settings(state: AppState) -> WorkerSettings:
         timeouts={
             task.name: task.options.timeout for task in tasks if task.options.timeout is not None
         },
-        schedules=[_spec(schedule, task) for schedule, task in offload.schedules.values()],
+        schedules=[_spec(schedule, job) for schedule, job in declared.scheduled()],
     )
 
 
-def _spec(schedule: Schedule, task: Task[[], object]) -> ScheduleSpec:
+def _spec(schedule: Schedule, job: NewJob) -> ScheduleSpec:
     when, jitter = schedule.when, schedule.jitter
-    new_job = task.call().new_job
-    new_job.origin = "schedule"
     return ScheduleSpec(
         name=schedule.name,
         cron=when if isinstance(when, str) else None,
@@ -52,5 +46,5 @@ def _spec(schedule: Schedule, task: Task[[], object]) -> ScheduleSpec:
         tz=schedule.tz.key if isinstance(schedule.tz, ZoneInfo) else schedule.tz,
         jitter=jitter.total_seconds() if isinstance(jitter, timedelta) else jitter,
         catch_up=schedule.catch_up,
-        job=new_job,
+        job=job,
     )

@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from .. import log, signals
 from ..attempt import Claim, Outcome
@@ -24,12 +23,10 @@ from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.recovery import register, set_stopping, unregister
 from ..errors import EngineUnavailable
+from ..host import Host
 from .dispatcher import Dispatcher, News
 from .runner import Runner
 from .settings import worker_settings
-
-if TYPE_CHECKING:
-    from ..state import AppState
 
 FLUSH_EVERY = 0.25
 RESTART_PAUSE = 1.0
@@ -105,7 +102,7 @@ class Threads:
 class ThreadWorker:
     """Runs the app's jobs in threads of this process, from `start` until `stop`."""
 
-    def __init__(self, state: AppState) -> None:
+    def __init__(self, state: Host) -> None:
         self._state = state
         self._waker, self._wake_end = socket.socketpair()
         for end in (self._waker, self._wake_end):

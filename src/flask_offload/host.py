@@ -1,0 +1,54 @@
+"""What engines, workers and the keeper see of an app and of what it declares.
+
+Protocols, so that those who serve an app need not know the classes that stand above them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from flask import Flask
+
+from .carry import Carry
+from .config import Config
+from .engines.base import Engine, NewJob
+from .payload import Codecs
+from .run import Environment, Runnable
+from .schedule import Schedule
+from .spool import Spool
+
+
+class Declared(Protocol):
+    """What is declared on an Offload."""
+
+    @property
+    def tasks(self) -> Mapping[str, Runnable]: ...
+    @property
+    def carries(self) -> Sequence[Carry]: ...
+    @property
+    def codecs(self) -> Codecs: ...
+    def find_task(self, name: str, /) -> Runnable | None: ...
+    def scheduled(self) -> list[tuple[Schedule, NewJob]]: ...
+
+
+class Host(Protocol):
+    """An app's share of an Offload; `AppState` is the one there is."""
+
+    @property
+    def app(self) -> Flask: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def database(self) -> Path: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def spool(self) -> Spool | None: ...
+    @property
+    def environment(self) -> Environment: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    @property
+    def declared(self) -> Declared: ...
