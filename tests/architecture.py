@@ -39,7 +39,7 @@ FLOORS: Sequence[Sequence[str]] = (
     ),
     ("signals",),
     ("engines",),
-    ("carry", "context", "current", "log", "options", "run"),
+    ("carry", "context", "current", "host", "log", "options", "run"),
     ("engines.celery", "engines.inline", "engines.registry", "keeper", "worker"),
     ("evidence", "web"),
     ("state", "task"),
