@@ -57,6 +57,7 @@ def test_a_job_of_another_owner_is_as_if_it_did_not_exist(client: FlaskClient) -
         ("GET", ""),
         ("DELETE", ""),
         ("GET", "/result"),
+        ("POST", "/result"),
         ("POST", "/cancel"),
         ("POST", "/retry"),
     ]:

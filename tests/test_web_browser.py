@@ -97,7 +97,7 @@ def test_the_script_stops_the_reloading(ada: Visitor) -> None:
     url = ada.send_form(page, "still")
     refresh = http_get(url, headers={"Accept": "text/html"}).headers["Refresh"]
     with pytest.raises(PlaywrightTimeout):
-        page.wait_for_event("load", timeout=2500 * int(refresh))
+        page.wait_for_event("load", timeout=1700 * int(refresh))
     assert [request.resource_type for request in asked[:1]] == ["document"]
     assert {request.resource_type for request in asked[1:]} == {"fetch"}
     open_all(ada.site, "still")
@@ -119,6 +119,19 @@ def test_reload_and_back_make_no_second_job(ada: Visitor) -> None:
     page.go_forward()
     expect_result(page)
     assert ada.jobs() == before + 1
+
+
+def test_a_form_with_mistakes_comes_back_and_can_be_sent_again(ada: Visitor) -> None:
+    """It has a CSRF token and no address of its own, and it is shown by the job's result."""
+    page = ada.tab()
+    page.goto(f"{ada.origin}/checked")
+    page.locator("form").evaluate("form => form.noValidate = true")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("This field is required")).to_be_visible()
+    assert page.url.endswith("/result")
+    page.locator("input[name=name]").fill("Ada")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("valid Ada")).to_be_visible()
 
 
 def test_two_tabs_both_arrive(ada: Visitor) -> None:

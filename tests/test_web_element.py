@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -249,14 +248,3 @@ def test_only_our_files_are_served(client: FlaskClient) -> None:
 def test_the_element_stays_small(site: WebSite) -> None:
     folder = Path(offload.__class__.__init__.__code__.co_filename).parent / "web" / "static"
     assert (folder / "offload-job.js").stat().st_size < 10_000
-
-
-# --- recipes -----------------------------------------------------------------------------------
-
-RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
-
-
-def code_of(recipe: str, language: str) -> list[str]:
-    """The blocks of code of one language in a page of the documentation."""
-    text = (RECIPES / recipe).read_text()
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)

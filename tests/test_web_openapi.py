@@ -148,6 +148,7 @@ def test_real_answers_are_as_described(
         ("GET", ""),
         ("DELETE", ""),
         ("GET", "/result"),
+        ("POST", "/result"),
         ("POST", "/cancel"),
         ("POST", "/retry"),
     ]:
@@ -160,6 +161,8 @@ def test_real_answers_are_as_described(
     early = location(client.get("/gated/oa2", headers={"Prefer": "respond-async"}))
     ask("GET", early.rpartition("/")[2], "/result")
     site.open("oa2")
+    poll_until(client, early, "SUCCESSFUL")
+    ask("POST", early.rpartition("/")[2], "/result")
     reply = location(client.get("/answers/broken", headers={"Prefer": "respond-async"}))
     poll_until(client, reply, "FAILED")
     ask("GET", reply.rpartition("/")[2])

@@ -76,7 +76,7 @@ FETCH_PAGE = """<!doctype html><title>Report</title>
 COUNT_ROWS = """
 def count_rows(year):
     if current_job:
-        time.sleep(3)
+        time.sleep(2.5)
     return int(year)
 """
 
@@ -111,9 +111,9 @@ def htmx(version: int) -> str:
 MAKE_THUMBNAILS = """
 @offload.task
 def make_thumbnails(album: str) -> int:
-    for _ in current_job.track(range(30), message="shrinking"):
+    for _ in current_job.track(range(20), message="shrinking"):
         time.sleep(0.1)
-    return 30
+    return 20
 """
 
 CONFIG = """<meta name="htmx-config" content='{"includeIndicatorStyles": false}'>"""
@@ -136,7 +136,7 @@ def test_htmx(tmp_path: Path, browser: Browser, version: int) -> None:
         page.goto(origin)
         page.get_by_role("button", name="Make thumbnails").click()
         expect(page.get_by_role("status")).to_have_text("shrinking")
-        expect(page.get_by_text("30 thumbnails")).to_be_visible()
+        expect(page.get_by_text("20 thumbnails")).to_be_visible()
         assert page.url.rstrip("/") == origin
         assert page.evaluate("window.violations") == []
         page.close()

@@ -229,7 +229,7 @@ def allowed(headers: Any) -> set[str]:
     ("path", "methods"),
     [
         ("", {"GET", "HEAD", "DELETE", "OPTIONS"}),
-        ("/result", {"GET", "HEAD", "OPTIONS"}),
+        ("/result", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("/cancel", {"POST", "OPTIONS"}),
         ("/retry", {"POST", "OPTIONS"}),
     ],

@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -251,6 +252,18 @@ def test_two_views_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_factory_may_run_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         create_app(OFFLOAD_SQLITE_PATH=str(tmp_path / name), OFFLOAD_WORKER="off")
+
+
+def test_always_can_be_for_some_methods_only(client: FlaskClient) -> None:
+    assert client.get("/checked", headers=HTML).status_code == 200
+    assert client.post("/checked", headers=HTML).status_code == 303
+
+
+@pytest.mark.parametrize("always", ["post", ["POST", "HEAD"], [1]])
+def test_methods_that_make_no_sense_are_refused(tmp_path: Path, always: Any) -> None:
+    _, offload = make(tmp_path)
+    with pytest.raises(OptionError, match="always="):
+        offload.respond_async(always=always)(lambda: "")
 
 
 @pytest.mark.parametrize("wait", [-1, 4000, True])

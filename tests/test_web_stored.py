@@ -206,7 +206,15 @@ def test_a_form_shown_again_by_the_job_can_be_sent_again(client: FlaskClient) ->
     again = finish(client, location(client.post("/checked", data=form, headers=ASYNC)))
     assert "This field is required" in again
     form = {"name": "Ada", "csrf_token": token_in(again)}
-    assert client.post("/checked", data=form).text == "valid Ada"
+    assert finish(client, location(client.post("/checked", data=form))) == "valid Ada"
+
+
+def test_a_form_without_an_address_reaches_its_view_from_the_result(client: FlaskClient) -> None:
+    url = location(client.post("/checked?a=%26&b", data={"name": ""}))
+    assert client.post(f"{url}/result").status_code in (307, 404)  # 404 while there is no result
+    poll_until(client, url, "SUCCESSFUL")
+    sent_on = client.post(f"{url}/result", data={"name": "Ada"})
+    assert (sent_on.status_code, sent_on.headers["Location"]) == (307, "/checked?a=%26&b")
 
 
 @pytest.mark.parametrize("token", [None, "forged"])

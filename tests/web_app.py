@@ -279,13 +279,15 @@ def _add_form_views(app: Flask) -> None:
         return f"<!doctype html><title>Ready</title><h1>Hello {request.form['name']}</h1>"
 
     @app.route("/checked", methods=["GET", "POST"])
-    @offload.respond_async
+    @offload.respond_async(always=["POST"])
     def checked() -> str:
         name_form = BareForm()
         if name_form.validate_on_submit():
             return f"valid {name_form.name.data}"
         return render_template_string(
-            "{{ form.errors }}<form>{{ form.csrf_token }}</form>", form=name_form
+            "<!doctype html><title>Checked</title>{{ form.errors }}"
+            '<form method="post">{{ form.csrf_token }}{{ form.name }}<button>Send</button></form>',
+            form=name_form,
         )
 
 

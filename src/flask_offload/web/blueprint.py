@@ -32,7 +32,11 @@ def make_blueprint(offload: Offload) -> Blueprint:
     blueprint = Blueprint("offload", __name__, template_folder="templates")
     resource = JobResource(offload)
     _route(blueprint, "/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
-    _route(blueprint, "/jobs/<job_id>/result", "result", GET=resource.result)
+    _route(
+        *(blueprint, "/jobs/<job_id>/result", "result"),
+        GET=resource.result,
+        POST=resource.post_to_result,
+    )
     _route(blueprint, "/jobs/<job_id>/cancel", "cancel", POST=resource.cancel)
     _route(blueprint, "/jobs/<job_id>/retry", "retry", POST=resource.retry)
     _route(blueprint, "/openapi.json", "openapi", GET=_openapi)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from flask import Response, request
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     from ..extension import Offload
 
 
+def stored_response(job: Job) -> StoredResponse | None:
+    """What the view answered; None if that is not kept any more, or can't be read."""
+    with contextlib.suppress(PayloadError):
+        if isinstance(job.return_value, StoredResponse):
+            return job.return_value
+    return None
+
+
 def reply(offload: Offload, job: Job) -> Response:
     """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
     if job.status is JobStatus.SUCCESSFUL:
-        try:
-            stored = job.return_value
-        except PayloadError:
-            stored = None
-        if isinstance(stored, StoredResponse):
-            return stored.replay()
-        return problem(410, "The result is no longer kept.")
+        stored = stored_response(job)
+        return stored.replay() if stored else problem(410, "The result is no longer kept.")
     status = 410 if job.status is JobStatus.CANCELLED else 500
     if prefers_html(request.accept_mimetypes):
         return job_page(offload, job, status)

@@ -17,7 +17,7 @@ from .pace import retry_after
 from .pages import job_page
 from .preferences import prefers_html
 from .problems import problem
-from .replies import reply
+from .replies import reply, stored_response
 from .representation import document, etag, is_reply
 
 if TYPE_CHECKING:
@@ -86,6 +86,16 @@ class JobResource:
             reason = shown["error"]["message"] if shown["error"] else shown["summary"]
             return problem(410, f"There is no result: {reason}", links=shown["links"])
         return _json_response(shown["return_value"])
+
+    def post_to_result(self, job_id: str) -> Response:
+        """POST to the result. A form on it that has no address of its own is sent here, and 307
+        sends it on to the view that made the page."""
+        job = self._find(job_id)
+        stored = stored_response(job) if is_reply(job) else None
+        if stored is None:
+            return problem(404, "There is nothing here that could take a form.")
+        headers = {"Location": stored.url, "Cache-Control": "no-store"}
+        return Response(status=307, headers=headers)
 
     # --- steps ---
 

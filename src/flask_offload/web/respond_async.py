@@ -32,6 +32,8 @@ MAX_WAIT = 10.0
 """Seconds for which a request is held at most, unless the view says otherwise: a held request
 occupies a worker of the web server, which is what we want to avoid."""
 
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
 logger = logging.getLogger("flask_offload")
 
 
@@ -40,7 +42,7 @@ def respond_async(
     view: Callable[..., Any],
     *,
     wait: float | None = None,
-    always: bool = False,
+    always: bool | Iterable[str] = False,
     headers: Iterable[str] = (),
     session: Iterable[str] = (),
     owner: Callable[[], str | None] | None = None,
@@ -50,9 +52,10 @@ def respond_async(
     if wait is not None and (isinstance(wait, bool) or not 0 <= wait <= 3600):
         raise OptionError(f"wait={wait!r} can't be used: it takes seconds from 0 to 3600, or None.")
 
+    methods = _methods(always)
     name = options.pop("name", None) or _name_of(view)
     task = offload.task(name=name, **options)(_Run(offload, view))
-    moved = _Moved(offload, task, wait, always, tuple(headers), tuple(session), owner)
+    moved = _Moved(offload, task, wait, methods, tuple(headers), tuple(session), owner)
 
     @functools.wraps(view)
     def respond(**values: Any) -> Response:
@@ -74,7 +77,7 @@ class _Moved:
 
     wait: seconds; the request is held so long for a quick result, and never longer, also when the
     client's `wait=N` asks for more. None: only when the client asks, up to MAX_WAIT.
-    always: also for clients that didn't ask, browsers above all.
+    always: the methods that become jobs also for clients that didn't ask, browsers above all.
     headers, session: names of what else the view needs, see `store_request`.
     owner: tells in the request whom the job belongs to, for `authorize`.
     """
@@ -82,15 +85,15 @@ class _Moved:
     offload: Offload
     task: Task[[StoredRequest, dict[str, Any]], StoredResponse]
     wait: float | None
-    always: bool
+    always: frozenset[str]
     headers: tuple[str, ...]
     session: tuple[str, ...]
     owner: Callable[[], str | None] | None
 
     def applies(self, preferences: Preferences) -> bool:
         """Whether this request becomes a job."""
-        wanted = self.always or preferences.respond_async
-        return wanted and request.method not in ("HEAD", "OPTIONS")
+        wanted = preferences.respond_async and request.method not in ("HEAD", "OPTIONS")
+        return wanted or request.method in self.always
 
     def respond(self, preferences: Preferences, values: dict[str, Any]) -> Response:
         """Make the job; answer with its result if that comes in time, else with its address."""
@@ -149,6 +152,17 @@ class _Moved:
         limit = MAX_WAIT if self.wait is None else self.wait
         asked = preferences.wait if preferences.wait is not None else self.wait or 0.0
         return min(asked, limit)
+
+
+def _methods(always: bool | Iterable[str]) -> frozenset[str]:
+    """`always=` as given: True for all methods, or names of some. Raises OptionError."""
+    if isinstance(always, bool):
+        return METHODS if always else frozenset()
+    names = frozenset([always] if isinstance(always, str) else always)
+    if not names <= METHODS:
+        known = ", ".join(sorted(METHODS))
+        raise OptionError(f"always={always!r} can't be used: it takes True, or some of {known}.")
+    return names
 
 
 def _name_of(view: Callable[..., Any]) -> str:

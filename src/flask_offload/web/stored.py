@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from flask import Flask, Response, current_app, g, request, session
 from werkzeug.datastructures import FileStorage, Headers, ImmutableMultiDict
@@ -77,8 +77,12 @@ class StoredRequest:
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """What a view answered; `body` as in StoredRequest. cookies: names of those that were lost."""
+    """What a view answered; `body` as in StoredRequest. cookies: names of those that were lost.
 
+    url: path and query of what was asked for.
+    """
+
+    url: str
     status: int
     headers: list[tuple[str, str]]
     body: str | bytes
@@ -88,6 +92,7 @@ class StoredResponse:
         """The response once more. It belongs to one client, so no cache may keep it."""
         response = Response(self.body, self.status, Headers(self.headers))
         response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Referrer-Policy", "same-origin")
         return response
 
 
@@ -201,7 +206,9 @@ def store_response(response: Response, limit: int) -> StoredResponse:
     cookies = [text.partition("=")[0] for text in response.headers.getlist("Set-Cookie")]
     if session.modified:
         cookies.append(current_app.config["SESSION_COOKIE_NAME"])
-    return StoredResponse(response.status_code, headers, _shortest(bytes(body)), cookies)
+    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+    url = quote(request.script_root + request.path) + query
+    return StoredResponse(url, response.status_code, headers, _shortest(bytes(body)), cookies)
 
 
 def _shortest(body: bytes) -> str | bytes:
