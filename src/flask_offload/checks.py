@@ -291,8 +291,9 @@ def check_invariants(at: Situation) -> Iterator[Finding]:
     found = []
     for worker, count in at.health.running.items():
         if worker not in alive:
-            mended = "the living worker has not put them back" if alive else "the next puts it back"
-            found.append(f"{_jobs(count)} RUNNING under the dead worker {worker}: {mended}")
+            mended = "the living one has not put back" if alive else "the next one puts back"
+            held = f"{_jobs(count)} RUNNING under the dead worker {worker}"
+            found.append(f"{held}: {mended} what it held")
     for kind, key, count in at.health.stuck_keys:
         if alive or kind == "concurrency":
             found.append(f"{_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds")
