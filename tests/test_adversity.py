@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
+from adversity_app import fork_and_return
 from flask_offload import JobStatus
-from flask_offload.engines.base import THREADS, NewJob
+from flask_offload.attempt import Claim, Outcome
+from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
+from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
 from flask_offload.job import new_id
-from jobs_app import add, die
+from flask_offload.worker.dispatcher import Crew, Dispatcher, News
+from jobs_app import add, die, note
 from jobsite import Site, make_site
 from support import kill9, running, wait_until
 
@@ -93,3 +99,94 @@ def test_a_job_that_closes_all_descriptors_is_given_up_and_the_queue_goes_on(sit
     assert [job.refresh().return_value for job in good] == list(range(20))
     assert poison.refresh().status is JobStatus.FAILED
     assert [attempt.outcome for attempt in poison.attempts] == ["CRASHED"] * 3
+
+
+def test_a_copy_that_a_task_forks_runs_no_jobs(site: Site) -> None:
+    """It used to go on with the jobs that its thread had been given ahead, beside the original."""
+    before = [note.enqueue(f"before {number}") for number in range(200)]
+    forking = fork_and_return.enqueue()
+    after = [note.enqueue(f"after {number}") for number in range(200)]
+    command = ["--app", "adversity_app", "offload", "worker", "--burst", "--threads", "1"]
+    with running(
+        [sys.executable, "-m", "flask", *command], env=site.env, cwd=site.folder
+    ) as worker:
+        assert worker.wait(60) == 0, str(worker)
+    assert forking.refresh().return_value == "parent"
+    assert {job.refresh().status for job in (*before, *after)} == {JobStatus.SUCCESSFUL}
+    assert len(site.witnessed()) == len(set(site.witnessed())) == 401
+
+
+FORKING = """
+import os, sys
+from pathlib import Path
+from flask_offload.engines.sqlite.liveness import Lock
+lock = Lock(Path(sys.argv[1]))
+assert lock.acquire()
+if os.fork() == 0:
+    os.read(0, 1)  # lives on until the test ends
+    os._exit(0)
+"""
+
+
+def test_a_lock_dies_with_its_holder_though_a_forked_child_lives_on(tmp_path: Path) -> None:
+    path = tmp_path / "w1.lock"
+    argv = [sys.executable, "-c", FORKING, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT) is not None
+        lock = Lock(path)
+        assert lock.acquire()
+        lock.release()
+
+
+def test_a_lock_file_that_cannot_be_opened_is_nobody_dead(tmp_path: Path) -> None:
+    """As on a disk that has become read-only, where this ended the worker."""
+    (tmp_path / "w1.lock").mkdir()
+    with dead_workers(tmp_path, "w2") as dead:
+        assert dead == []
+
+
+def test_the_slots_have_their_place_on_the_disk_before_they_are_used(tmp_path: Path) -> None:
+    """Else a full disk would kill whoever notes a job in them, by SIGBUS."""
+    slots = Slots(tmp_path / "slots", 10_000)
+    try:
+        assert os.stat(slots.path).st_blocks * 512 >= 10_000 * 16
+    finally:
+        slots.close()
+
+
+class Nobody:
+    """A crew that never runs a job."""
+
+    holds = 0
+
+    def room(self) -> dict[str, int]:
+        return {}
+
+    def hand_out(self, claims: Sequence[Claim]) -> None:
+        assert not claims
+
+    def news(self) -> News:
+        return News()
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        assert not outcomes
+
+    def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
+        raise AssertionError("there is nothing to cancel")
+
+
+def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_mended(
+    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker waited until the clock had caught up with the wrong time."""
+    hour, now = 3600.0, [1_800_000_000.0]
+    engine.clock = lambda: now[0]
+    spec = ScheduleSpec("hourly", None, hour, None, 0.0, "one", job())
+    crew: Crew = Nobody()
+    dispatcher = Dispatcher(Ledger(engine, "w1", KEEP), crew, retention=KEEP, schedules=[spec])
+    monkeypatch.setattr("flask_offload.worker.dispatcher.LOOK_AT_CLOCK", 0.0)
+    for step in (0.0, hour, -48 * hour, 0.0, hour):
+        now[0] += step
+        dispatcher.step()
+    assert engine.count()[JobStatus.READY] == 2

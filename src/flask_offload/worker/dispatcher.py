@@ -8,6 +8,7 @@ news, or the time that the last `step` asked for is over.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ ORPHANED_AFTER = 3600.0
 UNKNOWN_DELAY = 5.0
 """Seconds for which a job is left alone whose task this app doesn't have: during a deploy, another
 worker may have it."""
+LOOK_AT_CLOCK = 60.0
+"""Seconds between two looks at the schedules, whatever the next time is: the clock may be set."""
 RETRY_DATABASE = (0.1, 0.3, 1.0)
 """Seconds to wait after the first, second, and every further failure of the database."""
 
@@ -103,7 +106,7 @@ class Dispatcher:
         self._not_before = 0.0
         self._next_poll = self._next_recovery = 0.0
         self._next_chores = time.monotonic() + 1.0
-        self._next_tick = 0.0
+        self._next_tick = self._tick_by = 0.0
         self.is_closing = False
         self.is_idle = False
         """Whether the last claim found nothing although every lane had room."""
@@ -155,7 +158,7 @@ class Dispatcher:
             self._look = False
             self._due_at = self._ledger.next_due()
             self._cancel()
-        self._tick()
+        self._tick(now)
         self._promote()
         self._write_side_news()
         if self._backlog.outcomes or self._look or look:
@@ -195,9 +198,11 @@ class Dispatcher:
             self._look = True
             self._due_at = self._ledger.next_due()
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
         clock = self._engine.clock()
-        if not self._schedules or self.is_closing or clock < self._next_tick:
+        if not self._schedules or self.is_closing:
+            return
+        if clock < self._next_tick and now < self._tick_by:
             return
         for spec in self._schedules:
             for job in tick(self._engine, spec, clock):
@@ -211,9 +216,9 @@ class Dispatcher:
                     job_id=job.id,
                     task=job.task,
                 )
-        # never more than a minute ahead, as the clock may be set forward
         times = [next_tick(self._engine, spec, clock) for spec in self._schedules]
-        self._next_tick = min([clock + 60.0, *(time for time in times if time is not None)])
+        self._next_tick = min((time for time in times if time is not None), default=math.inf)
+        self._tick_by = now + LOOK_AT_CLOCK
 
     def _write_side_news(self) -> None:
         backlog = self._backlog

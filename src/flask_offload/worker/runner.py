@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Runner:
         self.outcomes: deque[Outcome] = deque()
         self.unknown: deque[int] = deque()
         self._environment = environment
+        self._process = os.getpid()
         self._note_start = note_start
         self._wake = wake
         self._inbox: SimpleQueue[Claim | None] = SimpleQueue()
@@ -131,6 +133,8 @@ class Runner:
         return context
 
     def _end(self, context: JobContext, outcome: Outcome) -> None:
+        if os.getpid() != self._process:
+            os._exit(0)  # a copy that the task forked, and that would take more jobs
         del self._active[context.claim.seq]
         if context.is_dirty:
             context.flush()

@@ -98,7 +98,7 @@ class Supervisor:
             return self._give_up()
         try:
             dispatcher = self._open(settings)
-        except EngineUnavailable as error:
+        except (EngineUnavailable, OSError) as error:
             click.echo(f"The worker can't start: {error}", err=True)
             self._crew.end()
             return EXIT_FAILED
@@ -287,5 +287,3 @@ class Supervisor:
             os.close(self._options.kept_by)
         if self._bell is not None:
             os.close(self._bell.fileno())
-        if self._registration is not None:
-            self._registration.lock.abandon()

@@ -17,6 +17,7 @@ import os
 import secrets
 import struct
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,15 +38,20 @@ def boot() -> str:
         return ""
 
 
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
 class Lock:
     """An exclusive lock on a file, held until released or until this process is dead.
 
-    It is `flock`, bound to the open file: a forked child must `abandon` its copy.
+    It is `flock`, bound to the open file, so a forked child drops its copy: else the lock would
+    outlive us with any process that a task or a view has forked.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        _locks.add(self)
 
     @property
     def is_held(self) -> bool:
@@ -94,8 +100,10 @@ class Slots:
         new = os.O_CREAT | os.O_EXCL if count is not None else 0
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
         try:
-            if count is not None:
-                os.ftruncate(descriptor, count * RECORD.size)
+            # written in full, as to store into a hole on a full disk would kill us (SIGBUS)
+            empty = bytes((count or 0) * RECORD.size)
+            while empty:
+                empty = empty[os.write(descriptor, empty) :]
             self._memory = mmap.mmap(descriptor, 0)
         finally:
             os.close(descriptor)
@@ -172,8 +180,9 @@ def dead_workers(folder: Path, own: str) -> Iterator[list[str]]:
     for name in names:
         if name.endswith(".lock") and name != f"{own}.lock":
             lock = Lock(folder / name)
-            if lock.acquire():
-                found.append(lock)
+            with contextlib.suppress(OSError):  # on a disk that can't be written, nobody can tell
+                if lock.acquire():
+                    found.append(lock)
     try:
         yield [lock.path.stem for lock in found]
     except BaseException:
@@ -196,3 +205,11 @@ def is_alive(folder: Path, worker_id: str) -> bool:
         lock.release()
         return False
     return True
+
+
+def _after_fork() -> None:
+    for lock in list(_locks):
+        lock.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
