@@ -106,8 +106,7 @@ def worked_site(folder: Path) -> Iterator[WebSite]:
 @contextmanager
 def client_of(site: WebSite) -> Iterator[FlaskClient]:
     """A client of the app, for one test."""
-    with site.app.test_client() as client:
-        yield client
+    yield site.app.test_client()
     site.engine.close()
 
 
