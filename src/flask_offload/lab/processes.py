@@ -41,6 +41,12 @@ def kill_now(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def end(pid: int) -> None:
+    """Ask a process to end; one that has ended already doesn't matter."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, though perhaps not of ours."""
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import ServerDown
 from .listen import listen
-from .processes import Process, descendants, is_running, kill_now
+from .processes import Process, descendants, end, is_running, kill_now
 
 START = 30.0
 """Seconds that the process may take until it answers; it takes about half a second."""
@@ -116,8 +116,12 @@ class WebServer:
         """End the process, and see to it that those that it started leave too."""
         if self._process is None:
             return
-        others = [process.pid for process in self.below()]
+        below, pid = self.below(), self.pid
+        others = [process.pid for process in below]
         self._process.terminate()
+        for process in below:
+            if process.parent == pid:  # a worker would wait a while for the next web process
+                end(process.pid)
         self._reap()
         deadline = time.monotonic() + STOP
         while any(map(is_running, others)) and time.monotonic() < deadline:

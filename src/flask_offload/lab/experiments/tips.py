@@ -18,7 +18,7 @@ from . import Events
 WRITTEN_AFTER = 1.2
 """Seconds until the spotter has written down what it found."""
 
-VISITS = 3
+VISITS = 2
 
 
 class Patient(Protocol):

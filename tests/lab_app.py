@@ -1,0 +1,27 @@
+"""The lab behind a quick mail server, as the tests run it: `python lab_app.py [--build DIR] …`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from flask_offload.lab.mailserver import Pace
+from flask_offload.lab.show import Show
+
+QUICK = Pace(greeting=0.05, recipient=0.05, content=(0.4, 0.45))
+"""Half a second for a mail: long beside a request, short beside a test."""
+
+
+def main(*words: str) -> None:
+    """Serve until SIGTERM. words: name=value, for project and guest."""
+    given = dict(word.split("=", 1) for word in words)
+    project = Path(given["project"]) if "project" in given else None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with Show(port=0, project=project, guest=given.get("guest"), pace=QUICK) as show:
+        print(f"The lab: {show.origin}/", flush=True)
+        show.serve()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

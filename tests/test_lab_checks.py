@@ -1,0 +1,95 @@
+"""Fix and Build: what the reader made is really run, and judged by what it does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flask_offload.lab.building import PROJECT, prepare
+from flask_offload.lab.experiments.checked import NoProject, fix, step
+from flask_offload.lab.site.challenges import CHALLENGES
+
+
+def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:
+    last = list(fix(CHALLENGES[key], order, choices))[-1]
+    return last["good"], last["text"]
+
+
+@pytest.mark.parametrize(
+    ("key", "order", "choices", "complaint"),
+    [
+        ("mail", [], {"decorator": 1, "call": 1}, "nothing was written down"),
+        ("mail", [], {"decorator": 1, "call": 3}, "PayloadError"),
+        ("portraits", [], {"loop": 1, "call": 1, "answer": 0}, "not one portrait was finished"),
+        ("portraits", [], {"loop": 0, "call": 1, "answer": 1}, "never said how far"),
+        ("commit", ["insert", "enqueue", "commit"], {"enqueue": 1}, "there is no member 1"),
+    ],
+)
+def test_answers_that_are_fast_and_wrong(
+    key: str, order: list[object], choices: dict[str, int], complaint: str
+) -> None:
+    """The blocking ones and the right ones: test_lab_browser.py."""
+    good, text = verdict(key, order, **choices)
+    assert not good
+    assert complaint in text
+
+
+def test_waiting_for_the_job_is_blocking_too() -> None:
+    good, text = verdict("portraits", [], loop=1, call=2, answer=2)
+    assert not good
+    assert "The gate" in text
+    assert ".wait" in text
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return prepare(tmp_path / "club")
+
+
+def steps_of(project: Path, key: str) -> list[tuple[bool, str]]:
+    return [(each["good"], each["text"]) for each in step(project, key)]
+
+
+def test_the_start_solves_nothing(project: Path) -> None:
+    [(good, text)] = steps_of(project, "mail")
+    assert not good
+    assert "no Flask-Offload yet" in text
+
+
+def test_the_model_solves_every_step(project: Path) -> None:
+    shutil.copyfile(PROJECT / "step3.py", project / "app.py")
+    for key in ("mail", "photo", "clean_up"):
+        steps = steps_of(project, key)
+        assert steps[-1] == (True, "Solved."), steps
+    assert sorted(path.name for path in project.iterdir()) == ["README.md", "app.py"]
+
+
+def test_each_step_asks_for_its_own_work(project: Path) -> None:
+    shutil.copyfile(PROJECT / "step1.py", project / "app.py")
+    assert steps_of(project, "photo")[-1][0] is False
+    assert "every night" in steps_of(project, "clean_up")[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [
+        ("def broken(:\n", "SyntaxError"),
+        ("import no_such_module\n", "no_such_module"),
+        ("raise SystemExit(3)\n", "SystemExit"),
+        ("print('{\"good\": true}')\nx = 1\n", "Failed to find Flask"),
+    ],
+)
+def test_a_program_that_does_not_start_is_told_so(
+    project: Path, program: str, complaint: str
+) -> None:
+    (project / "app.py").write_text(program)
+    [(good, text)] = steps_of(project, "mail")
+    assert not good
+    assert complaint in text
+
+
+def test_without_a_project_there_is_nothing_to_check(tmp_path: Path) -> None:
+    with pytest.raises(NoProject):
+        step(tmp_path, "mail")

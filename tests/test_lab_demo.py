@@ -1,0 +1,104 @@
+"""The table of `make demo`: what it claims, how it looks, and that it is measured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flask_offload.evidence.samples import Answer, ProbeResult
+from flask_offload.lab import demo, survival
+from flask_offload.lab.bench import Bench
+from flask_offload.lab.demo import Row, Table, claims, measure, render
+from flask_offload.lab.survival import Pattern, Survival
+from lab_app import QUICK
+
+
+def probed(*response_ms: float, failed: str | None = None) -> ProbeResult:
+    answers = [
+        Answer(0.0, ttfb_ms=each, response_ms=each, status=200, error=failed)
+        for each in response_ms
+    ]
+    return ProbeResult("http://127.0.0.1:1/", "GET", tuple(answers), 1.0)
+
+
+def row(pattern: Pattern, route: float, page: float, answered: int = 4, done: int = 4) -> Row:
+    fate = Survival(pattern, 4, answered, done, twice=0, killed=4, recovered_ms=None)
+    return Row(pattern, probed(route), probed(page), fate)
+
+
+def table(**changed: Row) -> Table:
+    rows = {
+        "sync": row("sync", 1000.0, 4000.0, answered=0, done=0),
+        "thread": row("thread", 5.0, 6.0, done=0),
+        "background": row("background", 5.0, 6.0),
+    }
+    return Table(probed(2.0), tuple((rows | changed).values()), "GET /sync blocked 1,000 ms: …")
+
+
+def test_holds_when_the_claims_do() -> None:
+    assert [claim.held for claim in claims(table())] == [True] * 4
+    assert table().held
+
+
+@pytest.mark.parametrize(
+    ("pattern", "worse", "failing"),
+    [
+        ("background", row("background", 201.0, 6.0), 0),
+        ("background", row("background", 5.0, 801.0), 1),
+        ("thread", row("thread", 5.0, 6.0, done=4), 2),
+        ("background", row("background", 5.0, 6.0, done=3), 3),
+        ("background", row("background", 5.0, 6.0, answered=0, done=0), 3),
+    ],
+)
+def test_fails_when_one_claim_does(pattern: str, worse: Row, failing: int) -> None:
+    found = table(**{pattern: worse})
+    assert [claim.held for claim in claims(found)] == [n != failing for n in range(4)]
+    assert not found.held
+    assert "FAILED" in render(found)
+
+
+def test_failed_requests_prove_nothing() -> None:
+    broken = Row(
+        "background",
+        probed(0.1, failed="refused"),
+        probed(0.1, failed="refused"),
+        row("background", 5.0, 6.0).survival,
+    )
+    assert [claim.held for claim in claims(table(background=broken))] == [False, False, True, True]
+
+
+def test_shows_rows_columns_and_what_survived() -> None:
+    lines = render(table()).splitlines()
+    assert lines[1].count("p50 ms") == lines[1].count("p99 ms") == 2
+    by_route = {line.split()[0]: line.split() for line in lines if line.startswith("/")}
+    assert by_route["/sync"][1:5] == ["1000", "1000", "4000", "4000"]
+    assert by_route["/background"][1:5] == ["5.0", "5.0", "6.0", "6.0"]
+    assert by_route["/thread"][5:] == ["4", "of", "4", "lost"]
+    assert by_route["/background"][5:] == ["4", "of", "4", "done"]
+    assert "GET /sync blocked" in lines[-1]
+
+
+def test_a_job_that_ran_twice_is_told() -> None:
+    fate = Survival("background", 4, 4, 4, twice=1, killed=4, recovered_ms=500.0)
+    twice = Row("background", probed(5.0), probed(6.0), fate)
+    assert "4 of 4 done, 1 twice" in render(table(background=twice))
+
+
+def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real thing, with fewer visitors: real mail, real photos, real kills."""
+    monkeypatch.setattr(demo, "REQUESTS", {"sync": 1, "thread": 2, "background": 2})
+    monkeypatch.setattr(demo, "SECONDS", 0.6)
+    monkeypatch.setattr(demo, "CLIENTS", 2)
+    monkeypatch.setitem(survival.PATIENCE, "thread", 1.5)
+    said: list[str] = []
+    with Bench("http://127.0.0.1:1", QUICK) as bench:
+        found = measure(bench, said.append)
+        log = (bench.club.settings.folder / "club.log").read_text()
+    assert found.held, f"{render(found)}\n{log}"
+    assert found.row("sync").survival.answered == 0
+    assert found.row("thread").survival.lost == 4
+    assert found.row("background").survival.recovered_ms is not None
+    assert found.spotted is not None
+    assert "app.py" in found.spotted
+    assert [text for text in said if re.search(r"kill -9", text)]
