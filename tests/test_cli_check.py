@@ -25,7 +25,7 @@ from flask_offload.cli import offload_group
 from flask_offload.engines.base import THREADS
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
 from flask_offload.engines.sqlite.liveness import Registration, run_folder
-from flask_offload.engines.sqlite.recovery import register, unregister
+from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.ticks import tick
 from flask_offload.testing import Clock, drain, travel
 from flask_offload.worker.settings import worker_settings
@@ -154,6 +154,14 @@ def test_a_queue_that_no_worker_serves(shop: Shop) -> None:
             assert findings(shop, "problem") == {}
 
 
+def test_a_worker_that_is_stopping_serves_nobody(shop: Shop) -> None:
+    add.enqueue(1)
+    with worker(shop) as ledger:
+        set_stopping(shop.engine, ledger.worker_id)
+        assert "threads, stopping)" in findings(shop, "ok")["worker"]
+        assert problem(shop)[1].startswith("no running worker serves default")
+
+
 def test_a_paused_queue_is_a_note(shop: Shop) -> None:
     send.enqueue("a")
     shop.engine.pause("mail")
@@ -230,6 +238,18 @@ def test_waiting_long_is_no_starving_while_nobody_overtakes(shop: Shop) -> None:
         clock.move(60 * MINUTE)
         assert findings(shop, "problem") == {}
         assert "waited 1 h, in default" in findings(shop, "note")["waiting"]
+
+
+def test_a_younger_job_of_the_same_priority_overtakes_nobody(shop: Shop) -> None:
+    with worker(shop) as ledger, travel(shop.app) as clock:
+        add.using(queue_name="patient").enqueue(1)
+        clock.move(MINUTE)
+        send.enqueue("another queue")
+        shop.engine.pause("patient")
+        ledger.exchange([], {THREADS: 1})
+        shop.engine.resume("patient")
+        clock.move(60 * MINUTE)
+        assert findings(shop, "problem") == {}
 
 
 def test_waiting_counts_from_when_the_job_could_start(shop: Shop) -> None:
@@ -315,10 +335,13 @@ def test_schedules_that_nobody_declares_and_those_that_are_late(shop: Shop) -> N
 def test_files_that_others_may_read(shop: Shop) -> None:
     drain(shop.app)
     assert findings(shop, "problem") == {}
-    shop.database.chmod(0o644)
-    check, message = problem(shop)
-    assert check == "permissions"
-    assert message == f"{shop.database} has mode 0644, so others may read jobs: chmod 600 it"
+    for mode in (0o604, 0o640):
+        shop.database.chmod(mode)
+        check, message = problem(shop)
+        assert check == "permissions"
+        assert (
+            message == f"{shop.database} has mode {mode:04o}, so others may read jobs: chmod 600 it"
+        )
 
 
 def test_a_database_of_another_user_is_a_note(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,7 +284,10 @@ def test_deferred_jobs_wait_for_their_time(stage: Stage) -> None:
     assert due is not None
     assert timedelta(seconds=1.9) < due - soon.enqueued_at < timedelta(seconds=2.1)
     wait_until(lambda: datetime.now(UTC) >= due)
+    before = stage.job(soon.id)
     stage.done(soon, late)
+    assert before.status is JobStatus.READY, "a job stands as it was when last read"
+    assert before.attempts == []
     assert stage.journal() == ["past", "soon"]
     assert soon.started_at is not None
     assert soon.started_at >= due
@@ -370,6 +373,17 @@ def test_a_failed_job_can_be_run_again_by_hand(stage: Stage) -> None:
         good.retry()
     with pytest.raises(JobNotFound):
         stage.engine.retry("f" * 44)
+
+
+def test_a_job_that_is_run_again_by_hand_does_not_wait_for_its_time(stage: Stage) -> None:
+    stage.needs("deferred")
+    stage.needs("cancels_waiting")
+    stage.needs("retries")
+    job = stage.task("note").using(run_after=timedelta(hours=1)).enqueue("now")
+    assert job.cancel().finished_at is not None
+    (job,) = stage.done(job.retry())
+    assert (job.status, job.run_after, job.waiting_for) == (JobStatus.SUCCESSFUL, None, None)
+    assert stage.journal() == ["now"]
 
 
 def test_a_paused_queue_waits_and_the_others_go_on(stage: Stage) -> None:

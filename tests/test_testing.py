@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.datastructures import FileStorage
@@ -48,6 +49,7 @@ HOUR = timedelta(hours=1)
 
 offload = Offload()
 ran: list[str] = []
+mark = ContextVar("mark", default="nothing")
 
 
 @offload.task
@@ -196,6 +198,23 @@ def test_drain_runs_async_tasks_even_beside_an_event_loop(app: Flask) -> None:
         return [job.return_value for job in drain(app)]
 
     assert asyncio.run(test()) == ["one"]
+
+
+def test_jobs_see_nothing_of_the_test_and_leave_nothing_behind(app: Flask) -> None:
+    @offload.task(name="shop.peek")
+    def peek() -> list[object]:
+        found = [has_request_context(), mark.get()]
+        mark.set("left behind")
+        return found
+
+    try:
+        with app.test_request_context("/"):
+            mark.set("set in the test")
+            peek.enqueue()
+            (job,) = drain(app)
+    finally:
+        del offload.tasks["shop.peek"]
+    assert (job.return_value, mark.get()) == ([False, "nothing"], "set in the test")
 
 
 def test_a_job_whose_task_is_gone_is_told_and_stays(app: Flask) -> None:

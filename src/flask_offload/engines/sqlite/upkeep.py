@@ -17,8 +17,7 @@ SELECT seq FROM jobs WHERE expires_at IS NOT NULL ORDER BY expires_at
 LIMIT min(?, max(0, (SELECT count(*) FROM jobs WHERE expires_at IS NOT NULL) - ?))
 """
 FINISHED_BEFORE = f"""
-SELECT seq FROM jobs WHERE seq > ? AND expires_at IS NOT NULL AND finished_at <= ?
-ORDER BY seq LIMIT {BATCH}
+SELECT seq FROM jobs WHERE seq > ? AND finished_at <= ? ORDER BY seq LIMIT {BATCH}
 """
 
 
