@@ -11,9 +11,11 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import click
@@ -32,7 +34,10 @@ TAKE_OVER = 0.1
 instead would block every greenlet of a gevent server."""
 HAND_OVER = 2.0
 """Seconds for which the worker of a web process that is gone waits for another to take over."""
-RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+RESTART_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the worker is started again, by how often in a row it has ended too soon."""
+TOO_SOON = 10.0
+"""Seconds after which its end is an accident, as `kill -9` is, and the next one need not wait."""
 
 SERVERS = frozenset(
     {"gunicorn.arbiter", "waitress.server", "uwsgi", "mod_wsgi", "cheroot.wsgi", "gevent.pywsgi"}
@@ -92,6 +97,7 @@ class Keeper:
             if not self._try_lock():
                 self._stopping.wait(TAKE_OVER)
                 continue
+            began = time.monotonic()
             code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
             if code is None or self._stopping.is_set():
                 return
@@ -101,8 +107,9 @@ class Keeper:
                     self._fall_back_to_threads()
                     return
                 continue
+            accident = code == -signal.SIGKILL or time.monotonic() - began > TOO_SOON
+            failures = 0 if accident else failures + 1
             pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
-            failures += 1
             message = "the worker process ended with exit code %d; another starts in %g s"
             log.tell(logging.WARNING, "worker_ended", message, code, pause)
             self._stopping.wait(pause)
@@ -153,7 +160,10 @@ class Keeper:
         self._leash = ours
         if self._stopping.is_set():
             self._let_worker_go()
-        return process.wait()
+        try:
+            return process.wait()
+        finally:
+            self._let_worker_go()
 
     def _run_in_threads(self) -> None:
         state = self._state()
@@ -181,7 +191,6 @@ class Keeper:
     def forget_parent(self) -> None:
         """In a forked child: the worker and the lock belong to the parent; start afresh."""
         self._let_worker_go()
-        self._lock.abandon()
         self._decided = False
         self._stopping = threading.Event()
         self._threads = None
