@@ -121,7 +121,7 @@ def test_ready_jobs_without_a_worker_are_a_problem(shop: Shop) -> None:
     add.enqueue(1)
     check, message = problem(shop)
     assert check == "worker"
-    assert message.startswith("1 job ready and no worker runs: the web process starts one")
+    assert message.startswith("1 job ready (in default) and no worker runs: the web process")
     drain(shop.app)
     add.using(run_after=timedelta(hours=1)).enqueue(2)
     assert "worker" in findings(shop, "note"), "it has time until the job is due"
@@ -133,7 +133,7 @@ def test_no_worker_where_the_app_keeps_none_is_a_problem(tmp_path: Path) -> None
     assert problem(shop) == ("worker", expected)
     with shop.app.app_context():
         add.enqueue(1)
-    assert "no worker runs and 1 job ready: start" in problem(shop)[1]
+    assert "no worker runs and 1 job ready (in default): start" in problem(shop)[1]
     with worker(shop):
         assert findings(shop, "problem") == {}
     shop.engine.close()

@@ -207,17 +207,17 @@ def check_files(path: Path) -> Iterator[Finding]:
 
 def check_workers(at: Situation) -> Iterator[Finding]:
     """Whether anybody runs jobs."""
-    startable = _startable(at.health)
+    ready = _ready(at.health)
     if at.workers:
         yield Finding("worker", "ok", "; ".join(map(_described, at.workers)))
     elif at.config.worker == "off":
-        waiting = f" and {_jobs(startable)} ready" if startable else ""
+        waiting = f" and {ready}" if ready else ""
         message = f"OFFLOAD_WORKER is 'off', no worker runs{waiting}: start `flask offload worker`"
         yield Finding("worker", "problem", message)
-    elif startable:
+    elif ready:
         message = (
-            f"{_jobs(startable)} ready and no worker runs: the web process starts one with its"
-            " first request; without a web process, start `flask offload worker`"
+            f"{ready} and no worker runs: the web process starts one with its first request;"
+            " without a web process, start `flask offload worker`"
         )
         yield Finding("worker", "problem", message)
     else:
@@ -370,9 +370,12 @@ def _nothing_yet(offload: Offload, state: AppState) -> Situation:
     return Situation(offload, state.config, state.clock(), health, [], [], [])
 
 
-def _startable(health: Health) -> int:
-    """How many jobs could start this moment."""
-    return sum(jobs.count for jobs in health.ready) + (health.overdue is not None)
+def _ready(health: Health) -> str:
+    """What could start this moment, in words; "" if nothing could."""
+    queues = ", ".join(sorted({jobs.queue_name for jobs in health.ready}))
+    if queues:
+        return f"{_jobs(sum(jobs.count for jobs in health.ready))} ready (in {queues})"
+    return "a scheduled job is due" if health.overdue is not None else ""
 
 
 def _jobs(count: int) -> str:
