@@ -115,6 +115,10 @@ class Dispatcher:
         """Somebody changed the database: look at it in the next step."""
         self._look = True
 
+    def look_for_dead(self) -> None:
+        """Another worker has ended: see in the next step whether its jobs are to be put back."""
+        self._next_recovery = 0.0
+
     def put_back(self, claims: Sequence[Claim]) -> None:
         """Jobs that will not be started here, for the next step."""
         self._backlog.unstarted += claims

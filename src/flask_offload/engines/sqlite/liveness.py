@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import struct
 import time
@@ -193,6 +194,16 @@ def dead_workers(folder: Path, own: str) -> Iterator[list[str]]:
         for suffix in (".slots", ".bell"):
             lock.path.with_suffix(suffix).unlink(missing_ok=True)
         lock.release(remove=True)
+
+
+def other_workers(folder: Path, own: str) -> set[int]:
+    """The process ids of the workers, alive or dead, that have a lock file and are not `own`."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return set()
+    found = (re.fullmatch(r"(w(\d+)-\w+)[.]lock", name) for name in names)
+    return {int(match[2]) for match in found if match and match[1] != own}
 
 
 def is_alive(folder: Path, worker_id: str) -> bool:

@@ -1,0 +1,55 @@
+"""Workers see the end of other workers."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+from pathlib import Path
+
+from flask_offload.worker.neighbours import Neighbours
+
+
+def test_the_end_of_another_worker_is_seen_once(tmp_path: Path) -> None:
+    with (
+        subprocess.Popen(["sleep", "60"]) as other,
+        selectors.DefaultSelector() as selector,
+    ):
+        (tmp_path / f"w{other.pid}-0123abcd.lock").touch()
+        (tmp_path / f"w{os.getpid()}-0123abcd.lock").touch()  # our own
+        (tmp_path / "keeper.lock").touch()
+        neighbours = Neighbours(selector, tmp_path, f"w{os.getpid()}-0123abcd")
+        neighbours.look()
+        neighbours.look()
+        assert len(selector.get_map()) == 1
+        assert selector.select(0) == []
+        other.kill()
+        ((key, _),) = selector.select(10)
+        assert neighbours.has_ended(key.fileobj)
+        assert not neighbours.has_ended(key.fileobj)
+        assert len(selector.get_map()) == 0
+
+
+def test_a_worker_that_has_left_is_watched_no_more(tmp_path: Path) -> None:
+    with (
+        subprocess.Popen(["sleep", "60"]) as other,
+        selectors.DefaultSelector() as selector,
+    ):
+        lock = tmp_path / f"w{other.pid}-0123abcd.lock"
+        lock.touch()
+        neighbours = Neighbours(selector, tmp_path, "w1-0")
+        neighbours.look()
+        lock.unlink()
+        neighbours.look()
+        assert len(selector.get_map()) == 0
+        other.kill()
+
+
+def test_lock_files_of_the_dead_are_no_trouble(tmp_path: Path) -> None:
+    with selectors.DefaultSelector() as selector:
+        with subprocess.Popen(["true"]) as ended:
+            pass
+        (tmp_path / f"w{ended.pid}-0123abcd.lock").touch()
+        Neighbours(selector, tmp_path, "w1-0").look()
+        assert len(selector.get_map()) == 0
+        Neighbours(selector, tmp_path / "missing", "w1-0").look()
