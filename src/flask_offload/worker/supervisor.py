@@ -29,6 +29,7 @@ from ..spool import Spool
 from .children import PREFETCH_MOST
 from .dispatcher import Dispatcher
 from .messages import WorkerSettings
+from .neighbours import Neighbours
 from .processes import Processes
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
@@ -36,6 +37,8 @@ EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 
 LAST_WORDS = 10.0
 """Seconds for writing the last outcomes when the database can't be written at the end."""
+LOOK_AROUND = 1.0
+"""Seconds between two looks for workers that are new."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Supervisor:
         self._engine: SqliteEngine | None = None
         self._registration: Registration | None = None
         self._bell: Bell | None = None
+        self._neighbours: Neighbours | None = None
+        self._next_look = 0.0
         self._stops_asked = 0
         self._orphaned_at: float | None = None
         self._parent = os.getppid()
@@ -160,6 +165,7 @@ class Supervisor:
         self._registration = registration = Registration(run_folder(path), places)
         self._crew.begin(registration.slots)
         self._bell = Bell(registration.bell_path)
+        self._neighbours = Neighbours(self._selector, run_folder(path), registration.id)
         self._selector.register(self._bell, selectors.EVENT_READ)
         kept = self._options.kept_by is not None
         register(
@@ -202,13 +208,19 @@ class Supervisor:
     def _turn(self, dispatcher: Dispatcher, wait: float) -> float:
         """One round: wait for news, hear the crew, do the books."""
         self._select(wait)
-        if self._bell is not None and self._rang:
+        if self._rang:
             dispatcher.ring()
+        if self._has_lost_neighbour:
+            dispatcher.look_for_dead()
+        now = time.monotonic()
+        if self._neighbours is not None and now >= self._next_look:
+            self._next_look = now + LOOK_AROUND
+            self._neighbours.look()
         until_crew = self._crew.poll()
         return min(until_crew, dispatcher.step())
 
     def _select(self, wait: float) -> None:
-        self._rang = False
+        self._rang = self._has_lost_neighbour = False
         for key, _ in self._selector.select(wait):
             if key.fileobj is self._alarm:
                 with contextlib.suppress(BlockingIOError):
@@ -219,6 +231,8 @@ class Supervisor:
             elif key.fileobj == self._options.kept_by and not os.read(key.fd, 1024):
                 self._selector.unregister(key.fd)
                 self._note_orphaned()
+            elif self._neighbours is not None and self._neighbours.has_ended(key.fileobj):
+                self._has_lost_neighbour = True
         if self._options.kept_by is not None and os.getppid() != self._parent:
             self._note_orphaned()
 
@@ -287,3 +301,5 @@ class Supervisor:
             os.close(self._options.kept_by)
         if self._bell is not None:
             os.close(self._bell.fileno())
+        if self._neighbours is not None:
+            self._neighbours.close()
