@@ -265,6 +265,7 @@ def test_log_lines_carry_the_job(site: Site, caplog: pytest.LogCaptureFixture) -
     assert record.task == "jobs_app.fail"  # type: ignore[attr-defined]
     assert record.attempt == 1  # type: ignore[attr-defined]
     assert "first line\\nsecond\\x1b[31m line" in record.getMessage().splitlines()[0]
+    assert "\x1b" not in record.getMessage()  # nor in the traceback below
 
 
 def test_a_worker_names_the_job_in_the_lines_of_its_tasks(site: Site) -> None:

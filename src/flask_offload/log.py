@@ -87,6 +87,7 @@ def _retried(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
 @signals.failed.connect
 def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
     trace = outcome.error.traceback if outcome.error else None
+    lines = [plain(line) for line in trace.splitlines()] if trace else []
     _tell(
         logging.ERROR,
         "job_failed",
@@ -94,7 +95,7 @@ def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
         "failed after %.3f s: %s%s",
         _seconds(outcome),
         _why(outcome),
-        f"\n{trace}" if trace else "",
+        "".join(f"\n{line}" for line in lines),
     )
 
 
