@@ -1,20 +1,18 @@
-"""What spotting costs a request that is fast: two apps, one with and one without, in turns.
+"""What spotting costs a request that is fast: the same app with and without, in turns.
 
-    python -m benchmarks.spot_cost [--rounds 60] [--requests 400]
+    python -m benchmarks.spot_cost [--rounds 3000]
 
-Both apps run in this process, and each round times a block of requests to either, in random order,
-so that a machine that speeds up or slows down does so for both. The difference is taken round by
-round; the middle one counts, and its spread is told (median absolute deviation). The clock is the
-processor time of the whole process: it counts the watchdog's thread too, and no other programs.
-Server-Timing is off in both: it is for debugging, and costs more (the last line tells how much).
+All variants run in this process, one after the other in blocks of 20 requests and in random order,
+so that a machine that speeds up or slows down does so for all. The clock is the processor time of
+the whole process: it counts the watchdog's thread too, and no other programs. The column "quiet" is
+the difference of the tenth percentiles of the blocks, "median" that of the medians.
+Server-Timing is another matter: it is for debugging, and costs more.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from werkzeug.test import EnvironBuilder
 from flask_offload.evidence.install import EvidenceSettings, install
 
 SEED = 6
+BLOCK = 20
 _PAGE = "<ul>{% for n in range(200) %}<li>{{ n }} of {{ total }}</li>{% endfor %}</ul>"
 
 
@@ -55,7 +54,6 @@ def requester(app: Flask, path: str) -> Callable[[int], float]:
         assert status.startswith("200")
 
     def run(requests: int) -> float:
-        gc.collect()
         began = time.process_time()
         for _ in range(requests):
             body = app.wsgi_app(dict(environ), start_response)
@@ -67,53 +65,47 @@ def requester(app: Flask, path: str) -> Callable[[int], float]:
     return run
 
 
-def compare(
-    path: str, settings: EvidenceSettings | None, rounds: int, requests: int
-) -> tuple[float, float, float]:
-    """Microseconds of a plain request, what `settings` add to it, and the spread of that."""
-    pair = {
-        False: requester(make_app(None), path),
-        True: requester(make_app(settings), path),
+def variants(store: Path) -> dict[str, EvidenceSettings | None]:
+    """What is compared; the first is the measure of the others."""
+    return {
+        "plain": None,
+        "plain again (noise)": None,
+        "installed, but off": EvidenceSettings(False, False),
+        "a tenth of requests watched": EvidenceSettings(False, 0.1, store_path=store),
+        "watched": EvidenceSettings(False, True, store_path=store),
+        "Server-Timing": EvidenceSettings(True, False),
     }
-    order = [False, True]
+
+
+def measure(path: str, rounds: int, store: Path) -> dict[str, list[float]]:
+    """Microseconds of a request, for each block of requests to each variant."""
+    run = {name: requester(make_app(item), path) for name, item in variants(store).items()}
+    took: dict[str, list[float]] = {name: [] for name in run}
+    order = list(run)
     random.seed(SEED)
-    plain, differences = [], []
-    for run in pair.values():
-        run(requests)
     for _ in range(rounds):
         random.shuffle(order)
-        took = {which: pair[which](requests) * 1e6 for which in order}
-        plain.append(took[False])
-        differences.append(took[True] - took[False])
-    middle = statistics.median(differences)
-    spread = statistics.median(abs(difference - middle) for difference in differences)
-    return statistics.median(plain), middle, spread
+        for name in order:
+            took[name].append(run[name](BLOCK) * 1e6)
+    return {name: sorted(values) for name, values in took.items()}
 
 
 def main() -> None:
-    """Read the options."""
+    """Print a line for each variant and page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--requests", type=int, default=400)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        show(Path(folder) / "evidence.sqlite3", arguments.rounds, arguments.requests)
-
-
-def show(store: Path, rounds: int, requests: int) -> None:
-    """Measure each case and print its line."""
-    cases: dict[str, EvidenceSettings | None] = {
-        "watched": EvidenceSettings(False, True, store_path=store),
-        "a tenth of requests watched": EvidenceSettings(False, 0.1, store_path=store),
-        "installed, but off": EvidenceSettings(False, False),
-        "the same app twice (noise)": None,
-        "Server-Timing": EvidenceSettings(True, False),
-    }
-    print(f"{'case':<30}{'path':<8}{'plain µs':>10}{'added µs':>10}{'± µs':>8}")
-    for name, settings in cases.items():
-        for path in ("/", "/page"):
-            plain, added, spread = compare(path, settings, rounds, requests)
-            print(f"{name:<30}{path:<8}{plain:>10.1f}{added:>10.2f}{spread:>8.2f}")
+    parser.add_argument("--rounds", type=int, default=3000)
+    rounds = parser.parse_args().rounds
+    print(f"{'':<8}{'':<30}{'µs':>8}{'added: quiet':>14}{'median':>9}")
+    for path, share in (("/", 1.0), ("/page", 0.1)):
+        with tempfile.TemporaryDirectory() as folder:
+            took = measure(path, int(rounds * share), Path(folder) / "evidence.sqlite3")
+        plain = took["plain"]
+        quiet, middle = len(plain) // 10, len(plain) // 2
+        for name, values in took.items():
+            print(
+                f"{path:<8}{name:<30}{values[middle]:>8.1f}"
+                f"{values[quiet] - plain[quiet]:>14.2f}{values[middle] - plain[middle]:>9.2f}"
+            )
 
 
 if __name__ == "__main__":

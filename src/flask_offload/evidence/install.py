@@ -44,4 +44,5 @@ def install(app: Flask, settings: EvidenceSettings) -> None:
         settings.on_report,
     )
     # even when it is off: no_blocking() needs it
-    app.wsgi_app = SpotMiddleware(app, spotter, settings.spot)  # type: ignore[method-assign]
+    spotting = SpotMiddleware(app, spotter, settings.spot)
+    app.wsgi_app = spotting.handle  # type: ignore[method-assign]

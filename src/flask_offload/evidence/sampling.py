@@ -10,7 +10,7 @@ from types import CodeType, FrameType
 
 from .call_tree import CallTree, Spent
 from .stacks import follow_async, frames_within, read_stack
-from .watched import Watched
+from .watched import Watched, clock
 
 SHORTEST, LONGEST = 0.010, 1.0
 """Seconds between two looks at a request: a fiftieth of its age, within these bounds."""
@@ -26,10 +26,10 @@ def outward(watched: Watched | None) -> Iterator[Watched]:
 
 
 def sample(
+    thread: int,
     innermost: Watched,
     threads: Mapping[int, FrameType],
     boundaries: tuple[CodeType, ...],
-    now: float,
     late: float,
 ) -> None:
     """Add a sample to this request, and to those around it, as far as their time has come.
@@ -37,7 +37,8 @@ def sample(
     threads: the frames that all threads are in. boundaries: the code whose calls are the outer
     ends of requests. late: seconds by which this look is too late.
     """
-    top = threads.get(innermost.thread)
+    now = clock()
+    top = threads.get(thread)
     frames: list[FrameType] = []
     for watched in outward(innermost):
         within: list[FrameType] = []
@@ -46,7 +47,7 @@ def sample(
         frames = within + frames  # what the outer request sees includes the inner one
         age = watched.age(now)
         if age >= watched.look_at:
-            located, executing = follow_async(frames, watched.thread, threads)
+            located, executing = follow_async(frames, thread, threads)
             _add(watched, located, executing, age, late)
 
 

@@ -19,12 +19,15 @@ from typing import Any
 import apsw
 
 from ..errors import OffloadError
+from .queue_time import queue_seconds
 from .spot_report import SpotReport
 
 DAYS = 7
 """Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_CULPRITS) small rows."""
 MAX_CULPRITS = 500
 MAX_ROUTES = 1000
+MAX_SAMPLES = 1000
+"""Durations and sizes of one route that are looked at for one write; of more, evenly spread ones."""
 _TABLES = ("route_times", "route_sizes", "culprits")
 _VERSION = 1
 _BUSY_MS = 250
@@ -55,11 +58,13 @@ class EvidenceUnreadable(OffloadError):
 
 
 @dataclass(slots=True)
-class _Sizes:
-    sized: int = 0
-    bytes: int = 0
-    queued: int = 0
-    queue_ms: float = 0.0
+class RouteBatch:
+    """Requests of one route, as raw as they come: how long they took (seconds), when they came
+    according to a proxy and when they were begun (header, unix seconds), the responses' lengths."""
+
+    seconds: list[float] = field(default_factory=list)
+    arrivals: list[tuple[str | None, float]] = field(default_factory=list)
+    lengths: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -75,26 +80,10 @@ class _Culprit:
 
 @dataclass(slots=True)
 class Batch:
-    """What has come together since the last write."""
+    """What has come together since the last write. A route is a method and a rule."""
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    sizes: dict[str, _Sizes] = field(default_factory=dict)
+    routes: dict[tuple[str, str], RouteBatch] = field(default_factory=dict)
     culprits: dict[tuple[str, str, str], _Culprit] = field(default_factory=dict)
-
-    def add_request(
-        self, route: str, seconds: float, length: int | None, queued: float | None
-    ) -> None:
-        """Count a request. seconds, queued: durations; length: of the response, in bytes."""
-        if route not in self.seconds and len(self.seconds) >= MAX_ROUTES:
-            return
-        self.seconds.setdefault(route, []).append(seconds)
-        sizes = self.sizes.setdefault(route, _Sizes())
-        if length is not None:
-            sizes.sized += 1
-            sizes.bytes += length
-        if queued is not None:
-            sizes.queued += 1
-            sizes.queue_ms += queued * 1000
 
     def add_report(self, found: SpotReport) -> None:
         """Count what was found about a slow request; the largest blocker stands for it."""
@@ -110,14 +99,24 @@ class Batch:
             culprit.sentence, culprit.seen_at = found.sentence, time.time()
 
 
-def bucket_of(seconds: float) -> int:
-    """The bucket of a duration."""
-    return math.floor(math.log2(max(seconds * 1000, 0.001)) * _STEPS)
+def buckets_of(durations: list[float]) -> Counter[int]:
+    """How many of these seconds fall into each bucket; buckets grow with the logarithm.
+
+    Of more than MAX_SAMPLES it takes every second, third, ... and counts it so many times: a busy
+    server is not to spend its time on statistics. The sum stays exact.
+    """
+    step = len(durations) // MAX_SAMPLES + 1
+    taken = Counter([int(math.log2(seconds * 1e6 + 1) * _STEPS) for seconds in durations[::step]])
+    buckets = Counter({bucket: count * step for bucket, count in taken.items()})
+    excess = buckets.total() - len(durations)  # less than one step
+    if excess:
+        buckets[max(buckets, key=lambda bucket: buckets[bucket])] -= excess
+    return buckets
 
 
 def milliseconds_of(bucket: int) -> float:
-    """The duration that a bucket stands for."""
-    return float(2 ** ((bucket + 0.5) / _STEPS))
+    """The duration that a bucket stands for, its middle."""
+    return float(2 ** ((bucket + 0.5) / _STEPS) - 1) / 1000
 
 
 @contextmanager
@@ -160,22 +159,34 @@ def _add_routes(connection: apsw.Connection, batch: Batch, today: int) -> None:
         route
         for (route,) in connection.execute("SELECT route FROM route_sizes WHERE day = ?", (today,))
     }
-    for route, durations in batch.seconds.items():
+    for (method, rule), requests in batch.routes.items():
+        route = f"{method} {rule}"
         if route not in known and len(known) >= MAX_ROUTES:
             continue
         known.add(route)
-        buckets = Counter(map(bucket_of, durations))
+        lengths = requests.lengths[:: len(requests.lengths) // MAX_SAMPLES + 1]
+        sizes = [int(length) for length in lengths if length.isdecimal()]
+        arrivals = requests.arrivals[:: len(requests.arrivals) // MAX_SAMPLES + 1]
+        waits = (queue_seconds(*arrival) for arrival in arrivals)
+        queued = [seconds for seconds in waits if seconds is not None]
+        buckets = buckets_of(requests.seconds)
         connection.executemany(
             "INSERT INTO route_times VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
             [(today, route, bucket, count) for bucket, count in buckets.items()],
         )
-        sizes = batch.sizes[route]
         connection.execute(
             "INSERT INTO route_sizes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " sized = sized + excluded.sized, bytes = bytes + excluded.bytes,"
             " queued = queued + excluded.queued, queue_ms = queue_ms + excluded.queue_ms",
-            (today, route, sizes.sized, sizes.bytes, sizes.queued, sizes.queue_ms),
+            (
+                today,
+                route,
+                len(sizes),
+                sum(sizes),
+                len(queued),
+                sum(queued) * 1000,
+            ),
         )
 
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+import apsw
 from flask import Flask
 
 from .call_tree import CallTree, Spent
 from .spot_report import SpotReport, report
+from .spot_store import Batch, write
 from .stacks import UserCode
 from .wording import Surroundings
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
+NO_ROUTE = "(no route)"
 _TELL_AGAIN = 60.0
 """Seconds until the same culprit is logged again, in production."""
 
@@ -40,6 +43,8 @@ class Spotter:
         self._app = app
         self._is_task = is_task
         self._on_report = on_report
+        self.batch = Batch()
+        self._is_writable = True
         self._told: dict[tuple[str, str], float] = {}
 
     def report(
@@ -66,7 +71,10 @@ class Spotter:
         return Surroundings(codes, self._app.root_path, self._is_task, streams)
 
     def tell(self, found: SpotReport) -> None:
-        """Log it: every time in debug and testing, else once a minute for each culprit."""
+        """Note it for the store, and log it: always in debug and testing, else once a minute for
+        each culprit."""
+        if self.store is not None:
+            self.batch.add_report(found)
         if self._on_report is not None:
             self._on_report(found)
         function = found.blockers[0].function if found.blockers else ""
@@ -75,6 +83,21 @@ class Spotter:
         if self._app.debug or self._app.testing or now - last >= _TELL_AGAIN:
             self._told[found.route, function] = now
             self._app.logger.warning("%s", found.sentence)
+
+    def write(self) -> None:
+        """Write into the store what has come together since the last time."""
+        if self.store is None or not (self.batch.routes or self.batch.culprits):
+            return
+        # a request that is being counted right now may be lost: no lock is worth that
+        batch, self.batch = self.batch, Batch()
+        try:
+            write(self.store, batch)
+        except (apsw.Error, OSError) as error:
+            if self._is_writable:
+                self._app.logger.warning("evidence can't be written to %s: %s", self.store, error)
+            self._is_writable = False
+        else:
+            self._is_writable = True
 
     def _view_codes(self, rule: Rule | None, method: str) -> frozenset[CodeType]:
         view: Any = self._app.view_functions.get(rule.endpoint) if rule is not None else None
@@ -95,4 +118,4 @@ def vars_in(kind: type, name: str) -> Any:
 
 def route_name(rule: Rule | None, method: str) -> str:
     """How a route is called in reports: `POST /users/<int:id>`."""
-    return f"{method} {rule.rule if rule is not None else '(no route)'}"
+    return f"{method} {rule.rule if rule is not None else NO_ROUTE}"

@@ -6,10 +6,11 @@ streamed body count as well.
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from random import random
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -17,7 +18,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .spotter import Spotter
 from .watchdog import Watchdog
-from .watched import Watched
+from .watched import Watched, clock
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,28 +39,40 @@ class SpotMiddleware:
         self._wanted = fraction
         self._fraction: float | None = None
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    def handle(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        """The WSGI app: its bound method, which is called faster than an object is."""
+        # Every request comes through here: watchdog.enter() and leave() are written out for the
+        # usual case, because to call them would cost as much again.
         fraction = self._fraction
         if fraction is None:
             fraction = self._first_request()
         observe = observer.get()
-        if observe is None and (fraction <= 0 or (fraction < 1 and random.random() >= fraction)):
+        if observe is None and fraction < 1 and random() >= fraction:
             return self._wsgi_app(environ, start_response)
         watched = Watched(self._spotter, environ, start_response)
         if observe is not None:
             observe(watched)
-        watchdog.enter(watched)
-        goes_on = False
+        thread = get_ident()
+        watched.since = clock()
+        outer = _active.setdefault(thread, watched)
+        if outer is not watched or not watchdog.is_awake:
+            watchdog.enter(watched)
         try:
             body = self._wsgi_app(environ, watched.start_response)
             # servers know some kinds of body and send them in ways of their own: only Werkzeug's
             # ordinary one is followed
-            goes_on = watched.streams and type(body) is ClosingIterator
+            if watched.streams and type(body) is ClosingIterator:
+                watched.goes_on = True
+                return _Streamed(watched, body)
+            return body
         finally:
-            watchdog.leave(watched)
-            if not goes_on:
+            watched.seconds = clock() - watched.since
+            if outer is watched:
+                _active.pop(thread, None)
+            else:
+                _active[thread] = outer
+            if not watched.goes_on:
                 watchdog.finish(watched)
-        return _Streamed(watched, body) if goes_on else body
 
     def _first_request(self) -> float:
         # not in init_app: TESTING is often set after it
@@ -76,6 +89,7 @@ class SpotMiddleware:
             )
             fraction = 0.0
         self._fraction = float(fraction)
+        watchdog.know(self._spotter)
         return self._fraction
 
 
@@ -85,7 +99,6 @@ class _Streamed:
     def __init__(self, watched: Watched, body: Any) -> None:
         self._watched = watched
         self._body = body
-        self._is_finished = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -95,28 +108,26 @@ class _Streamed:
         try:
             chunk: bytes = next(self._body)
         except BaseException:  # StopIteration, as a rule; not everybody calls close()
-            watchdog.leave(self._watched)
-            self._finish()
+            self._watched.goes_on = False
             raise
-        watchdog.leave(self._watched)
+        finally:
+            watchdog.leave(self._watched)
         return chunk
 
     def close(self) -> None:
         try:
             self._body.close()
         finally:
-            self._finish()
-
-    def _finish(self) -> None:
-        if not self._is_finished:
-            self._is_finished = True
-            watchdog.finish(self._watched)
+            if self._watched.goes_on:
+                self._watched.goes_on = False
+                watchdog.finish(self._watched)
 
 
-BOUNDARIES = (SpotMiddleware.__call__.__code__, _Streamed.__next__.__code__)
+BOUNDARIES = (SpotMiddleware.handle.__code__, _Streamed.__next__.__code__)
 """Where the part of a stack ends that belongs to a request."""
 
 watchdog = Watchdog(BOUNDARIES)
+_active = watchdog.active
 
 
 def cooperative_threads() -> str | None:

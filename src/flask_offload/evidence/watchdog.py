@@ -11,18 +11,17 @@ import math
 import os
 import sys
 import threading
+import time
 from collections import deque
-from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
+from weakref import WeakSet
 
-import apsw
-
-from .queue_time import queue_seconds
+from .queue_time import arrival_header
 from .sampling import outward, sample
 from .spot_report import SpotReport
-from .spot_store import Batch, write
-from .spotter import route_name
+from .spot_store import Batch, RouteBatch
+from .spotter import NO_ROUTE, Spotter
 from .watched import Watched, clock
 
 _POLL = 0.025
@@ -38,59 +37,82 @@ _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Looks at the requests that `enter`ed until they `leave`, and takes in the `finish`ed.
+    """Looks at the requests that `enter`ed until they `leave`, and tells about the slow ones.
+
+    active: the requests that run, by thread; always the same dictionary.
 
     boundaries: the code whose calls are the outer ends of requests on a stack.
     """
 
     def __init__(self, boundaries: tuple[CodeType, ...]) -> None:
         self._boundaries = boundaries
+        self.active: dict[int, Watched] = {}
+        self._spotters: WeakSet[Spotter] = WeakSet()
         self._start_anew()
         os.register_at_fork(after_in_child=self._start_anew)
         atexit.register(self.stop)
 
     def _start_anew(self) -> None:
         # also in a forked child: neither the thread nor the requests of its parent exist there
-        self._active: dict[int, Watched] = {}
-        self._finished: deque[Watched] = deque(maxlen=50_000)
-        self._batches: dict[Path, Batch] = {}
-        self._unwritable: set[Path] = set()
-        self._awake = False
+        self.active.clear()
+        self._slow: deque[Watched] = deque(maxlen=1_000)
+        for spotter in self._spotters:
+            spotter.batch = Batch()
+        self.is_awake = False
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._idle_at = self._write_at = 0.0
 
+    def know(self, spotter: Spotter) -> None:
+        """From now on, write down what this app's requests have cost."""
+        self._spotters.add(spotter)
+
     # --- called by requests -------------------------------------------------------------------
 
     def enter(self, watched: Watched) -> None:
         """Watch what this thread does from now on, on behalf of this request."""
-        watched.thread = get_ident()
+        thread = get_ident()
         watched.since = clock()
-        outer = self._active.setdefault(watched.thread, watched)
-        if outer is not watched:  # a request within a request: both are looked at
-            watched.outer = outer
-            self._active[watched.thread] = watched
-        if not self._awake:
+        outer = self.active.get(thread)
+        if outer is not watched:
+            watched.outer = outer  # a request within a request: both are looked at
+            self.active[thread] = watched
+        if not self.is_awake:
             self._wake()
 
     def leave(self, watched: Watched) -> None:
-        """No longer watch this thread for this request."""
+        """No longer watch this thread for this request, but again for the one around it, if any."""
         watched.seconds += clock() - watched.since
         if watched.outer is None:
-            self._active.pop(watched.thread, None)
+            self.active.pop(get_ident(), None)
         else:
-            self._active[watched.thread] = watched.outer
-            watched.outer = None
+            self.active[get_ident()] = watched.outer
 
     def finish(self, watched: Watched) -> None:
-        """The request is over: what is to be said about it is said later, by the thread."""
-        watched.end()
-        self._finished.append(watched)
+        """The request is over: count it; if there is more to say, the thread will say it."""
+        spotter = watched.spotter
+        seconds = watched.seconds
+        if spotter.store is not None:
+            environ = watched.environ
+            rule = watched.rule
+            key = (environ["REQUEST_METHOD"], NO_ROUTE if rule is None else rule.rule)
+            route = spotter.batch.routes.get(key)
+            if route is None:
+                route = spotter.batch.routes.setdefault(key, RouteBatch())
+            route.seconds.append(seconds)
+            if watched.length is not None:
+                route.lengths.append(watched.length)
+            if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
+                route.arrivals.append((arrival_header(environ), time.time() - seconds))
+        if seconds >= spotter.above or watched.is_gated:
+            watched.end()
+            if seconds >= spotter.above:
+                self._slow.append(watched)
 
     def report(self, watched: Watched) -> SpotReport:
-        """What was found about a gated request that is over, at once."""
+        """What was found about a request that is over."""
         with self._lock:
             return watched.report()
 
@@ -103,7 +125,7 @@ class Watchdog:
 
     def _wake(self) -> None:
         with self._lock:
-            self._awake = True
+            self.is_awake = True
             self._bell.set()
             if self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(
@@ -129,78 +151,49 @@ class Watchdog:
             else:
                 due = clock() + wait
                 self._stopping.wait(wait)
-        self._take_in()
+        self._tell()
         self._write()
 
     def _round(self, now: float, late: float) -> float | None:
         """One round; returns the seconds until the next, None when there is nothing to do."""
-        if self._active or self._finished:
+        if self.active or self._slow:
             self._idle_at = now + _IDLE_AFTER
         with self._lock:
             wait = self._look(now, late)
-        self._take_in()
-        if self._batches and now >= self._write_at:
+        self._tell()
+        if now >= self._write_at:
             self._write()
         return wait if now < self._idle_at else None
 
     def _look(self, now: float, late: float) -> float:
         wait = _POLL
         threads: dict[int, FrameType] = {}
-        for thread, watched in self._active.copy().items():
+        for thread, watched in self.active.copy().items():
             if any(each.look_at <= each.age(now) for each in outward(watched)):
                 threads = threads or sys._current_frames()
                 # it may have ended, and its thread gone on, before the frames were taken
-                if self._active.get(thread) is watched:
-                    sample(watched, threads, self._boundaries, clock(), late)
+                if self.active.get(thread) is watched:
+                    sample(thread, watched, threads, self._boundaries, late)
             wait = min(wait, *(each.look_at - each.age(now) for each in outward(watched)))
         return max(wait, 0.001)
 
     def _sleep(self) -> None:
         self._bell.clear()
-        self._awake = False
-        if self._active or self._finished or self._stopping.is_set():
-            self._awake = True  # a request came before it could see that nobody is awake
+        self.is_awake = False
+        if self.active or self._slow or self._stopping.is_set():
+            self.is_awake = True  # a request came before it could see that nobody is awake
         else:
-            self._bell.wait(max(self._write_at - clock(), 0.0) if self._batches else None)
-            self._awake = True
+            unwritten = any(spotter.batch.routes for spotter in self._spotters)
+            self._bell.wait(max(self._write_at - clock(), 0.0) if unwritten else None)
+            self.is_awake = True
 
-    def _take_in(self) -> None:
-        while self._finished:
-            watched = self._finished.popleft()
-            spotter = watched.spotter
-            is_slow = watched.seconds >= spotter.above and not watched.is_gated
-            batch = None
-            if spotter.store is not None:
-                batch = self._batch(spotter.store)
-                batch.add_request(
-                    route_name(watched.rule, watched.method),
-                    watched.seconds,
-                    int(watched.length) if (watched.length or "").isdecimal() else None,
-                    queue_seconds(*watched.queue) if watched.queue else None,
-                )
-            if is_slow:
-                found = watched.report()
-                spotter.tell(found)
-                if batch is not None:
-                    batch.add_report(found)
-                    self._write_at = min(self._write_at, clock() + _WRITE_REPORTS_AFTER)
-
-    def _batch(self, path: Path) -> Batch:
-        if not self._batches:
-            self._write_at = clock() + _WRITE_EVERY
-        return self._batches.setdefault(path, Batch())
+    def _tell(self) -> None:
+        while self._slow:
+            watched = self._slow.popleft()
+            watched.spotter.tell(self.report(watched))
+            self._write_at = min(self._write_at, clock() + _WRITE_REPORTS_AFTER)
 
     def _write(self) -> None:
         self._write_at = clock() + _WRITE_EVERY
-        for path, batch in list(self._batches.items()):
-            try:
-                write(path, batch)
-            except apsw.BusyError:
-                continue  # another process writes: next time
-            except (apsw.Error, OSError) as error:
-                if path not in self._unwritable:
-                    _log.warning("no evidence is kept: %s can't be written: %s", path, error)
-                self._unwritable.add(path)
-            else:
-                self._unwritable.discard(path)
-            del self._batches[path]
+        for spotter in list(self._spotters):
+            spotter.write()

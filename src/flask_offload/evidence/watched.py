@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .queue_time import arrival_header
 from .spot_report import SpotReport
 from .spotter import Spotter
 
@@ -27,7 +26,7 @@ class Watched:
     """A request under watch. The defaults stand in the class: most requests change none of them.
 
     since: when its code began to run. seconds: how long it ran before that; once it is over, in
-    all. thread: in which it runs. The `last_` fields belong to the thread that looks at it.
+    all. The `last_` fields belong to the thread that looks at it.
     """
 
     tree: CallTree | None = None
@@ -37,15 +36,15 @@ class Watched:
     last_cpu: float | None = None
     rule: Rule | None = None
     length: str | None = None
-    queue: tuple[str, float] | None = None
     streams = False
+    goes_on = False
     is_gated = False
     is_over = False
     outer: Watched | None = None
-    thread = 0
     since = 0.0
     seconds = 0.0
     method = ""
+    _report: SpotReport | None = None
 
     def __init__(
         self, spotter: Spotter, environ: WSGIEnvironment, start_response: StartResponse
@@ -68,9 +67,10 @@ class Watched:
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """Note what is known only now, and pass it on."""
-        request = self.environ.get("werkzeug.request")  # there is none any more when it ends
-        if request is not None:
-            self.rule = request.url_rule
+        try:  # noqa: SIM105 (suppress() costs more than all the rest)
+            self.rule = self.environ["werkzeug.request"].url_rule  # gone when the app returns
+        except (KeyError, AttributeError):
+            pass
         for name, value in headers:
             if name == "Content-Length":
                 self.length = value
@@ -82,21 +82,19 @@ class Watched:
 
     def end(self) -> None:
         """It is over: let go of what belongs to the request."""
-        environ = self.environ
-        self.method = environ["REQUEST_METHOD"]
-        if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
-            header = arrival_header(environ)
-            self.queue = (header, time.time() - self.seconds) if header else None
+        self.method = self.environ["REQUEST_METHOD"]
         self.is_over = True
         del self.environ, self._start_response
 
     def report(self) -> SpotReport:
         """What was found, once it is over."""
-        return self.spotter.report(
-            self.rule,
-            self.method,
-            self.seconds,
-            self.tree,
-            self.last_age,
-            streams=self.streams,
-        )
+        if self._report is None:
+            self._report = self.spotter.report(
+                self.rule,
+                self.method,
+                self.seconds,
+                self.tree,
+                self.last_age,
+                streams=self.streams,
+            )
+        return self._report
