@@ -69,6 +69,7 @@ class Visitor:
         page.locator("input[name=name]").fill(name)
         page.get_by_role("button", name="Make it").click()
         expect(page).to_have_url(JOB_PAGE)
+        page.wait_for_load_state()
         return page.url
 
     def jobs(self) -> int:
