@@ -1,0 +1,199 @@
+"""Who is measured. Each module of this folder offers `prepare()` and `enqueue(sent)`, and has what its
+worker imports; it reads from the environment where its folder (BENCH_FOLDER) and its service
+(BENCH_URL) are, and the name of its own place in it (BENCH_PLACE). A peer runs as its own documentation starts it, with one worker process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = "benchmarks.peers"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to run something later.
+
+    module: its file in this folder. package: whose version counts. service: what it needs.
+    worker: what follows `python -m`; none if it needs no worker. keeps: what an accepted job
+    survives. drain: how many jobs it is given to drain (the slow ones fewer).
+    """
+
+    name: str
+    module: str
+    package: str
+    keeps: str
+    worker: tuple[str, ...] = ()
+    service: str | None = None
+    drain: int = 1000
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is Flask-Offload."""
+        return self.name.startswith("ours")
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is bare SQLite."""
+        return self.name.startswith("sqlite")
+
+    @property
+    def version(self) -> str:
+        """Of its package. Raises PackageNotFoundError."""
+        if self.package == "python":
+            return platform.python_version()
+        return importlib.metadata.version(self.package)
+
+    def environment(self, folder: Path, url: str | None) -> dict[str, str]:
+        """What its processes need to know."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "BENCH_PEER": self.name,
+            "BENCH_FOLDER": str(folder),
+            "BENCH_PLACE": folder.name,
+            "BENCH_NOTES": str(folder / "notes"),
+            "BENCH_URL": url or "",
+            **self.environ,
+        }
+
+    def load(self) -> Any:
+        """Its module."""
+        return importlib.import_module(f"{HERE}.{self.module}")
+
+
+_OURS = ("flask", "--app", f"{HERE}.ours", "offload", "worker", "--log-level", "error")
+_CELERY = ("celery", "-A", f"{HERE}.celery_peer", "worker", "-c", "1", "-l", "ERROR")
+
+PEERS = (
+    Peer(
+        "ours-power",
+        "ours",
+        "Flask-Offload",
+        "power cut",
+        _OURS,
+        drain=10_000,
+        environ={"FLASK_OFFLOAD_DURABILITY": "power"},
+    ),
+    Peer(
+        "ours-process",
+        "ours",
+        "Flask-Offload",
+        "crash",
+        _OURS,
+        drain=10_000,
+        environ={"FLASK_OFFLOAD_DURABILITY": "process"},
+    ),
+    Peer(
+        "sqlite-power",
+        "sqlite_floor",
+        "apsw",
+        "power cut",
+        (f"{HERE}.sqlite_floor",),
+        drain=3000,
+        environ={"BENCH_SYNCHRONOUS": "FULL"},
+    ),
+    Peer(
+        "sqlite-process",
+        "sqlite_floor",
+        "apsw",
+        "crash",
+        (f"{HERE}.sqlite_floor",),
+        drain=10_000,
+        environ={"BENCH_SYNCHRONOUS": "NORMAL"},
+    ),
+    Peer("thread", "thread", "python", "nothing", drain=10_000),
+    Peer(
+        "huey-sqlite",
+        "huey_sqlite",
+        "huey",
+        "crash",
+        ("huey.bin.huey_consumer", f"{HERE}.huey_sqlite.huey", "-q"),
+        drain=3000,
+    ),
+    Peer(
+        "huey-sqlite-fsync",
+        "huey_sqlite",
+        "huey",
+        "power cut",
+        ("huey.bin.huey_consumer", f"{HERE}.huey_sqlite.huey", "-q"),
+        drain=3000,
+        environ={"BENCH_FSYNC": "1"},
+    ),
+    Peer(
+        "huey-redis",
+        "huey_redis",
+        "huey",
+        "crash",
+        ("huey.bin.huey_consumer", f"{HERE}.huey_redis.huey", "-q"),
+        "redis",
+        5000,
+    ),
+    Peer(
+        "rq",
+        "rq_peer",
+        "rq",
+        "crash",
+        (f"{HERE}.rq_peer",),
+        "redis",
+        500,
+    ),
+    Peer(
+        "dramatiq",
+        "dramatiq_peer",
+        "dramatiq",
+        "crash",
+        ("dramatiq", f"{HERE}.dramatiq_peer", "--processes", "1", "--threads", "4"),
+        "redis",
+        3000,
+    ),
+    Peer("celery-redis", "celery_peer", "celery", "crash", _CELERY, "redis", 2000),
+    Peer("celery-rabbitmq", "celery_peer", "celery", "crash", _CELERY, "rabbitmq", 2000),
+    Peer(
+        "taskiq",
+        "taskiq_peer",
+        "taskiq",
+        "crash",
+        ("taskiq", "worker", f"{HERE}.taskiq_peer:broker", "--workers", "1"),
+        "redis",
+        2000,
+    ),
+    Peer(
+        "procrastinate",
+        "procrastinate_peer",
+        "procrastinate",
+        "power cut",
+        (
+            *("procrastinate", "--app", f"{HERE}.procrastinate_peer.app"),
+            *("worker", "--concurrency", "4"),
+        ),
+        "postgres",
+        500,
+    ),
+    Peer(
+        "django-tasks-db",
+        "django_peer",
+        "django-tasks-db",
+        "crash",
+        ("django", "db_worker"),
+        drain=300,
+        environ={"DJANGO_SETTINGS_MODULE": f"{HERE}.django_settings"},
+    ),
+    Peer(
+        "flashq",
+        "flashq_peer",
+        "flashq",
+        "crash",
+        ("flashq", "worker", f"{HERE}.flashq_peer:app", "--log-level", "warning"),
+        drain=100,
+    ),
+)
+BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in PEERS}

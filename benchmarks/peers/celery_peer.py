@@ -1,0 +1,22 @@
+"""Celery, on Redis or RabbitMQ, without a result backend."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+from benchmarks.note import note
+
+app = Celery("bench", broker=os.environ["BENCH_URL"])
+app.conf.task_default_queue = os.environ["BENCH_PLACE"]
+job = app.task(note)
+
+
+def prepare() -> None:
+    """Nothing to do."""
+
+
+def enqueue(sent: float) -> None:
+    """Send it."""
+    job.delay(sent)
