@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
@@ -17,7 +18,7 @@ from .config import Config
 from .engines.base import Engine, NewJob
 from .errors import NotInitialized, OptionError
 from .evidence.install import install as install_evidence
-from .evidence.timing import span
+from .evidence.timing import note_enqueue, span
 from .job import Job, JobStatus
 from .names import find_declared, task_name
 from .options import KeyFunction, TaskOptions, keep_per_status, seconds
@@ -238,6 +239,7 @@ class Offload:
 
     def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
         """Enqueue calls made with `task.call(…)`, all in one transaction or none."""
+        began = time.perf_counter()
         state = self.current_state()
         new_jobs = [call.new_job for call in calls]
         try:
@@ -246,7 +248,9 @@ class Offload:
             for job in new_jobs:
                 state.forget_files(job.files)
             raise
-        return state.accepted(records, new_jobs)
+        jobs = state.accepted(records, new_jobs)
+        note_enqueue(time.perf_counter() - began)
+        return jobs
 
     def get_job(self, job_id: str) -> Job:
         """The job with this id. Raises JobNotFound."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Response, current_app, request, url_for
 
 from ..job import Job
+from .needs import Jobs
 from .pace import retry_after
 from .preferences import prefers_html
 from .representation import links
-
-if TYPE_CHECKING:
-    from ..extension import Offload
 
 
 def accepted(job: Job) -> Response:
@@ -31,7 +28,7 @@ def accepted(job: Job) -> Response:
     return response
 
 
-def told(offload: Offload, job: Job) -> Response:
+def told(offload: Jobs, job: Job) -> Response:
     """202, whoever asks."""
     body = {"id": job.id, "status": job.status, "links": links(offload, job)}
     response = Response(msgspec.json.encode(body), 202, mimetype="application/json")

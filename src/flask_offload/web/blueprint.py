@@ -6,18 +6,15 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
+from .needs import Jobs
 from .pages import asset_url, duration, progress, send_asset, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
-
-if TYPE_CHECKING:
-    from ..extension import Offload
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -27,7 +24,7 @@ NO_SUCH_JOB = (
 )
 
 
-def make_blueprint(offload: Offload) -> Blueprint:
+def make_blueprint(offload: Jobs) -> Blueprint:
     """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
     blueprint = Blueprint("offload", __name__, template_folder="templates")
     resource = JobResource(offload)

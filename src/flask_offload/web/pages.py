@@ -7,18 +7,15 @@ import time
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flask import Response, render_template, url_for
 from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 
 from ..job import Job
+from .needs import Jobs
 from .pace import retry_after
 from .representation import document
-
-if TYPE_CHECKING:
-    from ..extension import Offload
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {"offload-job.js": "text/javascript", "offload.css": "text/css"}
@@ -29,7 +26,7 @@ FASTEST_RELOAD = 2
 """Seconds between two reloads of the waiting page where there is no JavaScript."""
 
 
-def job_page(offload: Offload, job: Job, status: int = 200) -> Response:
+def job_page(offload: Jobs, job: Job, status: int = 200) -> Response:
     """The job as a page: waiting, done, failed or cancelled.
 
     While the job runs, the page reloads itself by header. The script on it stops that, and polls.
@@ -45,7 +42,7 @@ def job_page(offload: Offload, job: Job, status: int = 200) -> Response:
     return response
 
 
-def progress(offload: Offload, job: Job) -> Markup:
+def progress(offload: Jobs, job: Job) -> Markup:
     """`{{ offload_progress(job) }}`: an `<offload-job>` as it stands now, for a page of the app.
 
     What the script will change has its room from the start, so that nothing below it moves.

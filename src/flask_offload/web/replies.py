@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from flask import Response, request
 
 from ..errors import PayloadError
 from ..job import Job, JobStatus
+from .needs import Jobs
 from .pages import job_page
 from .preferences import prefers_html
 from .problems import problem
 from .representation import document
 from .stored import StoredResponse
-
-if TYPE_CHECKING:
-    from ..extension import Offload
 
 
 def stored_response(job: Job) -> StoredResponse | None:
@@ -27,7 +24,7 @@ def stored_response(job: Job) -> StoredResponse | None:
     return None
 
 
-def reply(offload: Offload, job: Job) -> Response:
+def reply(offload: Jobs, job: Job) -> Response:
     """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
     if job.status is JobStatus.SUCCESSFUL:
         stored = stored_response(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from flask import Response, current_app, request
@@ -13,15 +13,13 @@ from ..errors import InvalidTransition, JobNotFound
 from ..job import Job, JobStatus
 from .accepted import see_job, see_result
 from .limit import PollLimiter
+from .needs import Jobs
 from .pace import retry_after
 from .pages import job_page
 from .preferences import prefers_html
 from .problems import problem
 from .replies import reply, stored_response
 from .representation import document, etag, is_reply
-
-if TYPE_CHECKING:
-    from ..extension import Offload
 
 
 class TooManyPolls(Exception):
@@ -35,7 +33,7 @@ class TooManyPolls(Exception):
 class JobResource:
     """The handlers of the job's addresses. A job that one may not see is as if it didn't exist."""
 
-    def __init__(self, offload: Offload) -> None:
+    def __init__(self, offload: Jobs) -> None:
         self._offload = offload
         self._limiter = PollLimiter()
 

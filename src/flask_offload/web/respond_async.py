@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Response, current_app, request
 
@@ -18,15 +18,12 @@ from ..job import Job, JobStatus
 from ..names import task_name
 from .accepted import see_job, told
 from .idempotency import REMEMBERED, BadKey, idempotency_key
+from .needs import CallableTask, Jobs
 from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
 from .representation import RESPOND_ASYNC
 from .stored import StoredRequest, StoredResponse, answer, store_request
-
-if TYPE_CHECKING:
-    from ..extension import Offload
-    from ..task import Task
 
 MAX_WAIT = 10.0
 """Seconds for which a request is held at most, unless the view says otherwise: a held request
@@ -38,7 +35,7 @@ logger = logging.getLogger("flask_offload")
 
 
 def respond_async(
-    offload: Offload,
+    offload: Jobs,
     view: Callable[..., Any],
     *,
     wait: float | None = None,
@@ -82,8 +79,8 @@ class _Moved:
     owner: tells in the request whom the job belongs to, for `authorize`.
     """
 
-    offload: Offload
-    task: Task[[StoredRequest, dict[str, Any]], StoredResponse]
+    offload: Jobs
+    task: CallableTask
     wait: float | None
     always: frozenset[str]
     headers: tuple[str, ...]
@@ -178,7 +175,7 @@ class _Run:
 
     __slots__ = ("_offload", "_view")
 
-    def __init__(self, offload: Offload, view: Callable[..., Any]) -> None:
+    def __init__(self, offload: Jobs, view: Callable[..., Any]) -> None:
         self._offload = offload
         self._view = view
 

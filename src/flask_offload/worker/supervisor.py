@@ -35,6 +35,9 @@ from .processes import Processes
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
 
+EXIT_OTHER_ENGINE = -1
+"""No exit code: what runs this app's jobs is another engine's worker."""
+
 LAST_WORDS = 10.0
 """Seconds for writing the last outcomes when the database can't be written at the end."""
 LOOK_AROUND = 1.0
@@ -101,6 +104,9 @@ class Supervisor:
             settings = None
         if settings is None:
             return self._give_up()
+        if not settings.own_worker:
+            self._crew.end()
+            return EXIT_OTHER_ENGINE
         try:
             dispatcher = self._open(settings)
         except (EngineUnavailable, OSError) as error:
@@ -200,9 +206,15 @@ class Supervisor:
         assert self._engine is not None
         assert self._registration is not None
         assert self._orphaned_at is not None
-        return time.monotonic() > self._orphaned_at + self._options.hand_over or any(
+        if time.monotonic() > self._orphaned_at + self._options.hand_over:
+            return True
+        try:
+            others = live_workers(self._engine)
+        except EngineUnavailable:
+            return False
+        return any(
             worker.kind == "kept" and worker.id != self._registration.id and not worker.stopping
-            for worker in live_workers(self._engine)
+            for worker in others
         )
 
     def _turn(self, dispatcher: Dispatcher, wait: float) -> float:
