@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError
@@ -18,6 +19,8 @@ from .services import SERVICES, ServiceMissing, stop
 
 PATIENCE = 30.0
 """Seconds for a worker's first job."""
+SETTLE = 1.5
+"""Seconds after a first job, for what a worker and a sender still do after their start."""
 
 
 class PeerFailed(Exception):
@@ -114,6 +117,9 @@ class Entry:
             sender.ask("enqueue", 1)
             if not self.notes.wait(1, PATIENCE, 0.02):
                 raise PeerFailed(f"its worker ran nothing in {PATIENCE:g} s: {self.worker_log}")
+            time.sleep(SETTLE)
+            sender.ask("enqueue", 10)
+            self.notes.wait(11, PATIENCE, 0.02)
             yield sender, pid
 
     @property

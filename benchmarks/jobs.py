@@ -48,7 +48,7 @@ burning = ours.offload.task(burn)
 def telling() -> tuple[float, float]:
     """Seconds for each turn of a loop, without and with telling its progress."""
     began = time.perf_counter()
-    for done in range(TOTAL):
+    for _ in range(TOTAL):
         pass
     between = time.perf_counter()
     for done in range(TOTAL):

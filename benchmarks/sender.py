@@ -1,4 +1,4 @@
-"""One peer's sender, in a process of its own: does what the lines of its input say, one after another.
+"""One peer's sender, in a process of its own: does what the lines of its input say, in order.
 
     python -m benchmarks.sender PEER
 

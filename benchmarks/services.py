@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 60.0
@@ -42,14 +42,10 @@ def free_port() -> int:
 def stop(process: subprocess.Popen[bytes], *, patience: float = 15.0) -> None:
     """End a process that was started in a session of its own, with its children."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
-        os.killpg(process.pid, signal.SIGKILL)  # the session is ours: only what it left behind
-    except ProcessLookupError:
-        pass
+    with suppress(ProcessLookupError):  # the session is ours: only what it left behind
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

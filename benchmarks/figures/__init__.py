@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..field import Entry, Field, PeerFailed
+from ..field import Entry, PeerFailed
 from ..peers import BY_NAME, Peer
 
 PATTERN = "thread"
@@ -92,12 +92,15 @@ def ratio(samples: Samples, above: str, below: str) -> float | None:
     return statistics.median(a / b for a, b in pairs)
 
 
-def best(samples: Samples, *, high: bool = False, without: Sequence[str] = ()) -> str | None:
-    """The best durable peer: not us, not the bare floor, not a thread."""
+def best(samples: Samples, *, high: bool = False, keeps: str | None = None) -> str | None:
+    """The best durable peer: not us, not the bare floor, not a thread. keeps: only of those whose
+    accepted jobs survive at least this; "power cut" asks for more than "crash"."""
     middle = {
         name: statistics.median(values)
         for name, values in samples.items()
-        if values and not is_special(BY_NAME[name]) and name not in without
+        if values
+        and not is_special(BY_NAME[name])
+        and (keeps != "power cut" or BY_NAME[name].keeps == keeps)
     }
     if not middle:
         return None

@@ -1,4 +1,4 @@
-"""What an enqueue costs the request that makes it. No worker runs, so that nothing else is measured."""
+"""What an enqueue costs the request that makes it. No worker runs: nothing else is measured."""
 
 from __future__ import annotations
 

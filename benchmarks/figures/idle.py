@@ -1,4 +1,4 @@
-"""What a worker costs that has nothing to do for 12 seconds, and how it picks up a job after that."""
+"""What a worker costs that has nothing to do for 12 seconds, and how it picks up a job then."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def _ticks(pid: int) -> int:
     total = 0
     for process in tree(pid):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+        total += sum(map(int, fields[11:15]))  # its own, and of children that have ended
     return total

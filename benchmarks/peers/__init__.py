@@ -1,6 +1,7 @@
-"""Who is measured. Each module of this folder offers `prepare()` and `enqueue(sent)`, and has what its
-worker imports; it reads from the environment where its folder (BENCH_FOLDER) and its service
-(BENCH_URL) are, and the name of its own place in it (BENCH_PLACE). A peer runs as its own documentation starts it, with one worker process.
+"""Who is measured. Each module of this folder offers `prepare()` and `enqueue(sent)`, and has what
+its worker imports. It reads from the environment where its folder (BENCH_FOLDER) and its service
+(BENCH_URL) are, and the name of its own place in it (BENCH_PLACE). A peer runs as its own
+documentation starts it, with one worker process.
 """
 
 from __future__ import annotations
