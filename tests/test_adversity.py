@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import PIPE
 
 import apsw
 import pytest
@@ -16,8 +17,10 @@ from flask_offload import JobStatus
 from flask_offload.attempt import Claim, Outcome
 from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.holder import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
 from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
+from flask_offload.errors import DatabaseLocked
 from flask_offload.job import new_id
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
 from jobs_app import add, die, note
@@ -190,3 +193,76 @@ def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_mended(
         now[0] += step
         dispatcher.step()
     assert engine.count()[JobStatus.READY] == 2
+
+
+STOPS = """
+import os, signal, sys, time
+import apsw
+connection = apsw.Connection(sys.argv[1])
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+connection.execute("COMMIT")
+print("let go", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_stopped_process_that_holds_the_write_lock_is_let_finish(engine: SqliteEngine) -> None:
+    """And then it is stopped again, as somebody wanted it to be."""
+    engine.enqueue([job()])
+    path = engine.database.path
+    assert write_lock_holder(path) is None
+    with subprocess.Popen([sys.executable, "-c", STOPS, str(path)], stdout=PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"locked\n"
+            wait_until(lambda: is_stopped(holder.pid))
+            assert write_lock_holder(path) == holder.pid
+            assert f"process {holder.pid}" in described(holder.pid)
+            assert described(holder.pid).endswith("which is stopped)")
+            engine.enqueue([job()])
+            assert holder.stdout.readline() == b"let go\n"
+            wait_until(lambda: is_stopped(holder.pid))
+        finally:
+            holder.kill()
+
+
+def test_who_holds_the_lock_is_named(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "jobs.sqlite3", busy_timeout=0.2)
+    engine.enqueue([job()])
+    argv = [sys.executable, "-c", STOPS.replace("SIGSTOP", "SIGCONT").replace("COMMIT", "SELECT 1")]
+    with subprocess.Popen([*argv, str(engine.database.path)], stdout=PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"locked\n"
+            with pytest.raises(DatabaseLocked, match=f"process {holder.pid} .*python"):
+                engine.enqueue([job()])
+        finally:
+            holder.kill()
+            engine.close()
+
+
+def test_the_holder_is_found_among_the_locks(tmp_path: Path) -> None:
+    shm = tmp_path / "jobs.sqlite3-shm"
+    shm.touch()
+    inode, locks = shm.stat().st_ino, tmp_path / "locks"
+
+    def holder(*lines: str) -> int | None:
+        text = "".join(f"{number}: {line}\n" for number, line in enumerate(lines))
+        locks.write_text(text.replace("INODE", str(inode)))
+        return write_lock_holder(tmp_path / "jobs.sqlite3", locks)
+
+    assert holder() is None
+    assert holder("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120") == 7
+    assert holder("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 121") == 7  # at a checkpoint
+    for line in (
+        "POSIX  ADVISORY  READ 7 fe:00:INODE 120 120",
+        "POSIX  ADVISORY  WRITE 7 fe:00:INODE 123 123",
+        "POSIX  ADVISORY  WRITE 7 fe:00:1INODE 120 120",
+        "POSIX  ADVISORY  WRITE 0 fe:00:INODE 120 120",
+        "FLOCK  ADVISORY  WRITE 7 fe:00:INODE 0 EOF",
+        "POSIX  ADVISORY  WRITE 7 fe:00:INODE 0 EOF",
+        "-> POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120",
+    ):
+        assert holder(line) is None, line
