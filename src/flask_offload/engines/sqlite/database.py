@@ -31,11 +31,14 @@ from ...errors import (
 )
 from .connection import Connection
 from .filesystem import refuse_network
+from .holder import described, wake_stopped_holder, write_lock_holder
 from .schema import migrate
 
 T = TypeVar("T")
 
 NORMAL, FULL = 1, 2
+SUSPECT_AFTER = 1.0
+"""Seconds of waiting for the write lock after which its holder may be stopped: see holder.py."""
 SAFE_SQLITE = 3_051_003
 """The first SQLite without the WAL-reset bug, which can corrupt a database with many writers."""
 
@@ -53,13 +56,29 @@ _left_by_parent: list[Any] = []  # connections of the parent process: kept, so t
 
 
 class _Line:
-    """One connection behind a lock, and which file it has open."""
+    """One connection behind a lock, and which file it has open.
 
-    def __init__(self) -> None:
+    As a context: wait for one's turn, but not longer than busy_timeout. What is left of that time
+    may be spent on waiting for other processes: until `give_up_at` (monotonic seconds).
+    """
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
         self.lock = threading.Lock()
         self.connection: apsw.Connection | None = None
         self.identity: tuple[int, int] | None = None
         self.level = NORMAL
+        self.give_up_at = 0.0
+        self._path = path
+        self._busy_timeout = busy_timeout
+
+    def __enter__(self) -> None:
+        give_up_at = time.monotonic() + self._busy_timeout
+        if not self.lock.acquire(timeout=self._busy_timeout):
+            raise _locked(self._path, self._busy_timeout)
+        self.give_up_at = give_up_at
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
 
     def close(self) -> None:
         if self.connection is not None:
@@ -82,7 +101,7 @@ class Database:
         self._durable = durable
         self._busy_timeout = busy_timeout
         self._force = force
-        self._writer, self._reader = _Line(), _Line()
+        self._writer, self._reader = self._new_lines()
         self.openings = 0
         """How often the file was opened; what is remembered of its contents counts for one."""
         _open_databases.add(self)
@@ -97,14 +116,14 @@ class Database:
         """
         level = FULL if promise and self._durable else NORMAL
         line = self._writer
-        with line.lock:
+        with line:
             try:
                 connection = self._open(line)
                 if level != line.level:
                     connection.execute(f"PRAGMA synchronous = {level}")
                     line.level = level
-                connection.execute("BEGIN IMMEDIATE")
                 try:
+                    connection.execute("BEGIN IMMEDIATE")
                     result = work(cast("Connection", connection))
                     connection.execute("COMMIT")
                 except BaseException:
@@ -118,11 +137,11 @@ class Database:
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a snapshot of the database; a writer is not disturbed."""
         line = self._reader
-        with line.lock:
+        with line:
             try:
                 connection = self._open(line)
-                connection.execute("BEGIN")
                 try:
+                    connection.execute("BEGIN")
                     return work(cast("Connection", connection))
                 finally:
                     if connection.in_transaction:
@@ -133,7 +152,7 @@ class Database:
     def changes(self) -> int:
         """A number that differs once another connection has written."""
         line = self._writer
-        with line.lock:
+        with line:
             try:
                 version: int = self._open(line).execute("PRAGMA data_version").get
                 return version
@@ -155,10 +174,13 @@ class Database:
 
     # --- connections ---
 
+    def _new_lines(self) -> tuple[_Line, _Line]:
+        return _Line(self.path, self._busy_timeout), _Line(self.path, self._busy_timeout)
+
     def _open(self, line: _Line) -> apsw.Connection:
         """This line's connection. Raises DatabaseGone if its file is no longer at the path."""
         if line.connection is None:
-            line.connection = self._connect()
+            line.connection = self._connect(line)
             self.openings += 1
             line.identity = _identity(self.path)
         elif _identity(self.path) != line.identity:
@@ -170,11 +192,11 @@ class Database:
             )
         return line.connection
 
-    def _connect(self) -> apsw.Connection:
+    def _connect(self, line: _Line) -> apsw.Connection:
         self._prepare_file()
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
-            connection.set_busy_handler(self._wait_for_turn())
+            connection.set_busy_handler(self._wait_for_turn(line))
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             migrate(connection)
@@ -202,22 +224,25 @@ class Database:
                     f"{self.path} is not a file: set OFFLOAD_SQLITE_PATH to one"
                 ) from None
 
-    def _wait_for_turn(self) -> Callable[[int], bool]:
+    def _wait_for_turn(self, line: _Line) -> Callable[[int], bool]:
         """A busy handler that is fair: whoever has waited longer asks more often.
 
         SQLite's own backs off, so that the latest comer wins and one writer may starve.
         """
-        began = 0.0
+        began = suspect_at = 0.0
 
         def wait(calls: int) -> bool:
-            nonlocal began
+            nonlocal began, suspect_at
             now = time.monotonic()
             if calls == 0:
                 began = now
-            waited = now - began
-            if waited > self._busy_timeout:
+                suspect_at = now + min(SUSPECT_AFTER, self._busy_timeout / 2)
+            if now > line.give_up_at:
                 return False
-            time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.001 - waited / 50))
+            if now > suspect_at:
+                suspect_at = now + SUSPECT_AFTER
+                wake_stopped_holder(self.path)
+            time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.001 - (now - began) / 50))
             return True
 
         return wait
@@ -228,10 +253,7 @@ class Database:
         """The same trouble in our words. A connection that can't be trusted is closed."""
         path = self.path
         if isinstance(error, apsw.BusyError | apsw.LockedError):
-            return DatabaseLocked(
-                f"another program has held {path} locked for {self._busy_timeout:g} s:"
-                " end it, or wait until it lets go"
-            )
+            return _locked(path, self._busy_timeout)
         number = getattr(error, "errno", None)
         if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
             return DatabaseFull(f"no room left on the disk of {path}: make room and try again")
@@ -257,7 +279,17 @@ class Database:
     def _leave_to_parent(self) -> None:
         """In a forked child: use neither the connections nor the locks of the parent."""
         _left_by_parent.extend((self._writer.connection, self._reader.connection))
-        self._writer, self._reader = _Line(), _Line()
+        self._writer, self._reader = self._new_lines()
+
+
+def _locked(path: Path, seconds: float) -> DatabaseLocked:
+    holder = write_lock_holder(path)
+    who = "another program" if holder is None else described(holder)
+    if holder == os.getpid():
+        who = "another thread of this process"
+    return DatabaseLocked(
+        f"{who} has held {path} locked for {seconds:g} s: end it, or wait until it lets go"
+    )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
