@@ -26,9 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{item.name:20} {item.number:4} {item.about}")
         return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
-    reports = [
-        _perform(SCENARIOS[name], seed, options) for name in options.only or list(SCENARIOS)
-    ]
+    reports = [_perform(SCENARIOS[name], seed, options) for name in options.only or list(SCENARIOS)]
     failed = [report.scenario.name for report in reports if not report.holds]
     print(f"\n{len(reports) - len(failed)} of {len(reports)} scenarios hold", end="")
     print(f"; these do not: {', '.join(failed)}" if failed else ".")

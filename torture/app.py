@@ -45,6 +45,15 @@ def slow(seconds: float) -> int:
         return told()
 
 
+@offload.task
+def until_killed() -> int:
+    """Waits for the axe in its first attempt, and is done at once in the second."""
+    with witnessed():
+        if current_job.attempt == 1:
+            time.sleep(60)
+        return told()
+
+
 @offload.task(on_crash="fail")
 def careful(seconds: float) -> int:
     """Must never run twice."""
@@ -154,6 +163,10 @@ def create_app(**config: Any) -> Flask:
     @app.post("/quick")
     def post_quick() -> Response:
         return offload.accepted(quick.enqueue())
+
+    @app.post("/until-killed")
+    def post_until_killed() -> Response:
+        return offload.accepted(until_killed.enqueue())
 
     @app.post("/slow/<float:seconds>")
     def post_slow(seconds: float) -> Response:

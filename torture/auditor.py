@@ -14,6 +14,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import apsw
@@ -179,7 +180,7 @@ def _violations(
             yield f"SUCCESSFUL by attempt {job['attempt']}, which never came to its end"
         if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
             yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
-    for earlier, later in zip(starts, starts[1:], strict=False):
+    for earlier, later in pairwise(starts):
         outcome = attempts.get(earlier.attempt, (None, ""))[0]
         if outcome == "RETRY":
             continue  # it asked for it

@@ -1,6 +1,6 @@
 """A process that enqueues, as a web process or a script would, until it is told or killed.
 
-    python -m torture.enqueuer COUNT SEED PAUSE
+python -m torture.enqueuer COUNT SEED PAUSE
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +168,8 @@ def perform(
         chosen.run(Run(folder, report, length))
     except LeftOut as reason:
         report.left_out = str(reason)
+    except Exception:
+        report.violations.append(traceback.format_exc(limit=-4))
     report.seconds = time.monotonic() - began
     return report
 

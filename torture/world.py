@@ -43,7 +43,9 @@ class World:
         self.engine = SqliteEngine(self.database)
         self.env = {
             "FLASK_OFFLOAD_SQLITE_PATH": str(self.database),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
             VARIABLE: str(self.witness),
             **env,
         }
@@ -77,9 +79,7 @@ class World:
 
     def worker(self, *arguments: str, wait: bool = True, **env: str) -> Running:
         """A `flask offload worker`; `wait`: until it is registered."""
-        process = self.start(
-            self.command("worker", "--log-level", "warning", *arguments), **env
-        )
+        process = self.start(self.command("worker", "--log-level", "warning", *arguments), **env)
         if wait:
             self.wait_for_worker(process)
         return process
@@ -121,6 +121,7 @@ class World:
     def kill(self, what: str, pid: int, victims: Iterable[int] = ()) -> float:
         """kill -9 a process, and note whose jobs may have died: its own and those of `victims`,
         who die with it. When it was done (monotonic seconds)."""
+        assert pid > 1, what
         doomed = [pid, *victims]
         began = time.monotonic()
         with suppress(ProcessLookupError):
@@ -155,6 +156,10 @@ class World:
         """How many jobs are READY or RUNNING."""
         counts = self.engine.count()
         return counts[JobStatus.READY] + counts[JobStatus.RUNNING]
+
+    def note(self, kind: str, *words: object) -> None:
+        """Write a line into the witness log."""
+        note(kind, *words, path=str(self.witness))
 
     def lines(self, kind: str) -> list[list[str]]:
         """The words of the witness log's lines of this kind, from the time on."""
@@ -201,9 +206,7 @@ class World:
     def here(self, **config: object) -> Iterator[Flask]:
         """An app context of the tortured app in this process, which runs no jobs."""
         os.environ[VARIABLE] = str(self.witness)
-        app = create_app(
-            OFFLOAD_SQLITE_PATH=str(self.database), OFFLOAD_WORKER="off", **config
-        )
+        app = create_app(OFFLOAD_SQLITE_PATH=str(self.database), OFFLOAD_WORKER="off", **config)
         try:
             with app.app_context():
                 yield app
@@ -241,9 +244,7 @@ class Web:
             self.errors.append(f"{response.status} {response.text[:200]}")
 
     @contextmanager
-    def client(
-        self, path: str = "/quick", pause: float = 0.02, threads: int = 1
-    ) -> Iterator[None]:
+    def client(self, path: str = "/quick", pause: float = 0.02, threads: int = 1) -> Iterator[None]:
         """Post again and again, until the block ends."""
         stop = threading.Event()
 

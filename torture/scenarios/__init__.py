@@ -1,3 +1,3 @@
 """The scenarios, in the order in which they are run."""
 
-from . import storm  # noqa: F401
+from . import storm, recovery, stopped  # noqa: F401, I001

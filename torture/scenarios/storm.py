@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from contextlib import suppress
 
 from proc import alive, descendants
 from support import Running
@@ -33,7 +32,9 @@ def storm(run: Run) -> None:
             weather.rage(kills)
         done_in = weather.calm()
         audit = world.audit()
-    run.figure("kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.axed.most_common()))
+    run.figure(
+        "kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.axed.most_common())
+    )
     run.figure("seconds", f"{done_in:.0f}")
     run.judge(audit)
     run.gate("no answer but 202 and 503", weather.strange[:3], not weather.strange)

@@ -1,0 +1,124 @@
+"""From the kill to the job's new start."""
+
+from __future__ import annotations
+
+from flask_offload import JobStatus
+from proc import descendants, parent
+from support import Running, answers, http_post, wait_until
+
+from ..app import accept, until_killed
+from ..scenario import Run, quantile, scenario
+from ..world import Web, World
+
+SURVIVES = 0.5
+"""Seconds of a job that is to outlive the web process that enqueued it."""
+
+
+@scenario(
+    "T3",
+    "the time from kill -9 to the new start of the job that was running: of a child, of a worker"
+    " beside another, of a worker that a web process keeps, of a web process that keeps one",
+    in_ci=True,
+)
+def recovery(run: Run) -> None:
+    rounds = run.size(5, 100)
+    with World(run.new_folder()) as world, world.here():
+        first = world.worker("--threads", "1")
+        child = [_kill_child(world, first) for _ in range(rounds)]
+        second = world.worker("--threads", "1")
+        supervisor = []
+        for _ in range(rounds):
+            seconds, first, second = _kill_supervisor(world, first, second)
+            supervisor.append(seconds)
+        for worker in (first, second):
+            worker.stop()
+        web = world.gunicorn("--workers", "2", FLASK_OFFLOAD_WORKER_THREADS="1")
+        kept = [_kill_kept(world, web) for _ in range(rounds)]
+        keeper = [_kill_keeper(world, web) for _ in range(rounds)]
+        audit = world.audit()
+    run.judge(audit)
+    for name, times in (
+        ("a child", child),
+        ("a worker, another is there", supervisor),
+        ("a kept worker", kept),
+    ):
+        ordered = run.times(f"kill of {name}", times)
+        p99 = quantile(ordered, 0.99)
+        # the machine's noise is worth a second of the short form
+        run.gate(f"p99 <= 1 s after the kill of {name}", f"{p99:.3f} s", p99 <= run.size(2, 1))
+    run.gate(
+        "a killed web process cuts no job of the worker that it kept",
+        f"{sum(keeper)} of {rounds}",
+        not any(keeper),
+    )
+
+
+def _kill_child(world: World, worker: Running) -> float:
+    job_id, pid = _running_job(world)
+    return _until_again(world, job_id, world.kill("child", pid))
+
+
+def _kill_supervisor(
+    world: World, first: Running, second: Running
+) -> tuple[float, Running, Running]:
+    """Kill the worker that runs the job; the other takes over. A new one comes beside it."""
+    job_id, pid = _running_job(world)
+    victim, other = (first, second) if pid in descendants(first.pid) else (second, first)
+    began = world.kill("supervisor", victim.pid, descendants(victim.pid))
+    seconds = _until_again(world, job_id, began)
+    return seconds, other, world.worker("--threads", "1")
+
+
+def _kill_kept(world: World, web: Web) -> float:
+    kept = _kept_worker(world, web)
+    job_id, _ = _running_job(world, web, "/until-killed")
+    return _until_again(world, job_id, world.kill("kept", kept, descendants(kept)))
+
+
+def _kill_keeper(world: World, web: Web) -> bool:
+    """Whether the job was cut."""
+    kept = _kept_worker(world, web)
+    job_id, _ = _running_job(world, web, f"/slow/{SURVIVES}")
+    world.kill("web", parent(kept) or 0)
+    world.quiesce(20)
+    return len([words for words in world.lines("start") if words[2] == job_id]) > 1
+
+
+def _kept_worker(world: World, web: Web) -> int:
+    """The pid of the worker that a web process keeps, once those of killed ones have left."""
+
+    def one() -> int | None:
+        answers(f"{web.url}/")  # a web process starts its keeper with its first request
+        family = descendants(web.process.pid)
+        pids = [worker.pid for worker in world.workers()]
+        return pids[0] if len(pids) == 1 and pids[0] in family else None
+
+    return wait_until(one, 30, lambda: f"one worker: {world.workers()}") or 0
+
+
+def _running_job(world: World, web: Web | None = None, path: str = "") -> tuple[str, int]:
+    """A job that runs now, the only one: its id, and in which process."""
+    world.quiesce(20)
+    if web is None:
+        job_id = accept(until_killed.enqueue()).id
+    else:
+        job_id = http_post(web.url + path).json()["id"]
+        world.note("accepted", job_id)
+    starts = _starts(world, job_id, 1)
+    wait_until(lambda: world.engine.get(job_id).status is JobStatus.RUNNING)
+    return job_id, int(starts[0][1])
+
+
+def _until_again(world: World, job_id: str, killed: float) -> float:
+    """Seconds from the kill to the second start."""
+    return float(_starts(world, job_id, 2)[1][0]) - killed
+
+
+def _starts(world: World, job_id: str, count: int) -> list[list[str]]:
+    """The start lines of this job, once there are so many."""
+
+    def there() -> list[list[str]]:
+        lines = [words for words in world.lines("start") if words[2] == job_id]
+        return lines if len(lines) >= count else []
+
+    return wait_until(there, 30, f"start {count} of {job_id}")

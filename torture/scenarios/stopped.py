@@ -1,0 +1,174 @@
+"""Processes that are stopped, and go on much later, as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flask_offload.engines.sqlite.ledger import Retention
+from flask_offload.engines.sqlite.liveness import run_folder
+from flask_offload.engines.sqlite.recovery import _recover_one
+from proc import descendants
+from support import Running, wait_until
+
+from ..app import accept, careful, quick, slow
+from ..scenario import Run, scenario, show
+from ..witness import axe
+from ..world import World
+
+LONGER_THAN_ANY_TIMEOUT = 4.0
+"""Seconds; with OFFLOAD_BUSY_TIMEOUT = 1 longer than all that a worker waits for."""
+
+
+@scenario(
+    "T4",
+    "children, supervisors and whole workers are stopped (SIGSTOP) for longer than any timeout, and"
+    " go on: no job may run twice, no result of an attempt that was given up may be written",
+    in_ci=True,
+)
+def zombies(run: Run) -> None:
+    rounds = run.size(2, 30)
+    stops = 0
+    with World(run.new_folder(), FLASK_OFFLOAD_BUSY_TIMEOUT="1") as world, world.here():
+        workers = [world.worker("--processes", "2") for _ in range(3)]
+        for _ in range(rounds):
+            for _ in range(60):
+                accept(run.chance.choice([quick.enqueue, lambda: slow.enqueue(0.3)])())
+            accept(careful.enqueue(0.3))
+            world.wait_for_lines("start", stops + 1)
+            targets = [_some_of(worker, run) for worker in workers]
+            stops += sum(map(len, targets))
+            with stopped([pid for pids in targets for pid in pids]):
+                time.sleep(LONGER_THAN_ANY_TIMEOUT)
+            world.quiesce(20)
+        audit = world.audit()
+    run.figure("processes stopped", f"{stops}, for {LONGER_THAN_ANY_TIMEOUT:g} s each")
+    run.judge(audit)
+    run.gate("no job ran twice", audit.again, audit.again == 0)
+
+
+def _some_of(worker: Running, run: Run) -> list[int]:
+    """A child, the supervisor, or all of them."""
+    children = descendants(worker.pid)
+    return run.chance.choice([[worker.pid], [run.chance.choice(children)], [worker.pid, *children]])
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Stop these processes for the time of the block."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@scenario(
+    "T4",
+    "a stopped worker is taken for dead (which its lock prevents; the test goes round it), its jobs"
+    " are run by another, and then it goes on: every late result and report must be refused",
+    in_ci=True,
+)
+def stale_results(run: Run) -> None:
+    rounds, jobs = run.size(2, 50), 10
+    with World(run.new_folder()) as world, world.here():
+        for _ in range(rounds):
+            victim = world.worker("--threads", f"{jobs}")
+            number = len(world.lines("start"))
+            for _ in range(jobs):
+                accept(slow.enqueue(0.5))
+            starts = world.wait_for_lines("start", number + jobs)[number:]
+            pids = [victim.pid, *descendants(victim.pid)]
+            with stopped(pids):
+                _take_for_dead(world, victim)
+                axe("taken-for-dead", float(starts[0][0]), pids, str(world.witness))
+                other = world.worker("--threads", f"{jobs}")
+                world.wait_for_lines("start", number + 2 * jobs)
+            world.quiesce(20)
+            wait_until(
+                lambda v=victim: v.output().count("came too late") >= jobs,  # type: ignore[misc]
+                20,
+                lambda v=victim: f"{jobs} refusals by {v}",  # type: ignore[misc]
+            )
+            victim.stop()
+            other.stop()
+        audit = world.audit()
+    run.judge(audit)
+    run.gate(
+        "late results refused",
+        f"{rounds * jobs} of {rounds * jobs}",
+        audit.again == rounds * jobs,
+    )
+
+
+def _take_for_dead(world: World, victim: Running) -> None:
+    """Put its jobs back, as is done for a worker whose lock is free."""
+    info = next(worker for worker in world.workers() if worker.pid == victim.pid)
+    keep = Retention(3600.0, 3600.0, 10**6)
+    assert _recover_one(world.engine, keep, info.id, run_folder(world.database)) > 0
+
+
+@scenario(
+    "T5",
+    "a process is stopped in the middle of a write transaction, which keeps everybody from writing",
+    in_ci=True,
+)
+def frozen_writer(run: Run) -> None:
+    rounds = run.size(3, 50)
+    waits: list[float] = []
+    with World(run.new_folder()) as world, world.here(OFFLOAD_BUSY_TIMEOUT=10.0):
+        worker = world.worker("--threads", "8")
+        busy = world.enqueuer(10**6, run.report.seed, 0.0)
+        for number in range(rounds):
+            victim = worker if number % 2 else busy
+            with held_lock(world, victim.pid):
+                began = time.monotonic()
+                accept(quick.enqueue())
+                waits.append(time.monotonic() - began)
+                wait_until(lambda pid=victim.pid: _state(pid) == "T", 5)  # type: ignore[misc]
+        world.kill("enqueuer", busy.pid)
+        world.quiesce(30)
+        audit = world.audit()
+    run.times("wait of another writer", waits)
+    run.judge(audit)
+    run.gate("others write again within 12 s", show(max(waits)), max(waits) <= 12)
+    run.gate("no job ran twice", audit.again, audit.again == 0)
+
+
+@contextmanager
+def held_lock(world: World, pid: int) -> Iterator[None]:
+    """Stop a process that writes all the time just when it holds the write lock."""
+    deadline = time.monotonic() + 60
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: _state(pid) == "T", 5)
+        if _holds_write_lock(world.database, pid):
+            break
+        os.kill(pid, signal.SIGCONT)
+        assert time.monotonic() < deadline, f"{pid} never holds the lock"
+        time.sleep(0.002)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _holds_write_lock(database: Path, pid: int) -> bool:
+    """As the kernel tells it: byte 120 of the shared memory file is SQLite's write lock."""
+    inode = os.stat(f"{database}-shm").st_ino
+    wanted = ["POSIX", "ADVISORY", "WRITE", f"{pid}"]
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1:5] == wanted and words[5].endswith(f":{inode}") and words[6] == "120":
+            return True
+    return False
