@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import apsw
 import msgspec
 
-from .engines.base import QueueInfo
+from .engines.base import QueueInfo, ScheduleInfo
 from .engines.sqlite import SqliteEngine
 from .engines.sqlite.database import SAFE_SQLITE
 from .engines.sqlite.filesystem import NETWORK
 from .engines.sqlite.health import Health, files_of, kind_of_disk, read_health
 from .engines.sqlite.recovery import WorkerInfo, live_workers
-from .engines.sqlite.ticks import ScheduleInfo, known_schedules
 from .engines.sqlite.upkeep import is_intact
 from .errors import EngineUnavailable
 from .spool import show_bytes
@@ -359,7 +358,7 @@ def _look(offload: Offload, state: AppState, engine: SqliteEngine) -> Situation:
         health,
         workers,
         list(engine.queues()),
-        known_schedules(engine),
+        list(engine.schedules()),
     )
 
 

@@ -74,6 +74,27 @@ class Config:
     busy_timeout: float = _key(
         5.0, "seconds to wait for a locked database before an error", *_number(0.01, 600)
     )
+    celery_records: str | None = _key(
+        None,
+        "the Redis that keeps the jobs' records; found from the CELERY settings where possible",
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "the URL of a Redis",
+    )
+    celery_prefix: str = _key(
+        "offload:",
+        "of every key of the records; apps that share a Redis need one each",
+        *_text(),
+    )
+    enqueue_timeout: float = _key(
+        2.0,
+        "seconds after which an engine that can't be reached is given up",
+        *_number(0.05, 600),
+    )
+    outbox: bool = _key(
+        False,
+        "keep jobs in a local file while the Celery engine can't be reached",
+        *_one_of(True, False),
+    )
     worker: str = _key(
         "auto",
         'who runs jobs: "auto": a child of the web process; "thread": threads in it; "off": you',

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from ..engines.base import QueueInfo
-from ..engines.sqlite.ticks import ScheduleInfo, known_schedules
+from ..engines.base import QueueInfo, ScheduleInfo
 from ..job import moment
 from ..options import check_queue_name
 from ..schedule import next_after
@@ -19,7 +18,6 @@ from .common import (
     engine_that,
     json_option,
     offload_of_app,
-    own_engine,
 )
 
 
@@ -121,7 +119,7 @@ def _queue_json(queue: QueueInfo) -> dict[str, Any]:
 
 def _schedules() -> list[dict[str, Any]]:
     """What the app declares, and what the database knows from earlier."""
-    known = {info.name: info for info in known_schedules(own_engine("schedules"))}
+    known = {info.name: info for info in engine_that("schedules").schedules()}
     offload, state = offload_of_app()
     now = state.clock()
     rows = []

@@ -10,7 +10,10 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
-from ..worker.supervisor import Supervisor, WorkerOptions
+from ..engines.base import WorkOptions
+from ..errors import OffloadError
+from ..role import become_worker
+from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
 NICENESS = 5
 """A worker that a web process keeps yields to it."""
@@ -39,9 +42,15 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 @click.option("--hand-over", type=float, default=0.0, hidden=True)
 @click.option("--database", hidden=True)
 @click.option("--explain/--no-explain", default=True, hidden=True)
+@click.option("--in-this-process", is_flag=True, hidden=True)
 @pass_script_info
 def worker(
-    info: ScriptInfo, /, log_level: str | None, queues: tuple[str, ...], **given: Any
+    info: ScriptInfo,
+    /,
+    log_level: str | None,
+    queues: tuple[str, ...],
+    in_this_process: bool,
+    **given: Any,
 ) -> None:
     """Run jobs until told to stop (SIGTERM, ^C): then running jobs are finished, and the rest stays
     in the queue. A second signal stops at once; what ran is put back.
@@ -49,12 +58,38 @@ def worker(
     The app is imported in the child processes only. Without --processes and --threads, the app's
     OFFLOAD_WORKER_PROCESSES and OFFLOAD_WORKER_THREADS count.
     """
+    if in_this_process:
+        sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
     kept = given["kept_by"] is not None
     _set_up_logging(log_level or ("warning" if kept else "info"))
     if kept:
         os.nice(NICENESS)
     options = WorkerOptions(queues=frozenset(queues) or None, **given)
-    sys.exit(Supervisor(info.load_app, options).run())
+    code = Supervisor(info.load_app, options).run()
+    if code == EXIT_OTHER_ENGINE:
+        # its worker shall find the process as we found it: without our signal handlers
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--in-this-process"])
+    sys.exit(code)
+
+
+def _work_here(
+    info: ScriptInfo, log_level: str, queues: frozenset[str] | None, given: dict[str, Any]
+) -> int:
+    """Let the app's engine run its own kind of worker."""
+    logging.getLogger("flask_offload").setLevel(log_level.upper())
+    become_worker()
+    app = info.load_app()
+    engine = app.extensions["offload"].state_of(app).engine
+    names = ("processes", "threads", "drain_timeout", "burst")
+    options = WorkOptions(
+        queues=queues, log_level=log_level, **{name: given[name] for name in names}
+    )
+    try:
+        code: int = engine.work(options)
+    except OffloadError as error:
+        click.echo(f"The worker can't start: {error}", err=True)
+        code = EXIT_FAILED
+    return code
 
 
 def _set_up_logging(level: str) -> None:

@@ -32,7 +32,8 @@ class Flags:
     deferred: bool = False
     """`run_after` is kept."""
     priorities: bool = False
-    """Strict order by priority, then age."""
+    """Of two jobs of a queue the one of higher priority starts first, then the older; an engine may
+    take priorities that are near each other for one."""
     lists: bool = False
     """Jobs can be listed and counted."""
     cancels_waiting: bool = False
@@ -54,7 +55,9 @@ class Flags:
     transactional_batches: bool = False
     """`enqueue_many` is all or nothing."""
     own_worker: bool = False
-    """`flask offload worker` and the keeper run its jobs."""
+    """Our own worker runs its jobs, and the keeper of a web process keeps one."""
+    worker_command: bool = False
+    """`flask offload worker` starts a worker for it."""
     files: bool = False
     """Uploaded files can be arguments."""
 
@@ -104,6 +107,28 @@ class ScheduleSpec(msgspec.Struct, array_like=True):
     jitter: float
     catch_up: str
     job: NewJob
+
+
+class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """A schedule as the engine knows it; moments in unix seconds."""
+
+    name: str
+    task: str
+    description: str
+    last_run: float | None
+    last_job: str | None
+    next_run: float | None
+
+
+class WorkOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """What `flask offload worker` was told; None takes the app's setting."""
+
+    processes: int | None = None
+    threads: int | None = None
+    queues: frozenset[str] | None = None
+    drain_timeout: float | None = None
+    burst: bool = False
+    log_level: str = "info"
 
 
 class JobQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -184,6 +209,15 @@ class Engine(ABC):
     def queues(self) -> Iterable[QueueInfo]:
         """Every queue that has ever had a job."""
         raise self.unsupported("lists")
+
+    def schedules(self) -> Sequence[ScheduleInfo]:
+        """Every schedule that a worker has ever seen."""
+        raise self.unsupported("schedules")
+
+    def work(self, options: WorkOptions) -> int:
+        """Run jobs in this process until told to stop; the exit code. For engines with
+        `worker_command` and without `own_worker`."""
+        raise self.unsupported("worker_command")
 
     def clear(self) -> None:
         """Forget every job, so that a test begins with none."""

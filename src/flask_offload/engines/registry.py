@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -36,7 +37,23 @@ def _inline(state: Host) -> Engine:
     return InlineEngine(state)
 
 
-OURS: dict[str, Callable[[Host], Engine]] = {"sqlite": _sqlite, "inline": _inline}
+def _celery(state: Host) -> Engine:
+    for package in ("celery", "redis"):
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"OFFLOAD_ENGINE = 'celery' needs {package}, which is not installed:"
+                " pip install 'Flask-Offload[celery]'"
+            )
+    from .celery.engine import CeleryEngine
+
+    return CeleryEngine(state)
+
+
+OURS: dict[str, Callable[[Host], Engine]] = {
+    "sqlite": _sqlite,
+    "inline": _inline,
+    "celery": _celery,
+}
 
 
 def make_engine(state: Host) -> Engine:

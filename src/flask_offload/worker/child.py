@@ -99,6 +99,8 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | 
                 f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app)"
             )
         state = offload.state_of(app)
+        if not state.engine.flags.worker_command:
+            raise state.engine.unsupported("worker_command")
         with app.app_context():
             settings = worker_settings(state)
         environment: Environment = state.environment

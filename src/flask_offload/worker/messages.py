@@ -83,6 +83,8 @@ class WorkerSettings(msgspec.Struct, array_like=True):
     isolates: bool
     timeouts: dict[str, float]
     schedules: list[ScheduleSpec]
+    own_worker: bool
+    """False: the app's engine has a worker of its own, or none."""
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):

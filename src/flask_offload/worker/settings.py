@@ -33,8 +33,14 @@ def worker_settings(state: Host) -> WorkerSettings:
         timeouts={
             task.name: task.options.timeout for task in tasks if task.options.timeout is not None
         },
-        schedules=[_spec(schedule, job) for schedule, job in declared.scheduled()],
+        schedules=schedule_specs(state),
+        own_worker=state.engine.flags.own_worker,
     )
+
+
+def schedule_specs(state: Host) -> list[ScheduleSpec]:
+    """The app's schedules, each with the job that its times make. Needs an app context."""
+    return [_spec(schedule, job) for schedule, job in state.declared.scheduled()]
 
 
 def _spec(schedule: Schedule, job: NewJob) -> ScheduleSpec:

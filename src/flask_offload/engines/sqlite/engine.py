@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ...errors import JobNotFound
 from ...job import JobRecord, JobStatus, check_transition
-from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo
+from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo
 from .admission import admit, keep_limits
 from .bell import Bells
 from .connection import Connection
@@ -29,6 +29,7 @@ from .rows import (
     with_attempts,
 )
 from .schema import SIDE_TABLES
+from .ticks import known_schedules
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
@@ -247,6 +248,10 @@ class SqliteEngine(Engine):
             ]
 
         return self.database.read(work)
+
+    def schedules(self) -> Sequence[ScheduleInfo]:
+        """Every schedule that a worker has ever seen."""
+        return known_schedules(self)
 
     # --- change ---
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ...job import new_id
 from ...schedule import Schedule, count_from, due, next_after
-from ..base import NewJob, ScheduleSpec
+from ..base import NewJob, ScheduleInfo, ScheduleSpec
 from .connection import Connection
-from .engine import SqliteEngine
 
-
-class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """A schedule as the database knows it; moments in unix seconds."""
-
-    name: str
-    task: str
-    description: str
-    last_run: float | None
-    last_job: str | None
-    next_run: float | None
+if TYPE_CHECKING:
+    from .engine import SqliteEngine
 
 
 def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:

@@ -1,0 +1,367 @@
+"""The sender half of the Celery engine: jobs in Redis, their messages on the app's own broker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from celery import Celery
+from flask import Flask
+
+from ...errors import EngineUnavailable, JobNotFound
+from ...job import JobRecord, JobStatus, check_transition
+from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo, WorkOptions
+from .broker import Broker
+from .deadline import Call, Deadline
+from .ledger import Ledger
+from .records import decode_job, draft, new_record, record
+from .setup import celery_of, records_url, settle
+
+if TYPE_CHECKING:
+    from ...host import Host
+    from .crew import Crew
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds for which workers leave it to the sender to send a message. A process that dies between
+writing a job down and sending its message has told nobody that the job is accepted."""
+_engines: weakref.WeakSet[CeleryEngine] = weakref.WeakSet()
+
+EXAMINED = 10_000
+"""Jobs that a listing looks at, at most, to find those that are asked for."""
+CHUNK = 200
+
+
+class CeleryEngine(Engine):
+    """Jobs that Celery workers run. Every method may raise EngineUnavailable, and ConfigError when
+    the app's Celery can't be found."""
+
+    name = "celery"
+    flags: ClassVar[Flags] = Flags(
+        durable=True,
+        deferred=True,
+        priorities=True,
+        lists=True,
+        cancels_waiting=True,
+        cancels_running=True,
+        pauses=True,
+        retries=True,
+        unique=True,
+        schedules=True,
+        isolates=True,
+        transactional_batches=True,
+        worker_command=True,
+    )
+
+    crew: Crew
+    """In a worker's processes only."""
+
+    def __init__(self, state: Host) -> None:
+        self._state = state
+        self._deadline = Deadline(state.config.enqueue_timeout, "Redis or Celery's broker")
+        self._begin_anew()
+        _engines.add(self)
+
+    def _begin_anew(self) -> None:
+        """At first, and in a forked child, which shares no connection with its parent."""
+        self._lock = threading.Lock()
+        self._ready: tuple[Celery, Ledger, Broker] | None = None
+
+    # --- what it is made of; not before the app is complete ---
+
+    @property
+    def celery(self) -> Celery:
+        """The app's Celery."""
+        return self._parts()[0]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The jobs' records."""
+        return self._parts()[1]
+
+    @property
+    def broker(self) -> Broker:
+        """The way to the workers."""
+        return self._parts()[2]
+
+    @property
+    def app(self) -> Flask:
+        """The Flask app."""
+        return self._state.app
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Unix seconds."""
+        return self._state.clock
+
+    @property
+    def keep_failed(self) -> float:
+        """Seconds for which a job is kept that did not succeed."""
+        return self._state.config.keep_failed
+
+    def _parts(self) -> tuple[Celery, Ledger, Broker]:
+        with self._lock:
+            if self._ready is None:
+                config = self._state.config
+                celery = celery_of(self._state.app)
+                settle(celery)
+                timeout = config.enqueue_timeout
+                url = records_url(celery, config.celery_records)
+                ledger = Ledger(url, config.celery_prefix, timeout)
+                self._ready = celery, ledger, Broker(celery, timeout)
+            return self._ready
+
+    # --- accept ---
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Write the jobs down, then send their messages: all or none. Messages of a batch after its
+        first are sent by workers if we can't."""
+        self._parts()  # mistakes of set-up are no outage
+        records, left = self._deadline.run(lambda call: self._accept(call, jobs))
+        self._send_rest(left)
+        return records
+
+    def _accept(
+        self, call: Call[tuple[list[JobRecord], list[NewJob]]], jobs: Sequence[NewJob]
+    ) -> tuple[list[JobRecord], list[NewJob]]:
+        now = self._state.clock()
+        keep = self._state.config.keep_failed
+        answers = self.ledger.create([draft(job, keep=keep) for job in jobs], now, PATIENCE)
+        accepted = [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
+        due = [job for job in accepted if job.run_after is None or job.run_after <= now]
+        try:
+            if call.is_abandoned:
+                raise EngineUnavailable("too late: the caller has been told so")
+            if due:
+                self.broker.send(due[0])
+        except EngineUnavailable:
+            if not self._withdraw(accepted):
+                raise
+        records = [
+            new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
+        self._sent(due[:1])
+        return records, due[1:]
+
+    def _duplicate(self, job_id: str) -> JobRecord:
+        found = self._get(job_id)
+        found.is_duplicate = True
+        return found
+
+    def _withdraw(self, jobs: Sequence[NewJob]) -> bool:
+        """Take back jobs whose message could not be sent, within PATIENCE, as workers send it then.
+        Whether a worker has got one after all: then they are accepted."""
+        give_up = time.monotonic() + PATIENCE / 2
+        while True:
+            try:
+                return bool(self.ledger.run("withdraw", *(job.id for job in jobs)))
+            except EngineUnavailable:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(1.0)
+
+    def _send_rest(self, jobs: Sequence[NewJob], task: str | None = None) -> None:
+        """Send the messages of jobs that are accepted. Those that can't be sent now are left to
+        the workers."""
+        done = 0
+        try:
+            for job in jobs:
+                self.broker.send(job, task=task)
+                done += 1
+        except EngineUnavailable:
+            pass
+        self._sent(jobs[:done])
+        if left := jobs[done:]:
+            now = self._state.clock()
+            commands = [("ZADD", "unsent", "XX", now, job.id) for job in left]
+            self._shrug(lambda: self.ledger.ask_all(commands))
+
+    def _sent(self, jobs: Sequence[NewJob]) -> None:
+        """Note that the messages are sent; should that fail, they are sent twice."""
+        if jobs:
+            self._shrug(lambda: self.ledger.ask("ZREM", "unsent", *(job.id for job in jobs)))
+
+    def send_again(self, ids: Sequence[str], *, task: str | None = None) -> None:
+        """Send the messages of jobs that are READY once more.
+
+        task: the name under which Celery knows who can run them; each job's own task.
+        """
+        self._send_rest([decode_job(body) for body in self.ledger.waiting(ids)], task)
+
+    # --- tell ---
+
+    def get(self, job_id: str) -> JobRecord:
+        """One job with its attempts and its result. Raises JobNotFound."""
+        return self._within(lambda: self._get(job_id))
+
+    def _get(self, job_id: str) -> JobRecord:
+        (fields, attempts, result), *_ = self.ledger.read([job_id])
+        if not fields:
+            raise JobNotFound(
+                f"there is no job {job_id!r}: it never existed, or its retention time is over"
+            )
+        return record(fields, attempts, result, now=self._state.clock())
+
+    def list(self, query: JobQuery) -> list[JobRecord]:
+        """Jobs with their attempts, without their results, newest first. A filter looks at the
+        newest EXAMINED jobs."""
+        wanted = (query.task, query.queue_name, query.owner)
+        names = [
+            name
+            for name, value in zip(("task", "queue", "owner"), wanted, strict=True)
+            if value is not None
+        ]
+        values = [value for value in wanted if value is not None]
+        index = "all" if query.status is None else f"is:{query.status}"
+
+        def work() -> list[JobRecord]:
+            found: list[str] = []
+            end = query.offset + max(1, min(query.limit, 1000))
+            for start in range(0, EXAMINED, CHUNK):
+                ids = self.ledger.ask("ZRANGE", index, start, start + CHUNK - 1, "REV")
+                if names and ids:
+                    rows = self.ledger.ask_all([("HMGET", f"job:{one}", *names) for one in ids])
+                    found += [one for one, row in zip(ids, rows, strict=True) if row == values]
+                else:
+                    found += ids
+                if len(ids) < CHUNK or len(found) >= end:
+                    break
+            rows_found = self.ledger.read(found[max(0, query.offset) : end])
+            now = self._state.clock()
+            return [record(row, tried, None, now=now) for row, tried, _ in rows_found if row]
+
+        return self._within(work)
+
+    def arguments(self, job_id: str) -> str:
+        """The encoded arguments of a job (JSON). Raises JobNotFound."""
+        body = self._within(lambda: self.ledger.ask("HGET", f"job:{job_id}", "body"))
+        if body is None:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return decode_job(body).args
+
+    def ids(self, beginning: str) -> Sequence[str]:
+        """Up to two ids that begin so."""
+        limits = (f"[{beginning}", f"({beginning}\xff", "LIMIT", 0, 2)
+        found: list[str] = self._within(lambda: self.ledger.ask("ZRANGEBYLEX", "ids", *limits))
+        return found
+
+    def count(self) -> dict[JobStatus, int]:
+        """How many jobs have each status."""
+        commands = [("ZCARD", f"is:{status}") for status in JobStatus]
+        numbers = self._within(lambda: self.ledger.ask_all(commands))
+        return dict(zip(JobStatus, numbers, strict=True))
+
+    def queues(self) -> Iterable[QueueInfo]:
+        """Every queue that has ever had a job."""
+        commands = [("SMEMBERS", "queues"), ("HGETALL", "tally"), ("HGETALL", "paused")]
+        names, tally, paused = self._within(lambda: self.ledger.ask_all(commands))
+        return [
+            QueueInfo(
+                name=name,
+                ready=int(tally.get(f"{name}|{JobStatus.READY}", 0)),
+                running=int(tally.get(f"{name}|{JobStatus.RUNNING}", 0)),
+                paused_at=float(paused[name]) if name in paused else None,
+            )
+            for name in sorted({*names, *paused})
+        ]
+
+    def schedules(self) -> Sequence[ScheduleInfo]:
+        """Every schedule that a worker has ever seen."""
+        names = self._within(lambda: sorted(self.ledger.ask("SMEMBERS", "schedules")))
+        if not names:
+            return []
+        commands = [("HGETALL", f"schedule:{name}") for name in names]
+        rows = self._within(lambda: self.ledger.ask_all(commands))
+        return [
+            ScheduleInfo(
+                name=name,
+                task=row["task"],
+                description=row["description"],
+                last_run=float(row["last_fire"]) if row.get("last_fire") else None,
+                last_job=row.get("last_job") or None,
+                next_run=float(row["next_at"]) if row.get("next_at") else None,
+            )
+            for name, row in zip(names, rows, strict=True)
+        ]
+
+    # --- change ---
+
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
+        """End a waiting job; ask the worker of a running one to stop it."""
+        now = self._state.clock()
+        how = 2 if force else 1
+        expires = now + self._state.config.keep_failed
+
+        def work() -> JobRecord:
+            before = self.ledger.run("cancel", job_id, how, now, expires)
+            if before:
+                check_transition(JobStatus(before), JobStatus.CANCELLED, job_id)
+            return self._get(job_id)
+
+        return self._within(work)
+
+    def retry(self, job_id: str) -> JobRecord:
+        """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
+
+        def work() -> JobRecord:
+            before = self.ledger.run("retry", job_id, self._state.clock(), 1.0)
+            if before:
+                check_transition(JobStatus(before), JobStatus.READY, job_id)
+                self.send_again([job_id])
+            return self._get(job_id)
+
+        return self._within(work)
+
+    def pause(self, queue_name: str) -> None:
+        """Start no more jobs of this queue. Their messages are taken from the broker, and the jobs
+        wait in the records."""
+        now = self._state.clock()
+        self._within(lambda: self.ledger.ask("HSETNX", "paused", queue_name, now))
+
+    def resume(self, queue_name: str) -> None:
+        """Take back pause(). Workers send the messages again."""
+        now = self._state.clock()
+        self._within(lambda: self.ledger.run("resume", queue_name, now))
+
+    def clear(self) -> None:
+        """Forget every job and schedule. Messages that are still under way then come to nothing."""
+        self._within(self.ledger.clear)
+
+    def work(self, options: WorkOptions) -> int:
+        """Be a Celery worker until told to stop; the exit code."""
+        from .work import work  # what only workers need is loaded only there
+
+        return work(self, self._state, options)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        if self._ready is not None:
+            self.ledger.close()
+            self.broker.close()
+
+    # --- steps ---
+
+    def _within(self, work: Callable[[], T]) -> T:
+        """Do it within OFFLOAD_ENQUEUE_TIMEOUT."""
+        self._parts()
+        return self._deadline.run(lambda _: work())
+
+    def _shrug(self, work: Callable[[], object]) -> None:
+        """Do what needs not succeed."""
+        with contextlib.suppress(EngineUnavailable):
+            work()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine._begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,15 @@
+-- Find jobs of one lane whose message must be lost, and have it sent again. A message that is there
+-- after all does no harm: only the first to arrive can claim the job. ARGV: lane, now, seconds by
+-- which a younger message must have come before it is taken for lost, seconds after which it is
+-- when the broker's queue is empty, 1 if it is, limit. How many.
+local lane, now = ARGV[1], tonumber(ARGV[2])
+local before = tonumber(call('HGET', P .. 'served', lane) or 0) - tonumber(ARGV[3])
+if ARGV[5] == '1' then
+  before = math.max(before, now - tonumber(ARGV[4]))
+end
+local lost = call('ZRANGEBYSCORE', P .. 'sent:' .. lane, '-inf', before, 'LIMIT', 0, ARGV[6])
+for i, id in ipairs(lost) do
+  call('ZADD', P .. 'sent:' .. lane, now, id)
+  call('ZADD', P .. 'unsent', now + i * 1e-6, id)
+end
+return #lost

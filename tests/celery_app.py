@@ -1,0 +1,181 @@
+"""The app of the Celery tests; served and worked by real processes.
+
+Its settings come from the environment (FLASK_…). Tasks leave traces in the file WITNESS, one line
+each: what they did, the id of their job, the number of the attempt, their process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask, Response, current_app, g
+
+from flask_offload import JobTimeout, Offload, Retry, current_job
+
+offload = Offload()
+
+
+def witness(what: str) -> None:
+    """One line in the witness file, in one write."""
+    line = f"{what} {current_job.id} {current_job.attempt} {os.getpid()}\n"
+    descriptor = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+@offload.task
+def add(a: int, b: int) -> int:
+    witness("start")
+    return a + b
+
+
+@offload.task
+def slow(seconds: float) -> str:
+    """Lets its witness know when it starts and when it ends."""
+    witness("start")
+    time.sleep(seconds)
+    witness("end")
+    return current_job.id
+
+
+@offload.task(on_crash="fail")
+def slow_once(seconds: float) -> None:
+    witness("start")
+    time.sleep(seconds)
+    witness("end")
+
+
+@offload.task
+def die(times: int, signal: int = 9) -> int:
+    """Kills its process in the first `times` attempts."""
+    witness("start")
+    if current_job.attempt <= times:
+        os.kill(os.getpid(), signal)
+        time.sleep(60)
+    return current_job.attempt
+
+
+@offload.task(max_attempts=4, backoff=0.0)
+def fail_until(attempt: int) -> int:
+    witness("start")
+    if current_job.attempt < attempt:
+        raise RuntimeError(f"attempt {current_job.attempt}")
+    return current_job.attempt
+
+
+@offload.task
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@offload.task
+def ask_again(after: float) -> int:
+    if current_job.attempt == 1:
+        raise Retry(after=after)
+    return current_job.attempt
+
+
+@offload.task(timeout=0.5)
+def deaf(seconds: float) -> None:
+    """Does not listen to its timeout."""
+    witness("start")
+    time.sleep(seconds)
+
+
+@offload.task(timeout=0.3)
+def listening() -> None:
+    try:
+        while True:
+            time.sleep(0.02)
+            current_job.check()
+    except JobTimeout:
+        witness("cleaned up")
+        raise
+
+
+@offload.task
+def until_cancelled(seconds: float) -> None:
+    witness("start")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        current_job.check()
+
+
+@offload.task
+async def nap(seconds: float) -> str:
+    witness("start")
+    await asyncio.sleep(seconds)
+    return current_app.name
+
+
+@offload.task
+def steps(total: int, pause: float) -> int:
+    """Goes on where an earlier attempt was interrupted."""
+    witness("start")
+    for step in range(current_job.cursor or 0, total):
+        time.sleep(pause)
+        witness(f"step-{step}")
+        current_job.progress(step + 1, total, "stepping")
+        current_job.checkpoint(step + 1)
+    return total
+
+
+@offload.task(isolate=True)
+def alone(deadly: bool) -> int:
+    witness("start")
+    current_job.progress(1, 2)
+    if deadly and current_job.attempt == 1:
+        os.kill(os.getpid(), 9)
+    return os.getppid()
+
+
+@offload.task(unique=True)
+def once(number: int) -> int:
+    witness("start")
+    return number
+
+
+@offload.task
+def surroundings() -> dict[str, Any]:
+    return {"app": current_app.name, "tenant": g.get("tenant"), "owner": current_job.owner}
+
+
+@offload.carry("tenant")
+def tenant() -> Any:
+    return g.get("tenant")
+
+
+@tenant.restore
+def restore_tenant(value: str) -> None:
+    g.tenant = value
+
+
+def create_app(**config: Any) -> Flask:
+    """config: keys besides those of the environment."""
+    app = Flask("celery_app")
+    app.config.from_prefixed_env()
+    app.config.update(config)
+    if app.config.get("BEATS") and "celery_app.beat" not in offload.tasks:
+        offload.every(timedelta(seconds=1), name="celery_app.beat")(beat)
+    offload.init_app(app)
+
+    @app.get("/")
+    def index() -> str:
+        return "up"
+
+    @app.post("/slow/<float:seconds>")
+    def post_slow(seconds: float) -> Response:
+        return offload.accepted(slow.enqueue(seconds))
+
+    return app
+
+
+def beat() -> None:
+    witness("beat")
