@@ -41,7 +41,7 @@ def advice(part: Part, around: Surroundings) -> str:
             "The time is spent while rendering: compute these values beforehand in a function"
             " decorated with @offload.task, and render what it has stored"
         )
-    if call is outermost and around.streams:
+    if around.streams and outermost.by is None and _usage(call) is not Usage.UNUSED:
         return (
             "It runs while the response streams: write the file in a function decorated with"
             " @offload.task, and let the client fetch it when it is done"
@@ -53,40 +53,55 @@ def _advice_for_function(part: Part, around: Surroundings) -> str:
     call = part.call
     assert call.code is not None
     is_task = call.is_task or around.is_task(call.code)
+    its = "It is a task, called inline, and its" if is_task else "Its"
     usage = _usage(call)
     if usage is Usage.UNUSED:
-        said = "value is not used: " + ("" if is_task else _make_task(call))
         if part.is_loop and _can_be_task(call):
             many = f"offload.enqueue_many([{function_name(call)}.call(...), ...])"
-            return f"It is called in a loop and its {said}enqueue the calls together, {many}"
-        called_inline = "It is a task, called inline, and its " if is_task else "Its "
-        return f"{called_inline}{said}call {_enqueue(call)}"
+            how = "" if is_task else f"decorate {function_name(call)} with @offload.task and "
+            return (
+                f"{its} value is not used, and it is called in a loop:"
+                f" {how}enqueue the calls together, {many}"
+            )
+        return f"{its} value is not used: {_enqueue(call, is_task)}"
+    verb = "is" if usage is Usage.USED else "may be"
     movable = None if is_task else _outer_unused(call, around)
     if movable is not None:
         return (
-            f"Its value is used by {function_name(movable)}, whose own value is not used:"
-            f" {_make_task(movable)}call {_enqueue(movable)}"
+            f"{its} value {verb} used by {function_name(movable)}, whose own value is not used:"
+            f" {_enqueue(movable, is_task=False)}"
         )
-    views = [function_name(outer) for outer in call.callers() if around.is_view(outer)]
-    known = "Its value is used" if usage is Usage.USED else "Its value may be used"
-    if is_task:
-        known = f"It is a task, called inline, and {known[0].lower()}{known[1:]}"
     return (
-        f"{known}: {'' if is_task else _make_task(call)}answer with"
-        f" offload.accepted({_enqueue(call)}), or decorate {views[0] if views else 'the view'}"
-        " with @offload.respond_async"
+        f"{its} value {verb} used: {_answer(call, is_task)},"
+        f" or decorate {_view_name(call, around)} with @offload.respond_async"
     )
 
 
-def _make_task(call: Call) -> str:
+def _enqueue(call: Call, is_task: bool) -> str:
     name = function_name(call)
+    if is_task:
+        return f"call {name}.enqueue(...)"
     if _can_be_task(call):
-        return f"decorate {name} with @offload.task and "
-    return f"call {name} from a function decorated with @offload.task and "
+        return f"decorate {name} with @offload.task and call {name}.enqueue(...)"
+    return "do this in a function decorated with @offload.task, and enqueue that"
 
 
-def _enqueue(call: Call) -> str:
-    return f"{function_name(call) if _can_be_task(call) else 'that function'}.enqueue(...)"
+def _answer(call: Call, is_task: bool) -> str:
+    name = function_name(call)
+    if is_task:
+        return f"answer with offload.accepted({name}.enqueue(...))"
+    if _can_be_task(call):
+        accepted = f"offload.accepted({name}.enqueue(...))"
+        return f"decorate {name} with @offload.task and answer with {accepted}"
+    return (
+        "do this in a function decorated with @offload.task, enqueue that and answer with"
+        " offload.accepted(job)"
+    )
+
+
+def _view_name(call: Call, around: Surroundings) -> str:
+    names = [function_name(outer) for outer in call.callers() if around.is_view(outer)]
+    return names[0] if names and "<" not in names[0] else "the view"
 
 
 def _can_be_task(call: Call) -> bool:
@@ -100,23 +115,23 @@ def _usage(call: Call) -> Usage:
         if inner.site is None or not inner.is_direct:
             return Usage.UNKNOWN
         site = call_site(inner.site)
-        if not site.is_wrapper:
+        if not site.passes_on:
             return site.usage
     return Usage.UNKNOWN
 
 
 def _outer_unused(call: Call, around: Surroundings) -> Call | None:
     """The innermost function around this one, within the view, whose own value is not used."""
-    is_wrapper = _is_wrapped(call)
+    passes_on = _is_passed_on(call)
     for outer in list(call.callers())[1:]:
         if around.is_view(outer):
             return None
-        if not is_wrapper and _usage(outer) is Usage.UNUSED:
+        if not passes_on and _usage(outer) is Usage.UNUSED:
             return outer
-        is_wrapper = _is_wrapped(outer)
+        passes_on = _is_passed_on(outer)
     return None
 
 
-def _is_wrapped(call: Call) -> bool:
-    """Whether it was called by what its decorator has made of it."""
-    return call.site is not None and call.is_direct and call_site(call.site).is_wrapper
+def _is_passed_on(call: Call) -> bool:
+    """Whether it was called by what its decorator has made of it, or by a lambda."""
+    return call.site is not None and call.is_direct and call_site(call.site).passes_on

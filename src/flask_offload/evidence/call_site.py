@@ -28,14 +28,12 @@ class Usage(Enum):
 
 class CallSite(NamedTuple):
     """The call at a place. name: the called function as it is written, such as "time.sleep"; None
-    if no call stands there. is_wrapper: it calls what a decorator has wrapped."""
+    if no call stands there. passes_on: its value is that of what it stands in, because this is a
+    decorator's wrapper or a lambda."""
 
     name: str | None
     usage: Usage
-    is_wrapper: bool
-
-
-_NOTHING = CallSite(None, Usage.UNKNOWN, False)
+    passes_on: bool
 
 
 @functools.lru_cache(maxsize=512)
@@ -44,7 +42,8 @@ def call_site(place: Place) -> CallSite:
     source = _parsed(place.function)
     found = _find(source, _position(place)) if source else None
     if source is None or found is None:
-        return _NOTHING
+        # the lines that a lambda stands in are seldom a statement; most only call something
+        return CallSite(None, Usage.UNKNOWN, place.code.co_name == "<lambda>")
     node, *outward = found
     if isinstance(node, ast.With | ast.AsyncWith):
         return CallSite("with " + ast.unparse(node.items[0]), Usage.USED, False)
@@ -55,8 +54,13 @@ def call_site(place: Place) -> CallSite:
     return CallSite(
         name if len(name) <= _MAX_NAME else None,
         _usage(outward, source),
-        isinstance(call.func, ast.Name) and call.func.id in place.code.co_freevars,
+        _passes_on(call, outward, place.code),
     )
+
+
+def _passes_on(call: ast.Call, outward: list[ast.AST], code: CodeType) -> bool:
+    is_of_closure = isinstance(call.func, ast.Name) and call.func.id in code.co_freevars
+    return is_of_closure or isinstance(outward[0], ast.Lambda)
 
 
 def full_name(name: str, module: dict[str, Any]) -> str:

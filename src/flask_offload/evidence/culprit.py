@@ -90,22 +90,36 @@ def _take_apart(call: Call, on_the_way: set[Call], parts: list[Part]) -> None:
 
 def _part_of(group: list[Call]) -> Part:
     """One part out of all calls of one function from the same caller."""
+    settled = _settle(group)
     spent = Spent()
-    for call in group:
+    for call in settled:
         spent.add(call.total)
-    heaviest = max(group, key=lambda call: call.total.seconds)
-    if heaviest.total.seconds >= MOST * spent.seconds:
-        settled = _settle(heaviest)
-        return Part(settled, settled.total.copy() if len(group) == 1 else spent)
     sites = [call.site for call in group if call.site is not None]
-    return Part(heaviest, spent, is_loop=len(set(sites)) < len(sites))
+    return Part(max(settled, key=_seconds), spent, is_loop=len(set(sites)) < len(sites))
 
 
-def _settle(call: Call) -> Call:
-    """The innermost single call that still holds most of this one."""
-    while call.children:
-        heaviest = max(call.children, key=lambda child: child.total.seconds)
-        if heaviest.total.seconds < MOST * call.total.seconds:
-            break
-        call = heaviest
-    return call
+def _settle(calls: list[Call]) -> list[Call]:
+    """The innermost calls, of one function and at most one in each of these, that still hold most
+    of the time."""
+    while True:
+        heaviest: dict[object, list[Call]] = {}
+        for call in calls:
+            by_function: dict[object, Call] = {}
+            for child in call.children:
+                known = by_function.setdefault(child.code, child)
+                if _seconds(child) > _seconds(known):
+                    by_function[child.code] = child
+            for code, child in by_function.items():
+                heaviest.setdefault(code, []).append(child)
+        inner = max(heaviest.values(), key=_total_seconds, default=[])
+        if not inner or _total_seconds(inner) < MOST * _total_seconds(calls):
+            return calls
+        calls = inner
+
+
+def _seconds(call: Call) -> float:
+    return call.total.seconds
+
+
+def _total_seconds(calls: list[Call]) -> float:
+    return sum(map(_seconds, calls))

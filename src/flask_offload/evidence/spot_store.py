@@ -27,7 +27,7 @@ DAYS = 7
 MAX_CULPRITS = 500
 MAX_ROUTES = 1000
 MAX_SAMPLES = 1000
-"""Durations and sizes of one route that are looked at for one write; of more, evenly spread ones."""
+"""Durations of one route that are looked at for one write; of more, evenly spread ones."""
 _TABLES = ("route_times", "route_sizes", "culprits")
 _VERSION = 1
 _BUSY_MS = 250

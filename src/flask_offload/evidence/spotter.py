@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Callable
@@ -107,8 +108,16 @@ class Spotter:
             candidates = [vars_in(view_class, name) for name in names]
         else:
             candidates = [view]
-        codes = (getattr(inspect.unwrap(item), "__code__", None) for item in candidates if item)
+        codes = (getattr(_innermost(item), "__code__", None) for item in candidates if item)
         return frozenset(code for code in codes if code is not None)
+
+
+def _innermost(function: Any) -> Any:
+    """The function inside of decorators and partials."""
+    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
+        function = inspect.unwrap(function)
+        function = function.func if isinstance(function, functools.partial) else function
+    return function
 
 
 def vars_in(kind: type, name: str) -> Any:

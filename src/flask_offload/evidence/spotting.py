@@ -108,19 +108,22 @@ class _Streamed:
         try:
             chunk: bytes = next(self._body)
         except BaseException:  # StopIteration, as a rule; not everybody calls close()
-            self._watched.goes_on = False
-            raise
-        finally:
             watchdog.leave(self._watched)
+            self._finish()
+            raise
+        watchdog.leave(self._watched)
         return chunk
 
     def close(self) -> None:
         try:
             self._body.close()
         finally:
-            if self._watched.goes_on:
-                self._watched.goes_on = False
-                watchdog.finish(self._watched)
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._watched.goes_on:
+            self._watched.goes_on = False
+            watchdog.finish(self._watched)
 
 
 BOUNDARIES = (SpotMiddleware.handle.__code__, _Streamed.__next__.__code__)

@@ -155,13 +155,14 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
     for frame in frames:
         code = frame.f_code
         if code.co_filename in user_code or is_template(frame.f_globals):
-            if calls and code.co_name in _FOLDED:
-                at = Place(code, frame.f_lasti, frame.f_lineno, calls[-1].code)
+            if at is not None and _is_part_of(code, at):
+                at = Place(code, frame.f_lasti, frame.f_lineno, at.function)
             elif len(calls) >= MAX_CALLS:
                 break
             else:
                 calls.append(UserCall(_mark(frame), code, frame.f_globals, at, direct, by, is_task))
                 at = Place(code, frame.f_lasti, frame.f_lineno, code)
+                by = None
             direct, inside, is_task = True, None, False
         elif code.co_filename.startswith(_OURS):
             # a task object or a span between caller and function: as if it were not there
@@ -173,6 +174,11 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
             if inside is None and (calls or not _is_framework(frame)):
                 inside = callable_name(frame)
     return Stack(calls, at, inside)
+
+
+def _is_part_of(code: CodeType, at: Place) -> bool:
+    """Whether it is a lambda or a comprehension that stands in the function at this place."""
+    return code.co_name in _FOLDED and (code in at.code.co_consts or code in at.function.co_consts)
 
 
 def follow_async(
