@@ -331,7 +331,7 @@ def test_jobs_are_listed_and_counted(stage: Stage) -> None:
     assert {queue.name for queue in stage.engine.queues()} == {"mail", "default"}
     assert stage.engine.arguments(two.id) == "[[2],{}]"
     assert stage.engine.ids(two.id[:-1]) == [two.id]
-    assert len(stage.engine.ids("0")) == 2
+    assert len(stage.engine.ids(two.id[:2])) == 2
     assert stage.engine.ids("zz") == []
     stage.engine.clear()
     assert stage.jobs() == []
@@ -502,13 +502,12 @@ def test_a_file_can_be_an_argument(stage: Stage) -> None:
 def test_a_batch_is_accepted_as_a_whole_or_not_at_all(stage: Stage) -> None:
     stage.needs("transactional_batches")
     good, clash = (stage.task("note").call(text).new_job for text in ("good", "clash"))
-    clash.id = good.id
+    clash.id, clash.task = good.id, None  # type: ignore[assignment]
     with pytest.raises((ValueError, apsw.ConstraintError)):
         stage.engine.enqueue([good, clash])
+    assert stage.jobs() == []
     stage.work()
     assert stage.journal() == []
-    with pytest.raises(JobNotFound):
-        stage.engine.get(good.id)
 
 
 def test_what_the_flags_deny_is_refused(stage: Stage) -> None:

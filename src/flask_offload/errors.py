@@ -144,6 +144,14 @@ class DatabaseTooNew(EngineUnavailable):
     """The job database was written by a newer Flask-Offload: upgrade this installation."""
 
 
+class DiskError(EngineUnavailable):
+    """The disk under the job database reports errors: look into the system's log."""
+
+
+class TooManyFiles(EngineUnavailable):
+    """This process has too many files open to open the job database: raise its limit."""
+
+
 class NetworkFilesystem(EngineUnavailable):
     """The job database lies on a network file system, where SQLite's locks can't be trusted:
     set OFFLOAD_SQLITE_PATH to a local disk."""

@@ -88,11 +88,11 @@ def _prune_expired(engine: SqliteEngine, keep_count: int, spool: Spool | None) -
 
     def batch() -> bool:
         nonlocal jobs, files
-        gone, names = prune_expired(engine, keep_count=keep_count)
-        jobs, files = jobs + gone, files + len(names)
+        pruned = prune_expired(engine, keep_count=keep_count)
+        jobs, files = jobs + pruned.jobs, files + len(pruned.files)
         if spool is not None:
-            spool.remove(names)
-        return gone == BATCH
+            spool.remove(pruned.files)
+        return pruned.has_more
 
     _politely(batch)
     return jobs, files

@@ -21,7 +21,7 @@ from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.recovery import recover
 from ..engines.sqlite.ticks import next_tick, tick
-from ..engines.sqlite.upkeep import BATCH, give_space_back, known_files, prune
+from ..engines.sqlite.upkeep import give_space_back, known_files, prune
 from ..errors import EngineUnavailable
 from ..spool import Spool
 
@@ -29,6 +29,8 @@ POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""
 RECOVER_EVERY = 1.0
 CHORES_EVERY = 30.0
+FREE_PAGES = 1024
+"""Pages of 4 KiB that stay in the database's file for jobs to come."""
 ORPHANED_AFTER = 3600.0
 """Seconds after which a spooled file that no job refers to goes: its enqueue was cut short."""
 UNKNOWN_DELAY = 5.0
@@ -270,14 +272,14 @@ class Dispatcher:
     def _chores(self, now: float) -> None:
         if now < self._next_chores:
             return
-        gone, files = prune(self._engine, keep_count=self._retention.count)
-        left = give_space_back(self._engine) if gone < BATCH else 1
+        pruned = prune(self._engine, keep_count=self._retention.count)
+        has_more = pruned.has_more or give_space_back(self._engine, reserve=FREE_PAGES) > 0
         if self._spool is not None:
-            self._spool.remove(files)
-            if gone < BATCH:
+            self._spool.remove(pruned.files)
+            if not pruned.has_more:
                 self._spool.sweep(known_files(self._engine), ORPHANED_AFTER)
         # in small bites, so that an enqueue in between never waits long
-        self._next_chores = now + (0.02 if gone == BATCH or left else CHORES_EVERY)
+        self._next_chores = now + (0.02 if has_more else CHORES_EVERY)
 
     def _wait(self, now: float) -> float:
         if self._look:

@@ -12,6 +12,12 @@ from collections.abc import Iterable
 
 from .connection import Connection
 
+IN_LINE = (
+    "CASE WHEN concurrency_key IS NOT NULL THEN 'blocked'"
+    " WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END"
+)
+"""The state of a job that may start as far as time is concerned: `admit` takes it from there."""
+
 NOT_PAUSED = "queue_name NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)"
 
 KEEP_LIMIT = """
@@ -41,6 +47,23 @@ WHERE seq IN (
 )
 """
 
+# The clock may have been set back since wake_at was written.
+WAKING = "wake_at <= ?1 OR wake_at > ?1 + window"
+
+GIVE_PLACES_BACK = """
+UPDATE jobs SET state = 'blocked' WHERE seq IN (
+    SELECT seq FROM limits CROSS JOIN jobs ON concurrency_key = key
+    WHERE kind = 'concurrency' AND state IN ('throttled', 'ready') AND queue_name = ?
+) RETURNING concurrency_key, rate_key
+"""
+
+GIVE_STARTS_BACK = """
+UPDATE jobs SET state = 'throttled' WHERE seq IN (
+    SELECT seq FROM limits CROSS JOIN jobs ON rate_key = key
+    WHERE kind = 'rate' AND state = 'ready' AND queue_name = ?
+) RETURNING concurrency_key, rate_key
+"""
+
 
 def keep_limits(
     connection: Connection,
@@ -52,6 +75,21 @@ def keep_limits(
         connection.execute(KEEP_LIMIT, ("concurrency", key, count, None))
     for key, count, window in rates:
         connection.execute(KEEP_LIMIT, ("rate", key, count, window))
+
+
+def forget_limits(
+    connection: Connection,
+    now: float,
+    concurrency_keys: Iterable[str | None],
+    rate_keys: Iterable[str | None],
+) -> None:
+    """Drop what is kept about these keys as far as there is no job left that needs it."""
+    connection.executemany(
+        "DELETE FROM limits WHERE kind = 'concurrency' AND key = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM jobs WHERE concurrency_key = ?1)",
+        [(key,) for key in set(concurrency_keys) if key is not None],
+    )
+    admit(connection, now, rate_keys=rate_keys)
 
 
 def admit(
@@ -83,33 +121,67 @@ def _admit_rate(connection: Connection, now: float, key: str) -> None:
     connection.execute(
         "DELETE FROM starts WHERE rate_key = ? AND (at <= ? OR at > ?)", (key, now - window, now)
     )
-    used, oldest = connection.execute(
-        "SELECT count(*), min(at) FROM starts WHERE rate_key = ?", (key,)
+    used, oldest, newest = connection.execute(
+        "SELECT count(*), min(at), max(at) FROM starts WHERE rate_key = ?", (key,)
     ).fetchone()
     pending = connection.execute(
         "SELECT count(*) FROM jobs WHERE rate_key = ? AND state = 'ready'", (key,)
     ).get
     connection.execute(ADMIT_RATE, (key, count - used - pending))
-    waits = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'throttled' AND rate_key = ?)", (key,)
-    ).get
-    wake_at = oldest + window if waits and oldest is not None else None
+    waits, is_known = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'throttled' AND rate_key = ?1),"
+        " EXISTS (SELECT 1 FROM jobs WHERE rate_key = ?1)",
+        (key,),
+    ).fetchone()
+    if not is_known and not used:
+        connection.execute("DELETE FROM limits WHERE kind = 'rate' AND key = ?", (key,))
+        return
+    look_at = oldest if waits else None if is_known else newest
     connection.execute(
         "UPDATE limits SET wake_at = ?1 WHERE kind = 'rate' AND key = ?2 AND wake_at IS NOT ?1",
-        (wake_at, key),
+        (None if look_at is None else look_at + window, key),
     )
 
 
 def wake_rates(connection: Connection, now: float) -> None:
     """Admit jobs of every rate key whose window has moved on."""
-    due = connection.execute(
-        "SELECT key FROM limits WHERE kind = 'rate' AND wake_at <= ?", (now,)
-    ).fetchall()
+    due = connection.execute(f"SELECT key FROM limits WHERE {WAKING}", (now,)).fetchall()
     admit(connection, now, rate_keys=[key for (key,) in due])
 
 
 def note_starts(connection: Connection, now: float, rate_keys: Iterable[str]) -> None:
-    """Count a start for each of these keys."""
+    """Count a start for each of these keys, and see when the next may follow."""
+    keys = list(rate_keys)
     connection.executemany(
-        "INSERT INTO starts (rate_key, at) VALUES (?, ?)", [(key, now) for key in rate_keys]
+        "INSERT INTO starts (rate_key, at) VALUES (?, ?)", [(key, now) for key in keys]
     )
+    admit(connection, now, rate_keys=keys)
+
+
+def take_back_start(connection: Connection, rate_key: str) -> None:
+    """What was claimed and has not started does not count as a start."""
+    connection.execute(
+        "DELETE FROM starts WHERE rowid = (SELECT max(rowid) FROM starts WHERE rate_key = ?)",
+        (rate_key,),
+    )
+
+
+def give_room_back(connection: Connection, now: float, queue_name: str) -> None:
+    """The limited jobs of a queue that was paused step back, so that other queues may use the
+    room that they had."""
+    keys = connection.execute(GIVE_PLACES_BACK, (queue_name,)).fetchall()
+    keys += connection.execute(GIVE_STARTS_BACK, (queue_name,)).fetchall()
+    admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
+
+
+def admit_queue(connection: Connection, now: float, queue_name: str) -> None:
+    """Let jobs of a queue through that is no longer paused."""
+    blocked = connection.execute(
+        "SELECT DISTINCT concurrency_key FROM jobs WHERE state = 'blocked' AND queue_name = ?",
+        (queue_name,),
+    ).fetchall()
+    throttled = connection.execute(
+        "SELECT DISTINCT rate_key FROM jobs WHERE state = 'throttled' AND queue_name = ?",
+        (queue_name,),
+    ).fetchall()
+    admit(connection, now, [key for (key,) in blocked], [key for (key,) in throttled])

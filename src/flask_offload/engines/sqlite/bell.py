@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
-RESCAN = 1.0
-"""Seconds after which the list of bells is read again. A worker that is new meanwhile looks at the
-database when it starts, and polls."""
+from .forks import ClosesBeforeFork
+
+LOOK_AGAIN = 0.05
+"""Seconds between two looks for new bells. A worker looks at the database when its bell is up, so
+it misses only what is committed between that look and ours; its poll finds that a second later."""
+
+TICK = 50_000_000
+"""Nanoseconds. The time of a folder's last change is some milliseconds coarse: a second change
+within them does not show."""
+
+STARTING = 5_000_000_000
+"""Nanoseconds after which a bell that nobody reads is thought to be a dead worker's."""
 
 
 class Bell:
@@ -42,51 +52,73 @@ class Bell:
         os.close(self._descriptor)
 
 
-class Bells:
+class Bells(ClosesBeforeFork):
     """All workers' bells, as somebody who enqueues rings them. Safe between threads and forks."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__()
+        self._folder = str(folder)
+        self._lock = threading.Lock()
         self._descriptors: dict[str, int] = {}
-        self._scanned = float("-inf")
+        self._looked = float("-inf")
+        self._seen = 0
+        """When the folder had last changed, as far as we know what is in it (unix nanoseconds)."""
 
     def ring(self) -> None:
         """Wake every worker. Never blocks; a bell that nobody reads any more is forgotten."""
-        now = time.monotonic()
-        if now - self._scanned > RESCAN:
-            self._scanned = now
-            self._scan()
-        for name, descriptor in tuple(self._descriptors.items()):
-            try:
-                os.write(descriptor, b"!")
-            except BlockingIOError:
-                pass  # so many rings are unread that one more says nothing
-            except OSError:
-                self._forget(name)
+        with self._lock:  # a descriptor must not be closed, and given to a file, while we write
+            now = time.monotonic()
+            if now - self._looked > LOOK_AGAIN:
+                self._looked = now
+                self._look_for_new()
+            for name, descriptor in tuple(self._descriptors.items()):
+                try:
+                    os.write(descriptor, b"!")
+                except BlockingIOError:
+                    pass  # so many rings are unread that one more says nothing
+                except OSError:
+                    os.close(self._descriptors.pop(name))
 
     def close(self) -> None:
         """Close all descriptors; the next ring opens them again."""
-        for name in tuple(self._descriptors):
-            self._forget(name)
-        self._scanned = float("-inf")
+        with self._lock:
+            self._close()
 
-    def _scan(self) -> None:
+    def before_fork(self) -> None:
+        """Wait until nobody rings, and close."""
+        self._lock.acquire()
+        self._close()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Let it be rung again."""
+        if in_child:
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._looked, self._seen = float("-inf"), 0
+
+    def _look_for_new(self) -> None:
+        """Open the bells that were put up since we last looked into the folder."""
         try:
+            changed = os.stat(self._folder).st_mtime_ns
+            if changed == self._seen:
+                return
             names = {name for name in os.listdir(self._folder) if name.endswith(".bell")}
         except OSError:
-            names = set()
+            return  # no worker has ever been here
+        may_change = TICK
         for name in names - self._descriptors.keys():
-            # without a reader, opening fails (ENXIO): the worker is dead
-            with contextlib.suppress(OSError):
-                descriptor = os.open(
-                    self._folder / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                self._descriptors[name] = os.open(
+                    f"{self._folder}/{name}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 )
-                if self._descriptors.setdefault(name, descriptor) != descriptor:
-                    os.close(descriptor)
+            except OSError:  # nobody reads it: its worker is dead, or has not opened it yet
+                may_change = STARTING
         for name in self._descriptors.keys() - names:
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        descriptor = self._descriptors.pop(name, None)
-        if descriptor is not None:
-            os.close(descriptor)
+            os.close(self._descriptors.pop(name))
+        self._seen = changed if time.time_ns() - changed > may_change else 0

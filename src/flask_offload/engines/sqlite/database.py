@@ -1,38 +1,32 @@
 """The SQLite file: opening it safely, writing in turn, and errors in words.
 
 One connection for writing and one for reading per process, each behind a lock: a connection per
-web thread would let SQLite's own lock decide who is next, and it is not fair. Connections never
-cross a fork, and no code of the user runs inside a transaction.
+web thread would let SQLite's own lock decide who is next, and it is not fair. No connection is open
+while the process forks, and no code of the user runs inside a transaction.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import stat
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import apsw
 
-from ...errors import (
-    DatabaseCorrupt,
-    DatabaseFull,
-    DatabaseGone,
-    DatabaseLocked,
-    DatabaseReadOnly,
-    EngineUnavailable,
-)
+from ...errors import DatabaseCorrupt, DatabaseGone, EngineUnavailable
 from .connection import Connection
 from .filesystem import refuse_network
-from .holder import described, wake_stopped_holder, write_lock_holder
-from .schema import migrate
+from .forks import ClosesBeforeFork
+from .holder import wake_stopped_holder
+from .schema import check_ours, migrate
+from .trouble import BUG, explain, locked
 
 T = TypeVar("T")
 
@@ -44,19 +38,15 @@ SAFE_SQLITE = 3_051_003
 
 PRAGMAS = (
     "auto_vacuum = INCREMENTAL",  # counts only before the first table
-    "journal_mode = WAL",
     f"synchronous = {NORMAL}",
     "journal_size_limit = 67108864",
     "temp_store = MEMORY",
     "trusted_schema = OFF",
 )
 
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_left_by_parent: list[Any] = []  # connections of the parent process: kept, so that none is closed
-
 
 class _Line:
-    """One connection behind a lock, and which file it has open.
+    """One connection behind a lock.
 
     As a context: wait for one's turn, but not longer than busy_timeout. What is left of that time
     may be spent on waiting for other processes: until `give_up_at` (monotonic seconds).
@@ -65,46 +55,54 @@ class _Line:
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self.lock = threading.Lock()
         self.connection: apsw.Connection | None = None
-        self.identity: tuple[int, int] | None = None
         self.level = NORMAL
         self.give_up_at = 0.0
         self._path = path
         self._busy_timeout = busy_timeout
+        self._moved = array("i", [0])
+        self._moved_at = self._moved.buffer_info()[0]
 
     def __enter__(self) -> None:
         give_up_at = time.monotonic() + self._busy_timeout
         if not self.lock.acquire(timeout=self._busy_timeout):
-            raise _locked(self._path, self._busy_timeout)
+            raise locked(self._path, self._busy_timeout)
         self.give_up_at = give_up_at
 
     def __exit__(self, *error: object) -> None:
         self.lock.release()
 
+    def file_is_gone(self, connection: apsw.Connection) -> bool:
+        """Whether the path no longer leads to the file that the connection has open."""
+        connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._moved_at)
+        return bool(self._moved[0])
+
     def close(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
-        self.connection = self.identity = None
+        connection, self.connection = self.connection, None
         self.level = NORMAL
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close(force=True)
 
 
-class Database:
-    """One job database as one process uses it. Safe to share between threads.
+class Database(ClosesBeforeFork):
+    """One job database as one process uses it. Safe to share between threads, and to fork.
 
     durable: whether what was promised waits for the disk (fsync), so that it survives power cuts.
-    busy_timeout: seconds to wait for another process's write lock.
+    busy_timeout: seconds to wait for another's write lock. force: also on a network file system.
     """
 
     def __init__(
         self, path: Path, *, durable: bool = True, busy_timeout: float = 5.0, force: bool = False
     ) -> None:
+        super().__init__()
         self.path = path
         self._durable = durable
         self._busy_timeout = busy_timeout
         self._force = force
         self._writer, self._reader = self._new_lines()
-        self.openings = 0
-        """How often the file was opened; what is remembered of its contents counts for one."""
-        _open_databases.add(self)
+        self.generation = 0
+        """It changes when what is remembered of the contents may no longer hold: when the file was
+        opened, and when a transaction was undone."""
 
     # --- use ---
 
@@ -116,7 +114,7 @@ class Database:
         """
         level = FULL if promise and self._durable else NORMAL
         line = self._writer
-        with line:
+        with line:  # as in _use, which would take a microsecond more
             try:
                 connection = self._open(line)
                 if level != line.level:
@@ -127,6 +125,7 @@ class Database:
                     result = work(cast("Connection", connection))
                     connection.execute("COMMIT")
                 except BaseException:
+                    self.generation += 1
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
@@ -136,35 +135,27 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a snapshot of the database; a writer is not disturbed."""
-        line = self._reader
-        with line:
+        with self._use(self._reader) as connection:
             try:
-                connection = self._open(line)
-                try:
-                    connection.execute("BEGIN")
-                    return work(cast("Connection", connection))
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("COMMIT")
-            except (apsw.Error, OSError) as error:
-                raise self._explain(error, line) from error
+                connection.execute("BEGIN")
+                return work(cast("Connection", connection))
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
 
     def changes(self) -> int:
         """A number that differs once another connection has written."""
-        line = self._writer
-        with line:
-            try:
-                version: int = self._open(line).execute("PRAGMA data_version").get
-                return version
-            except (apsw.Error, OSError) as error:
-                raise self._explain(error, line) from error
+        with self._use(self._writer) as connection:
+            version: int = connection.execute("PRAGMA data_version").get
+            return version
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and empty it, if nobody is reading just now."""
-        with self._writer.lock:
-            if self._writer.connection is not None:
-                with suppress(apsw.BusyError):
-                    self._writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        line = self._writer
+        with self._use(line) as connection:
+            line.give_up_at = 0.0  # to wait for a reader here would keep all writers waiting too
+            with suppress(apsw.BusyError):
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""
@@ -172,38 +163,74 @@ class Database:
             with line.lock:
                 line.close()
 
+    def before_fork(self) -> None:
+        """Wait until no transaction is under way, and close. See `forks`."""
+        for line in (self._writer, self._reader):
+            line.lock.acquire()
+            line.close()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Let transactions begin again."""
+        if in_child:
+            self._writer, self._reader = self._new_lines()
+        else:
+            self._writer.lock.release()
+            self._reader.lock.release()
+
     # --- connections ---
 
     def _new_lines(self) -> tuple[_Line, _Line]:
         return _Line(self.path, self._busy_timeout), _Line(self.path, self._busy_timeout)
 
+    @contextmanager
+    def _use(self, line: _Line) -> Iterator[apsw.Connection]:
+        with line:
+            try:
+                yield self._open(line)
+            except (apsw.Error, OSError) as error:
+                raise self._explain(error, line) from error
+
     def _open(self, line: _Line) -> apsw.Connection:
         """This line's connection. Raises DatabaseGone if its file is no longer at the path."""
-        if line.connection is None:
-            line.connection = self._connect(line)
-            self.openings += 1
-            line.identity = _identity(self.path)
-        elif _identity(self.path) != line.identity:
+        connection = line.connection
+        if connection is None:
+            connection = line.connection = self._connect(line)
+            self.generation += 1
+        elif line.file_is_gone(connection):
             line.close()
             raise DatabaseGone(
                 f"{self.path} was deleted or replaced while it was in use. Nothing was done; the"
                 " next call starts with the file that is there then, or a new one. Jobs that"
                 " waited in the old file are only in your backup of it"
             )
-        return line.connection
+        return connection
 
     def _connect(self, line: _Line) -> apsw.Connection:
         self._prepare_file()
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_handler(self._wait_for_turn(line))
+            check_ours(connection)  # before anything is changed
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
+            self._use_write_ahead_log(connection, line)
             migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _use_write_ahead_log(self, connection: apsw.Connection, line: _Line) -> None:
+        """To switch a new file over, one must be alone; SQLite does not wait for that by itself."""
+        wait, calls = self._wait_for_turn(line), 0
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except apsw.BusyError:
+                if not wait(calls):
+                    raise
+                calls += 1
 
     def _prepare_file(self) -> None:
         """Make the folder (0700) and the file (0600), which SQLite's companions then copy."""
@@ -227,7 +254,8 @@ class Database:
     def _wait_for_turn(self, line: _Line) -> Callable[[int], bool]:
         """A busy handler that is fair: whoever has waited longer asks more often.
 
-        SQLite's own backs off, so that the latest comer wins and one writer may starve.
+        SQLite's own does the opposite, so that the latest comer wins and one writer may starve. See
+        docs/decisions/fair-writers.md for the figures.
         """
         began = suspect_at = 0.0
 
@@ -242,67 +270,17 @@ class Database:
             if now > suspect_at:
                 suspect_at = now + SUSPECT_AFTER
                 wake_stopped_holder(self.path)
-            time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.001 - (now - began) / 50))
+            time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.002 - (now - began) / 5))
             return True
 
         return wait
 
-    # --- errors ---
-
     def _explain(self, error: BaseException, line: _Line) -> BaseException:
-        """The same trouble in our words. A connection that can't be trusted is closed."""
-        path = self.path
+        """The same trouble in our words. A connection that can't be trusted any more is closed."""
         if isinstance(error, apsw.BusyError | apsw.LockedError):
-            return _locked(path, self._busy_timeout)
-        number = getattr(error, "errno", None)
-        if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
-            return DatabaseFull(f"no room left on the disk of {path}: make room and try again")
-        if isinstance(error, apsw.ConstraintError | apsw.SQLError):
-            return error  # a bug of ours: let it be seen
+            return locked(self.path, self._busy_timeout)
+        if isinstance(error, BUG):
+            return error  # of ours: let it be seen
+        explained = explain(error, self.path, line.connection)
         line.close()
-        if isinstance(error, apsw.NotADBError | apsw.CorruptError):
-            return DatabaseCorrupt(
-                f"{path} is not a usable job database ({error}):"
-                " restore a backup, or move it away to start anew"
-            )
-        if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError) or (
-            number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
-        ):
-            return DatabaseReadOnly(
-                f"{path} can't be opened for writing ({error}): mend the permissions of the file"
-                " and of its folder, or set OFFLOAD_SQLITE_PATH"
-            )
-        return EngineUnavailable(f"the job database {path} can't be used just now: {error}")
-
-    # --- forks ---
-
-    def _leave_to_parent(self) -> None:
-        """In a forked child: use neither the connections nor the locks of the parent."""
-        _left_by_parent.extend((self._writer.connection, self._reader.connection))
-        self._writer, self._reader = self._new_lines()
-
-
-def _locked(path: Path, seconds: float) -> DatabaseLocked:
-    holder = write_lock_holder(path)
-    who = "another program" if holder is None else described(holder)
-    if holder == os.getpid():
-        who = "another thread of this process"
-    return DatabaseLocked(
-        f"{who} has held {path} locked for {seconds:g} s: end it, or wait until it lets go"
-    )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _after_fork() -> None:
-    for database in list(_open_databases):
-        database._leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+        return explained

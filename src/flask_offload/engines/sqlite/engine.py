@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ...errors import JobNotFound
+from ...errors import InvalidTransition
 from ...job import JobRecord, JobStatus, check_transition
 from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo
-from .admission import admit, keep_limits
+from . import queries
+from .admission import IN_LINE, admit, admit_queue, give_room_back, keep_limits
 from .bell import Bells
 from .connection import Connection
 from .database import Database
 from .liveness import run_folder
 from .rows import (
-    CANCELLABLE,
     COLUMNS,
-    JOB_BY_ID,
-    RETRYABLE,
+    NEXT_SEQ,
+    SECRET_LENGTH,
     STATUS,
-    WAITING,
+    TICKS,
     WAITING_FOR,
+    find,
     full,
+    make_id,
     record,
-    states_sql,
-    with_attempts,
 )
 from .schema import SIDE_TABLES
 from .ticks import known_schedules
@@ -38,10 +38,24 @@ Moving a row rewrites its page, so a large row would make every move dear (1 MB:
 job); a small payload in the row saves an insert, a look-up and a delete.
 """
 
-INSERT = """
-INSERT INTO jobs (id, task, queue_name, lane, priority, state, on_crash, origin, owner, enqueued_at,
-    run_after, unique_key, concurrency_key, rate_key, context, args)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT = f"""
+INSERT INTO jobs (seq, secret, task, queue_name, lane, priority, state, on_crash, origin, owner,
+    enqueued_at, run_after, unique_key, concurrency_key, rate_key, context, args)
+VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+ASK_TO_STOP = "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ?"
+
+CANCEL = """
+UPDATE jobs SET state = 'cancelled', finished_at = ?, expires_at = ? WHERE seq = ?
+RETURNING concurrency_key, rate_key
+"""
+
+RETRY = f"""
+UPDATE jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
+    finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
+    state = {IN_LINE}
+WHERE seq = ? RETURNING concurrency_key, rate_key
 """
 
 JOB_TABLES = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
@@ -71,88 +85,52 @@ class SqliteEngine(Engine):
         self.bells = Bells(run_folder(path))
         self.clock = clock
         self._keep_failed = keep_failed
-        self._known_queues: set[tuple[int, str]] = set()  # in which opening of the file
+        self._known_queues: set[str] = set()
+        self._known_in = -1  # the database's generation of which we know them
 
     # --- accept ---
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Accept jobs in one transaction, then ring the workers."""
-        now, opening = self.clock(), self.database.openings
+        now = self.clock()
         records = self.database.write(lambda connection: self.insert(connection, jobs, now))
-        # not before the commit: a queue that was rolled back would never be served
-        self._known_queues.update((opening, job.queue_name) for job in jobs)
         self.bells.ring()
         return records
 
     def insert(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
         """The work of enqueue() inside a transaction of the caller."""
-        records = [self._insert_one(connection, job, now) for job in jobs]
-        for name in {job.queue_name for job in jobs}:
-            if (self.database.openings, name) not in self._known_queues:
-                connection.execute("INSERT OR IGNORE INTO queues VALUES (?, NULL)", (name,))
-        limited = [job for job in jobs if job.concurrency_key or job.rate_key]
-        if limited:
-            self._admit_new(connection, limited, now)
+        if self._known_in != self.database.generation:  # a queue that was undone is not known
+            self._known_in = self.database.generation
+            self._known_queues.clear()
+        records = []
+        is_limited = False
+        for job in jobs:
+            if job.queue_name not in self._known_queues:
+                connection.execute(
+                    "INSERT OR IGNORE INTO queues VALUES (?, NULL)", (job.queue_name,)
+                )
+                self._known_queues.add(job.queue_name)
+            existing = _existing(connection, job, now) if job.unique_key is not None else None
+            records.append(existing or _insert_one(connection, job, now))
+            is_limited = is_limited or job.concurrency_key is not None or job.rate_key is not None
+        if is_limited:
+            self._admit_new(connection, jobs, now)
             for found in records:
-                found.waiting_for = WAITING_FOR.get(str(_row(connection, found.id)[5]))
+                found.waiting_for = WAITING_FOR.get(find(connection, found.id)[5])
         return records
 
-    def _insert_one(self, connection: Connection, job: NewJob, now: float) -> JobRecord:
-        if job.unique_key is not None:
-            existing = _existing(connection, job, now)
-            if existing is not None:
-                return existing
-        small = len(job.args) <= INLINE_ARGS
-        state = _first_state(job, now)
-        connection.execute(
-            INSERT,
-            (
-                job.id,
-                job.task,
-                job.queue_name,
-                job.lane,
-                job.priority,
-                state,
-                job.on_crash,
-                job.origin,
-                job.owner,
-                job.enqueued_at,
-                job.run_after,
-                job.unique_key,
-                job.concurrency_key,
-                job.rate_key,
-                job.context,
-                job.args if small else None,
-            ),
-        )
-        if not small or job.files:
-            seq = connection.last_insert_rowid()
-            if not small:
-                connection.execute("INSERT INTO payloads VALUES (?, ?)", (seq, job.args))
-            connection.executemany(
-                "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
-            )
-        return JobRecord(
-            id=job.id,
-            task=job.task,
-            queue_name=job.queue_name,
-            priority=job.priority,
-            status=JobStatus.READY,
-            enqueued_at=job.enqueued_at,
-            run_after=job.run_after,
-            owner=job.owner,
-            origin=job.origin,
-            waiting_for=WAITING_FOR.get(state),
-        )
-
-    def _admit_new(self, connection: Connection, jobs: list[NewJob], now: float) -> None:
+    def _admit_new(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
         keep_limits(
             connection,
-            [(job.concurrency_key, job.concurrency or 1) for job in jobs if job.concurrency_key],
+            [
+                (job.concurrency_key, job.concurrency or 1)
+                for job in jobs
+                if job.concurrency_key is not None
+            ],
             [
                 (job.rate_key, job.rate.count, job.rate.window_seconds)
                 for job in jobs
-                if job.rate_key and job.rate
+                if job.rate_key is not None and job.rate is not None
             ],
         )
         admit(
@@ -170,84 +148,23 @@ class SqliteEngine(Engine):
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first."""
-        conditions, bindings = ["1"], []
-        if query.status is not None:
-            conditions.append(f"state IN ({states_sql(query.status)})")
-        for column, value in (
-            ("task", query.task),
-            ("queue_name", query.queue_name),
-            ("owner", query.owner),
-        ):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                bindings.append(value)
-        statement = (
-            f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(conditions)}"
-            " ORDER BY seq DESC LIMIT ? OFFSET ?"
-        )
-        limits = (max(1, min(query.limit, 1000)), max(0, query.offset))
-        return self.database.read(
-            lambda connection: [
-                with_attempts(connection, row)
-                for row in connection.execute(statement, (*bindings, *limits)).fetchall()
-            ]
-        )
+        return self.database.read(lambda connection: queries.list_jobs(connection, query))
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
-
-        def work(connection: Connection) -> str:
-            seq = _row(connection, job_id)[0]
-            args: str = connection.execute(
-                "SELECT coalesce(jobs.args, payloads.args) FROM jobs"
-                " LEFT JOIN payloads USING (seq) WHERE seq = ?",
-                (seq,),
-            ).get
-            return args
-
-        return self.database.read(work)
+        return self.database.read(lambda connection: queries.arguments(connection, job_id))
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""
-        rows = self.database.read(
-            lambda connection: connection.execute(
-                "SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(0x10ffff) LIMIT 2",
-                (beginning,),
-            ).fetchall()
-        )
-        return [job_id for (job_id,) in rows]
+        return self.database.read(lambda connection: queries.ids(connection, beginning))
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
-
-        def work(connection: Connection) -> dict[JobStatus, int]:
-            counts = dict.fromkeys(JobStatus, 0)
-            for state, number in connection.execute(
-                "SELECT state, count(*) FROM jobs GROUP BY state"
-            ):
-                counts[STATUS[state]] += number
-            return counts
-
-        return self.database.read(work)
+        return self.database.read(queries.count)
 
     def queues(self) -> Iterable[QueueInfo]:
         """Every queue that has ever had a job."""
-
-        def work(connection: Connection) -> list[QueueInfo]:
-            waiting = ", ".join(f"'{state}'" for state in WAITING)
-            rows = connection.execute(
-                f"""SELECT name, paused_at,
-                    coalesce(sum(state IN ({waiting})), 0), coalesce(sum(state = 'running'), 0)
-                FROM queues LEFT JOIN jobs
-                    ON jobs.queue_name = queues.name AND state IN ({waiting}, 'running')
-                GROUP BY name ORDER BY name"""
-            )
-            return [
-                QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
-                for name, paused, ready, running in rows
-            ]
-
-        return self.database.read(work)
+        return self.database.read(queries.queues)
 
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
@@ -260,23 +177,14 @@ class SqliteEngine(Engine):
         now = self.clock()
 
         def work(connection: Connection) -> JobRecord:
-            row = _row(connection, job_id)
+            row = find(connection, job_id)
             status = STATUS[row[5]]
             check_transition(status, JobStatus.CANCELLED, job_id)
             if status is JobStatus.RUNNING:
-                connection.execute(
-                    "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ? AND state = 'running'",
-                    (2 if force else 1, row[0]),
-                )
+                connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
             else:
-                keys = connection.execute(
-                    "UPDATE jobs SET state = 'cancelled', finished_at = ?1, expires_at = ?2"
-                    f" WHERE seq = ?3 AND state IN ({CANCELLABLE})"
-                    " RETURNING concurrency_key, rate_key",
-                    (now, now + self._keep_failed, row[0]),
-                ).fetchall()
-                for concurrency_key, rate_key in keys:
-                    admit(connection, now, [concurrency_key], [rate_key])
+                keys = connection.execute(CANCEL, (now, now + self._keep_failed, row[0])).fetchall()
+                admit(connection, now, [keys[0][0]], [keys[0][1]])
             return full(connection, job_id)[1]
 
         result = self.database.write(work)
@@ -288,18 +196,16 @@ class SqliteEngine(Engine):
         now = self.clock()
 
         def work(connection: Connection) -> JobRecord:
-            row = _row(connection, job_id)
-            check_transition(STATUS[row[5]], JobStatus.READY, job_id)
-            keys = connection.execute(
-                "UPDATE jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL,"
-                " run_after = NULL, finished_at = NULL, expires_at = NULL, done = NULL,"
-                " total = NULL, message = NULL, state = CASE WHEN concurrency_key IS NOT NULL"
-                " THEN 'blocked' WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END"
-                f" WHERE seq = ? AND state IN ({RETRYABLE}) RETURNING concurrency_key, rate_key",
-                (row[0],),
-            ).fetchall()
-            for concurrency_key, rate_key in keys:
-                admit(connection, now, [concurrency_key], [rate_key])
+            row = find(connection, job_id)
+            status = STATUS[row[5]]
+            if status is JobStatus.RUNNING:  # only its worker may put it back
+                raise InvalidTransition(
+                    f"job {job_id} can't be retried: it is {status}; wait until it has finished, or"
+                    " cancel it first"
+                )
+            check_transition(status, JobStatus.READY, job_id)
+            keys = connection.execute(RETRY, (row[0],)).fetchall()
+            admit(connection, now, [keys[0][0]], [keys[0][1]])
             return full(connection, job_id)[1]
 
         result = self.database.write(work)
@@ -316,15 +222,7 @@ class SqliteEngine(Engine):
                 " ON CONFLICT DO UPDATE SET paused_at = coalesce(paused_at, ?2)",
                 (queue_name, now),
             )
-            # its limited jobs give their place back, so that other queues can use it
-            keys = connection.execute(
-                "UPDATE jobs SET state = CASE WHEN concurrency_key IS NULL THEN 'throttled'"
-                " ELSE 'blocked' END WHERE queue_name = ? AND (state = 'throttled'"
-                " OR (state = 'ready' AND (concurrency_key IS NOT NULL OR rate_key IS NOT NULL)))"
-                " RETURNING concurrency_key, rate_key",
-                (queue_name,),
-            ).fetchall()
-            admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
+            give_room_back(connection, now, queue_name)
 
         self.database.write(work)
 
@@ -337,19 +235,13 @@ class SqliteEngine(Engine):
                 "INSERT INTO queues (name) VALUES (?) ON CONFLICT DO UPDATE SET paused_at = NULL",
                 (queue_name,),
             )
-            keys = connection.execute(
-                "SELECT DISTINCT concurrency_key, rate_key FROM jobs"
-                " WHERE queue_name = ? AND state IN ('blocked', 'throttled')",
-                (queue_name,),
-            ).fetchall()
-            admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
+            admit_queue(connection, now, queue_name)
 
         self.database.write(work)
         self.bells.ring()
 
     def clear(self) -> None:
-        """Forget every job, limit and schedule; queues stay, but none is paused. While no worker
-        runs: numbers of jobs are used again, and one of them might be in its hands."""
+        """Forget every job, limit and schedule; queues stay, but none is paused."""
 
         def work(connection: Connection) -> None:
             for table in JOB_TABLES:
@@ -362,6 +254,53 @@ class SqliteEngine(Engine):
         """Close the connections; the next call opens them again."""
         self.database.close()
         self.bells.close()
+
+
+def _insert_one(connection: Connection, job: NewJob, now: float) -> JobRecord:
+    is_small = len(job.args) <= INLINE_ARGS
+    state = _first_state(job, now)
+    secret = job.id[-SECRET_LENGTH:]
+    connection.execute(
+        INSERT,
+        (
+            int(now * TICKS),
+            secret,
+            job.task,
+            job.queue_name,
+            job.lane,
+            job.priority,
+            state,
+            job.on_crash,
+            job.origin,
+            job.owner,
+            job.enqueued_at,
+            job.run_after,
+            job.unique_key,
+            job.concurrency_key,
+            job.rate_key,
+            job.context,
+            job.args if is_small else None,
+        ),
+    )
+    seq = connection.last_insert_rowid()
+    if not is_small:
+        connection.execute("INSERT INTO payloads VALUES (?, ?)", (seq, job.args))
+    if job.files:
+        connection.executemany(
+            "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
+        )
+    return JobRecord(
+        id=make_id(seq, secret),
+        task=job.task,
+        queue_name=job.queue_name,
+        priority=job.priority,
+        status=JobStatus.READY,
+        enqueued_at=job.enqueued_at,
+        run_after=job.run_after,
+        owner=job.owner,
+        origin=job.origin,
+        waiting_for=WAITING_FOR.get(state),
+    )
 
 
 def _first_state(job: NewJob, now: float) -> str:
@@ -387,12 +326,3 @@ def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | No
         return found
     connection.execute("UPDATE jobs SET unique_key = NULL WHERE seq = ?", (row[0],))
     return None
-
-
-def _row(connection: Connection, job_id: str) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = connection.execute(JOB_BY_ID, (job_id,)).fetchone()
-    if row is None:
-        raise JobNotFound(
-            f"there is no job {job_id!r}: it never existed, or its retention time is over"
-        )
-    return row

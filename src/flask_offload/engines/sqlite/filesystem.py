@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ...errors import NetworkFilesystem
@@ -35,28 +36,29 @@ NETWORK = frozenset(
 """File system types, as /proc/self/mountinfo names them, seen to break or forge SQLite's locks."""
 
 MOUNTS = Path("/proc/self/mountinfo")
+ESCAPED = re.compile(r"\\([0-7]{3})")  # how it writes blanks: \040
 
 
-def filesystem_of(folder: Path, mounts: Path = MOUNTS) -> str | None:
+def filesystem_of(folder: Path) -> str | None:
     """The type of the file system on which `folder` lies; None where the system doesn't tell."""
     try:
-        lines = mounts.read_text().splitlines()
+        lines = os.fsdecode(MOUNTS.read_bytes()).splitlines()
     except OSError:
         return None
     real = os.path.realpath(folder)
     best, kind = "", None
     for line in lines:
         left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
+        point = ESCAPED.sub(lambda found: chr(int(found[1], 8)), left.split()[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind
 
 
-def refuse_network(folder: Path, mounts: Path = MOUNTS) -> None:
+def refuse_network(folder: Path) -> None:
     """Raise NetworkFilesystem if `folder` lies on one."""
-    kind = filesystem_of(folder, mounts)
+    kind = filesystem_of(folder)
     if kind in NETWORK:
         raise NetworkFilesystem(
             f"{folder} lies on a network file system ({kind}), where SQLite's locks can't be"

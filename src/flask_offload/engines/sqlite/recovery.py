@@ -12,10 +12,11 @@ import msgspec
 
 from ...attempt import Ending, Outcome
 from ...job import Error
+from .admission import admit
 from .connection import Connection
 from .engine import SqliteEngine
-from .ledger import Exchange, Ledger, Retention
 from .liveness import boot, dead_workers, is_alive, read_started, run_folder
+from .outcomes import Books, Retention
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 
@@ -124,7 +125,6 @@ def recover(engine: SqliteEngine, retention: Retention, own_id: str) -> list[tup
 
 
 def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, folder: Path) -> int:
-    ledger = Ledger(engine, worker_id, retention)
     now = engine.clock()
 
     def work(connection: Connection) -> int:
@@ -136,12 +136,14 @@ def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, fol
         # slots are shared memory: of another run of the machine they tell nothing
         same_boot = row is not None and row[0] == boot()
         started = read_started(folder / f"{worker_id}.slots") if same_boot else None
-        visit = Exchange()
+        books = Books(connection, worker_id, retention, now)
         for seq, attempt, began in held:
             crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
-            ledger.put_back(
-                connection, crashed, now, visit, had_started=started is None or seq in started
-            )
+            if started is None or seq in started:
+                books.finish(crashed)
+            else:
+                books.unclaim(crashed)
+        admit(connection, now, books.freed.concurrency, books.freed.rates)
         connection.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return len(held)
 

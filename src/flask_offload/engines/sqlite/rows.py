@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ...errors import JobNotFound
-from ...job import Attempt, Error, JobRecord, JobStatus, moment, sources
+from ...job import Attempt, Error, JobRecord, JobStatus, moment
 from .connection import Connection
 
 WAITING = ("scheduled", "blocked", "throttled", "ready")
@@ -27,15 +28,40 @@ def states_sql(*statuses: JobStatus) -> str:
     return ", ".join(f"'{state}'" for status in sorted(statuses) for state in STATES[status])
 
 
-CANCELLABLE = states_sql(*sources(JobStatus.CANCELLED) - {JobStatus.RUNNING})
-RETRYABLE = states_sql(*sources(JobStatus.READY) - {JobStatus.RUNNING})
-
 COLUMNS = (
     "seq, id, task, queue_name, priority, state, enqueued_at, run_after, started_at, finished_at,"
     " attempt, crashes, worker, owner, origin, done, total, message, cancel"
 )
 
-JOB_BY_ID = f"SELECT {COLUMNS} FROM jobs WHERE id = ?"
+JOB_BY_ID = f"SELECT {COLUMNS} FROM jobs WHERE seq = ? AND id = ?"
+
+TICKS = 65536
+"""The unit of `seq` is a 65,536th of a second: 48 bits last until 2106, and longer ones work."""
+
+NEXT_SEQ = "max(?, coalesce((SELECT max(seq) FROM jobs), 0) + 1)"
+"""A job's number: the clock, but always above the one before, also when the clock was set back.
+Numbers of deleted jobs don't come back, and tell nobody how many jobs there are."""
+
+SECRET_LENGTH = 32
+
+
+def make_id(seq: int, secret: str) -> str:
+    """A job's id; the same as the column of that name."""
+    return f"{seq:012x}{secret}"
+
+
+def find(connection: Connection, job_id: str) -> tuple[Any, ...]:
+    """A job's row of COLUMNS. Raises JobNotFound."""
+    row: tuple[Any, ...] | None = None
+    if len(job_id) <= SECRET_LENGTH + 15:
+        with suppress(ValueError):
+            seq = int(job_id[:-SECRET_LENGTH], 16)
+            row = connection.execute(JOB_BY_ID, (seq, job_id)).fetchone()
+    if row is None:
+        raise JobNotFound(
+            f"there is no job {job_id!r}: it never existed, or its retention time is over"
+        )
+    return row
 
 
 def record(row: tuple[Any, ...]) -> JobRecord:
@@ -102,11 +128,7 @@ def with_attempts(connection: Connection, row: tuple[Any, ...]) -> JobRecord:
 
 def full(connection: Connection, job_id: str) -> tuple[int, JobRecord]:
     """A job's seq, and its record with attempts and result. Raises JobNotFound."""
-    row = connection.execute(JOB_BY_ID, (job_id,)).fetchone()
-    if row is None:
-        raise JobNotFound(
-            f"there is no job {job_id!r}: it never existed, or its retention time is over"
-        )
+    row = find(connection, job_id)
     job = with_attempts(connection, row)
     if job.status is JobStatus.SUCCESSFUL:
         job.result = connection.execute("SELECT value FROM results WHERE seq = ?", (row[0],)).get

@@ -17,8 +17,9 @@ APPLICATION_ID = 0x0FF10AD
 
 VERSION_1 = """
 CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY,           -- age: the order within a priority
-    id TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY,           -- age, see rows.NEXT_SEQ: the order within a priority
+    secret TEXT NOT NULL,              -- the part of the id that can't be guessed
+    id TEXT AS (format('%012x', seq) || secret) VIRTUAL,  -- tells its row: it needs no index
     task TEXT NOT NULL,
     queue_name TEXT NOT NULL,
     lane TEXT NOT NULL,                -- where in a worker it runs
@@ -48,19 +49,21 @@ CREATE TABLE jobs (
     args TEXT                          -- NULL: large, see payloads
 ) STRICT;
 
-CREATE UNIQUE INDEX jobs_by_id ON jobs (id);
-CREATE UNIQUE INDEX jobs_by_unique_key ON jobs (unique_key) WHERE unique_key IS NOT NULL;
+-- Each is partial, so that a job is in few of them at a time: a waiting one in exactly one.
+CREATE INDEX jobs_scheduled ON jobs (run_after, queue_name) WHERE state = 'scheduled';
+CREATE INDEX jobs_blocked ON jobs (concurrency_key, priority DESC, seq, queue_name)
+    WHERE state = 'blocked';
+CREATE INDEX jobs_throttled ON jobs (rate_key, priority DESC, seq, queue_name)
+    WHERE state = 'throttled';
 CREATE INDEX jobs_ready ON jobs (lane, queue_name, priority DESC, seq) WHERE state = 'ready';
-CREATE INDEX jobs_scheduled ON jobs (run_after) WHERE state = 'scheduled';
-CREATE INDEX jobs_blocked ON jobs (concurrency_key, priority DESC, seq) WHERE state = 'blocked';
-CREATE INDEX jobs_throttled ON jobs (rate_key, priority DESC, seq) WHERE state = 'throttled';
-CREATE INDEX jobs_running ON jobs (worker) WHERE state = 'running';
+CREATE INDEX jobs_running ON jobs (worker, queue_name) WHERE state = 'running';
 CREATE INDEX jobs_cancelling ON jobs (worker) WHERE state = 'running' AND cancel > 0;
-CREATE INDEX jobs_holding ON jobs (concurrency_key)
-    WHERE concurrency_key IS NOT NULL AND state IN ('throttled', 'ready', 'running');
-CREATE INDEX jobs_admitted ON jobs (rate_key) WHERE rate_key IS NOT NULL AND state = 'ready';
-CREATE INDEX jobs_failed ON jobs (seq) WHERE state = 'failed';
+CREATE INDEX jobs_finished ON jobs (state, seq) WHERE expires_at IS NOT NULL;
 CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+CREATE UNIQUE INDEX jobs_by_unique_key ON jobs (unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX jobs_by_concurrency ON jobs (concurrency_key, state)
+    WHERE concurrency_key IS NOT NULL;
+CREATE INDEX jobs_by_rate ON jobs (rate_key, state) WHERE rate_key IS NOT NULL;
 
 CREATE TABLE payloads (seq INTEGER PRIMARY KEY, args TEXT NOT NULL) STRICT;
 CREATE TABLE results (seq INTEGER PRIMARY KEY, value TEXT NOT NULL, expires_at REAL) STRICT;
@@ -93,7 +96,7 @@ CREATE TABLE limits (
     PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX limits_waking ON limits (wake_at) WHERE wake_at IS NOT NULL;
-CREATE TABLE starts (rate_key TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE starts (rate_key TEXT NOT NULL, at REAL NOT NULL) STRICT;  -- what rates count
 CREATE INDEX starts_by_key ON starts (rate_key, at);
 
 CREATE TABLE schedules (
@@ -126,27 +129,31 @@ MIGRATIONS = [VERSION_1]
 """MIGRATIONS[n] takes a database from version n to n + 1. Never edit one that was released."""
 
 
-def migrate(connection: apsw.Connection) -> None:
-    """Bring the database to today's version, in one transaction.
+def check_ours(connection: apsw.Connection) -> None:
+    """Raise DatabaseCorrupt for another program's database, DatabaseTooNew for a later version."""
+    if not connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        return
+    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
+        raise DatabaseCorrupt(
+            f"{connection.filename} is the database of another program:"
+            " set OFFLOAD_SQLITE_PATH to a file of its own"
+        )
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise DatabaseTooNew(
+            f"the job database has version {version}, this Flask-Offload knows"
+            f" {len(MIGRATIONS)}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
+        )
 
-    Raises DatabaseTooNew, and DatabaseCorrupt for a database that is not ours.
-    """
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the database to today's version, in one transaction. Raises as check_ours."""
     if _version(connection) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)  # again: another process may have been faster
-        if version > len(MIGRATIONS):
-            raise DatabaseTooNew(
-                f"the job database has version {version}, this Flask-Offload knows"
-                f" {len(MIGRATIONS)}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
-            )
-        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
-            raise DatabaseCorrupt(
-                f"{connection.filename} is the database of another program:"
-                " set OFFLOAD_SQLITE_PATH to a file of its own"
-            )
-        for script in MIGRATIONS[version:]:
+        check_ours(connection)  # again: another process may have been faster
+        for script in MIGRATIONS[_version(connection) :]:
             connection.execute(script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

@@ -1,0 +1,221 @@
+"""What became of attempts, written down inside a transaction of the caller.
+
+Every write about an attempt is fenced: it counts only while that very attempt is still held by this
+worker. What comes too late (from a worker that was stopped or given up) is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ...attempt import Claim, Ending, Outcome, Report
+from ...job import Error
+from ..base import ISOLATED
+from .admission import IN_LINE, take_back_start
+from .connection import Connection
+
+MAX_CRASHES = 3
+"""Attempts whose process may die before the job is given up: it may be what kills it."""
+
+FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
+
+SUCCEED = f"""
+UPDATE jobs SET state = 'successful', started_at = ?, finished_at = ?, expires_at = ?
+WHERE {FENCE} RETURNING concurrency_key, rate_key
+"""
+
+HELD = f"""
+SELECT concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane FROM jobs WHERE {FENCE}
+"""
+
+# These two follow HELD in the same transaction, which has looked at the fence.
+END = """
+UPDATE jobs SET state = ?, failures = ?, crashes = ?, started_at = ?, finished_at = ?,
+    expires_at = ?
+WHERE seq = ?
+"""
+
+READY_AGAIN = f"""
+UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane = ?, run_after = ?,
+    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+WHERE seq = ?
+"""
+
+UNCLAIM = f"""
+UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
+    run_after = coalesce(?, run_after),
+    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+WHERE {FENCE} AND cancel = 0 RETURNING concurrency_key, rate_key
+"""
+
+UNCLAIM_CANCELLED = f"""
+UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL, state = 'cancelled',
+    finished_at = ?, expires_at = ?
+WHERE {FENCE} AND cancel > 0 RETURNING concurrency_key, rate_key
+"""
+
+REPORT = f"""
+UPDATE jobs SET done = ?, total = ?, message = ?, cursor = coalesce(?, cursor) WHERE {FENCE}
+"""
+
+ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long finished jobs are kept, in seconds, and how many at most."""
+
+    successful: float
+    failed: float
+    count: int
+
+
+@dataclass
+class Freed:
+    """The keys of limits that have room again."""
+
+    concurrency: set[str | None] = field(default_factory=set)
+    rates: set[str | None] = field(default_factory=set)
+
+    def add(self, concurrency_key: str | None, rate_key: str | None) -> None:
+        """Note the keys of one job."""
+        self.concurrency.add(concurrency_key)
+        self.rates.add(rate_key)
+
+
+@dataclass
+class Books:
+    """One worker's books, open in one transaction. now: unix seconds."""
+
+    connection: Connection
+    worker_id: str
+    retention: Retention
+    now: float
+    freed: Freed = field(default_factory=Freed)
+    stray_files: list[str] = field(default_factory=list)
+    """Spooled files that no job needs any more."""
+
+    def finish(self, outcome: Outcome) -> bool:
+        """Write one outcome down; False if it came too late."""
+        if outcome.ending is Ending.SUCCESSFUL:
+            return self._succeed(outcome)
+        return self._finish_badly(outcome)
+
+    def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
+        """A job that was claimed and has not started is READY again, as if nothing had been;
+        CANCELLED if somebody wants it stopped. delay: seconds before it may be claimed again."""
+        fence = self._fence(held)
+        run_after = self.now + delay if delay else None
+        keys = self.connection.execute(UNCLAIM, (run_after, bool(delay), *fence)).fetchall()
+        if not keys:
+            expires_at = self.now + self.retention.failed
+            keys = self.connection.execute(
+                UNCLAIM_CANCELLED, (self.now, expires_at, *fence)
+            ).fetchall()
+        for concurrency_key, rate_key in keys:
+            if rate_key is not None:
+                take_back_start(self.connection, rate_key)
+            self.freed.add(concurrency_key, rate_key)
+
+    def report(self, report: Report) -> None:
+        """Write down progress and a cursor."""
+        self.connection.execute(
+            REPORT,
+            (report.done, report.total, report.message, report.cursor, *self._fence(report)),
+        )
+
+    def _fence(self, held: Outcome | Claim | Report) -> tuple[int, int, str]:
+        return held.seq, held.attempt, self.worker_id
+
+    def _succeed(self, outcome: Outcome) -> bool:
+        keep = self.retention.successful if outcome.keep is None else outcome.keep
+        keys = self.connection.execute(
+            SUCCEED,
+            (outcome.started_at, outcome.finished_at, self.now + keep, *self._fence(outcome)),
+        ).fetchall()
+        if not keys:
+            return False
+        self.freed.add(*keys[0])
+        if outcome.result is not None:
+            ttl = outcome.result_ttl
+            self.connection.execute(
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
+                (outcome.seq, outcome.result, None if ttl is None else self.now + ttl),
+            )
+        self.stray_files += [
+            name
+            for (name,) in self.connection.execute(
+                "DELETE FROM files WHERE seq = ? RETURNING name", (outcome.seq,)
+            ).fetchall()
+        ]
+        return True
+
+    def _finish_badly(self, outcome: Outcome) -> bool:
+        row = self.connection.execute(HELD, self._fence(outcome)).fetchone()
+        if row is None:
+            return False
+        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane = row
+        self.freed.add(concurrency_key, rate_key)
+        failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
+        crashes += outcome.ending is Ending.CRASHED
+        state = _final_state(outcome, crashes, on_crash, cancel)
+        if state == "failed" and outcome.ending is Ending.CRASHED:
+            outcome = _given_up(outcome, crashes, on_crash)
+        self._note_attempt(outcome)
+        if state is not None:
+            keep = self.retention.failed if outcome.keep is None else outcome.keep
+            times = (outcome.started_at, outcome.finished_at, self.now + keep)
+            self.connection.execute(END, (state, failures, crashes, *times, outcome.seq))
+        else:
+            # suspected of killing its process, it runs its last time where it harms nobody
+            lane = ISOLATED if crashes == MAX_CRASHES - 1 else lane
+            is_later = outcome.after > 0
+            run_after = self.now + outcome.after if is_later else None
+            values = (failures, crashes, outcome.started_at, lane, run_after, is_later)
+            self.connection.execute(READY_AGAIN, (*values, outcome.seq))
+        return True
+
+    def _note_attempt(self, outcome: Outcome) -> None:
+        error = outcome.error
+        self.connection.execute(
+            ATTEMPT,
+            (
+                outcome.seq,
+                outcome.attempt,
+                self.worker_id,
+                outcome.started_at,
+                outcome.finished_at,
+                outcome.ending,
+                error and error.type,
+                error and error.message,
+                error and error.traceback,
+            ),
+        )
+
+
+def _final_state(outcome: Outcome, crashes: int, on_crash: str, cancel: int) -> str | None:
+    """The state in which the job ends with this outcome; None if it runs again."""
+    ending = outcome.ending
+    if ending is Ending.FAILED:
+        return "failed"
+    if ending is Ending.CANCELLED or cancel:
+        return "cancelled"
+    if ending is Ending.CRASHED and (on_crash == "fail" or crashes >= MAX_CRASHES):
+        return "failed"
+    if ending is Ending.INTERRUPTED and on_crash == "fail" and outcome.error is not None:
+        return "failed"  # cut short without a checkpoint, and it may not run twice
+    return None
+
+
+def _given_up(outcome: Outcome, crashes: int, on_crash: str) -> Outcome:
+    """A crash that ends the job, with the reason why it is not tried again."""
+    why = (
+        "it may not run twice (on_crash='fail')"
+        if on_crash == "fail"
+        else f"that was crash {crashes} of {MAX_CRASHES}: the job may be what kills its worker"
+    )
+    error = outcome.error or Error("WorkerDied", "the worker process died")
+    text = f"{error.message}; not tried again, for {why}"
+    return msgspec.structs.replace(outcome, error=Error(error.type, text, error.traceback))

@@ -1,0 +1,99 @@
+"""What can be asked about many jobs, and which index answers: a million waiting ones must not make
+it slow. What has to look at the jobs themselves says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...job import JobRecord, JobStatus
+from ..base import JobQuery, QueueInfo
+from .connection import Connection
+from .rows import COLUMNS, STATUS, WAITING, find, states_sql, with_attempts
+
+NOT_FINISHED = (*WAITING, "running")
+
+COUNTS = f"""
+{" UNION ALL ".join(f"SELECT '{s}', count(*) FROM jobs WHERE state = '{s}'" for s in NOT_FINISHED)}
+UNION ALL SELECT state, count(*) FROM jobs WHERE expires_at IS NOT NULL GROUP BY state
+"""
+
+BY_QUEUE = " UNION ALL ".join(
+    f"SELECT queue_name, '{state}' AS state, count(*) AS number FROM jobs"
+    f" WHERE state = '{state}' GROUP BY queue_name"
+    for state in NOT_FINISHED
+)
+
+QUEUES = f"""
+SELECT name, paused_at, coalesce(sum(number) FILTER (WHERE state <> 'running'), 0),
+    coalesce(sum(number) FILTER (WHERE state = 'running'), 0)
+FROM queues LEFT JOIN ({BY_QUEUE}) ON queue_name = name
+GROUP BY name ORDER BY name
+"""
+
+
+def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
+    """Jobs with their attempts, without their results, newest first.
+
+    A finished status is an index, and so is RUNNING. READY, and the other conditions, look at the
+    jobs from the newest on until the page is full.
+    """
+    conditions: list[str] = ["1"]
+    bindings: list[Any] = []
+    if query.status is not None:
+        conditions.append(f"state IN ({states_sql(query.status)})")
+        if query.status.is_finished:
+            conditions.append("expires_at IS NOT NULL")
+    for column, value in (
+        ("task", query.task),
+        ("queue_name", query.queue_name),
+        ("owner", query.owner),
+    ):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            bindings.append(value)
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(conditions)}"
+        " ORDER BY seq DESC LIMIT ? OFFSET ?",
+        (*bindings, max(1, min(query.limit, 1000)), max(0, query.offset)),
+    ).fetchall()
+    return [with_attempts(connection, row) for row in rows]
+
+
+def count(connection: Connection) -> dict[JobStatus, int]:
+    """How many jobs have each status: reads indexes only."""
+    counts = dict.fromkeys(JobStatus, 0)
+    for state, number in connection.execute(COUNTS):
+        counts[STATUS[state]] += number
+    return counts
+
+
+def queues(connection: Connection) -> list[QueueInfo]:
+    """Every queue that has ever had a job: reads the indexes of jobs that are not finished."""
+    return [
+        QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
+        for name, paused, ready, running in connection.execute(QUEUES)
+    ]
+
+
+def arguments(connection: Connection, job_id: str) -> str:
+    """The encoded arguments of a job (JSON). Raises JobNotFound."""
+    args: str = connection.execute(
+        "SELECT coalesce(jobs.args, payloads.args) FROM jobs"
+        " LEFT JOIN payloads USING (seq) WHERE seq = ?",
+        (find(connection, job_id)[0],),
+    ).get
+    return args
+
+
+def ids(connection: Connection, beginning: str) -> list[str]:
+    """Up to two ids that begin so: their numbers are a range."""
+    number = beginning[:12]
+    try:
+        lowest, highest = int(number.ljust(12, "0"), 16), int(number.ljust(12, "f"), 16)
+    except ValueError:
+        return []
+    rows = connection.execute(
+        "SELECT id FROM jobs WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? LIMIT 2",
+        (lowest, highest, len(beginning), beginning),
+    )
+    return [job_id for (job_id,) in rows]
