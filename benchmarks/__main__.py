@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="into the docs and the history")
     given = parser.parse_args()
     random.seed(given.seed)
-    effort = Effort(rounds=2, scale=0.25) if given.quick else Effort(rounds=5, scale=1.0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # services and workers are ended then too
+    effort = Effort(rounds=2, scale=0.25) if given.quick else Effort(rounds=3, scale=1.0)
     # the floor is always there, as all else is compared with it
     peers = [peer for peer in PEERS if peer.name in given.peers or peer.is_floor]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

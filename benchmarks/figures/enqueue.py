@@ -20,7 +20,7 @@ def measure(field: Field, effort: Effort) -> Figure:
         entries, senders = _senders(field, stack, figure)
 
         def block(entry: Entry) -> float:
-            took = senders[entry.name].ask("enqueue", effort.of(JOBS))
+            took: list[float] = senders[entry.name].ask("enqueue", effort.of(JOBS))
             tails.setdefault(entry.name, []).append(percentile(took, 0.99) * 1e6)
             return statistics.median(took) * 1e6
 

@@ -20,7 +20,8 @@ def measure(field: Field, effort: Effort) -> Figure:
         senders = {entry.name: stack.enter_context(entry.sender()) for entry in entries}
 
         def block(entry: Entry) -> float:
-            return statistics.median(senders[entry.name].ask("many", JOBS, 3)) * 1e6
+            took: list[float] = senders[entry.name].ask("many", JOBS, 3)
+            return statistics.median(took) * 1e6
 
         samples = interleave(figure, entries, 2 * effort.rounds + 1, block)
     tabulate(figure, samples, {})

@@ -8,8 +8,8 @@ import statistics
 from ..field import Entry, Field
 from . import Effort, Figure, Samples, best, interleave, percentile, ratio, tabulate
 
-JOBS = 200
-SECONDS = 6.0
+JOBS = 150
+SECONDS = 3.0
 TIMEOUT = 30.0
 
 
@@ -23,7 +23,9 @@ def measure(field: Field, effort: Effort) -> Figure:
 
     def pickup(entry: Entry) -> float:
         with field.entry(entry.peer).ready() as (sender, _):
-            took = sender.ask("pickup", effort.of(JOBS), SECONDS * effort.scale, TIMEOUT)
+            took: list[float] = sender.ask(
+                "pickup", effort.of(JOBS), SECONDS * effort.scale, TIMEOUT
+            )
         everything.setdefault(entry.name, []).extend(took)
         return statistics.median(took) * 1e3
 

@@ -28,6 +28,7 @@ with create_app().app_context():
 def measure(field: Field, effort: Effort) -> Figure:
     """From the first job's start until the last one must have ended, against the ideal."""
     figure = Figure("jobs that wait 100 ms each", ["seconds", "x ideal", "ideal s", "jobs"])
+    cases: list[tuple[str, int, tuple[str, ...]]]
     cases = [("wait", count, ("--threads", str(count))) for count in THREADS]
     cases += [("wait_async", COROUTINES, ())]
     for task, at_once, options in cases:

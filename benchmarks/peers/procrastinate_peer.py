@@ -21,7 +21,7 @@ job = app.task(name="note")(note)
 def prepare() -> None:
     """Connect, and make the tables if they are not there."""
     with psycopg.connect(os.environ["BENCH_URL"]) as connection:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLACE}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLACE}")
     app.open()
     if not app.check_connection():
         app.schema_manager.apply_schema()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from redis import Redis
@@ -23,4 +22,4 @@ def enqueue(sent: float) -> None:
 
 
 if __name__ == "__main__":
-    SimpleWorker([queue], connection=queue.connection).work(logging_level=logging.ERROR)
+    SimpleWorker([queue], connection=queue.connection).work(logging_level="ERROR")

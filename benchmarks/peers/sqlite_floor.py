@@ -17,6 +17,7 @@ import apsw
 from benchmarks.note import note
 
 _lock = threading.Lock()
+_connection: apsw.Connection
 INSERT = "INSERT INTO job (task, args, at) VALUES (?, ?, ?)"
 CLAIM = """UPDATE job SET status = 1 WHERE id = (SELECT id FROM job WHERE status = 0 LIMIT 1)
            RETURNING id, args"""
