@@ -16,6 +16,7 @@ A receiver that raises is logged; it never changes what becomes of the job.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from blinker import NamedSignal, Namespace
@@ -39,8 +40,9 @@ def send(signal: NamedSignal, sender: Any, **what: Any) -> None:
         try:
             receiver(sender, **what)
         except Exception:
-            logging.getLogger("flask_offload").exception(
-                "a receiver of the signal %s failed",
-                signal.name,
-                extra={"action": "receiver_failed"},
-            )
+            with suppress(Exception):  # it may have been the log itself that failed
+                logging.getLogger("flask_offload").exception(
+                    "a receiver of the signal %s failed",
+                    signal.name,
+                    extra={"action": "receiver_failed"},
+                )

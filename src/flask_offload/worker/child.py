@@ -46,6 +46,8 @@ SWITCH_INTERVAL = 0.001
 """Seconds a computing thread may hold the interpreter before the next; Python's own is 0.005. The
 thread that talks to the supervisor should not wait that long."""
 PR_SET_PDEATHSIG = 1
+EXIT_SOFTWARE = 70
+"""As in sysexits.h: the process can't go on, and its jobs are put back."""
 
 
 def main(
@@ -138,6 +140,7 @@ class Child:
             threads=threads or settings.worker_threads,
             note_start=self._note_start,
             wake=self._wake,
+            give_up=lambda: os._exit(EXIT_SOFTWARE),
         )
 
     def serve(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import threading
 from collections import deque
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from queue import Empty, SimpleQueue
 
+from .. import log
 from ..attempt import Claim, Outcome, Report
 from ..context import JobContext
 from ..engines.base import ASYNC
@@ -22,6 +25,8 @@ class Runner:
 
     note_start: called with (ticket, seq) just before a job's first line.
     wake: called, from any thread, when there is something in an outbox.
+    give_up: called when a thread of ours has failed or a task has stopped the event loop, so that
+    some jobs would never end.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class Runner:
         threads: int,
         note_start: Callable[[int, int], None],
         wake: Callable[[], None],
+        give_up: Callable[[], None],
     ) -> None:
         self.reports: deque[Report] = deque()
         self.outcomes: deque[Outcome] = deque()
@@ -39,10 +45,11 @@ class Runner:
         self._process = os.getpid()
         self._note_start = note_start
         self._wake = wake
+        self._give_up = give_up
         self._inbox: SimpleQueue[Claim | None] = SimpleQueue()
         self._active: dict[int, JobContext] = {}
         self._stopped_early: dict[int, int] = {}  # seq -> attempt, cancelled before it started
-        self._is_draining = False
+        self._is_draining = self._is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._coroutines: dict[int, asyncio.Task[None]] = {}
         self._threads = [
@@ -101,6 +108,7 @@ class Runner:
 
     def stop(self, timeout: float) -> None:
         """End the threads, once they are idle."""
+        self._is_stopping = True
         for _ in self._threads:
             self._inbox.put(None)
         for thread in self._threads:
@@ -111,11 +119,15 @@ class Runner:
     # --- threads ---
 
     def _work(self) -> None:
-        while (claim := self._inbox.get()) is not None:
-            context = self._begin(claim)
-            if context is not None:
-                # a context of its own, so that nothing a task sets outlives it
-                self._end(context, Context().run(run, self._environment, context))
+        try:
+            while (claim := self._inbox.get()) is not None:
+                context = self._begin(claim)
+                if context is not None:
+                    # a context of its own, so that nothing a task sets outlives it
+                    self._end(context, Context().run(run, self._environment, context))
+        except BaseException:
+            self._fail("a thread that runs jobs has failed")
+            raise
 
     def _begin(self, claim: Claim) -> JobContext | None:
         try:
@@ -141,6 +153,11 @@ class Runner:
         self.outcomes.append(outcome)
         self._wake()
 
+    def _fail(self, message: str) -> None:
+        with contextlib.suppress(Exception):
+            log.tell(logging.CRITICAL, "runner_failed", message)
+        self._give_up()
+
     def _report(self, report: Report) -> None:
         self.reports.append(report)
         self._wake()
@@ -157,6 +174,8 @@ class Runner:
         loop = self._event_loop()
         asyncio.set_event_loop(loop)
         loop.run_forever()
+        if not self._is_stopping:
+            self._fail("a task has stopped the event loop in which all async jobs run")
         loop.close()
 
     def _begin_coroutine(self, claim: Claim) -> None:

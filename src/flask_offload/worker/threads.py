@@ -150,6 +150,7 @@ class ThreadWorker:
             threads=threads,
             note_start=registration.slots.start,
             wake=self._wake,
+            give_up=lambda: None,  # the web process must live; the log tells of it
         )
         crew = Threads(runner, registration, threads, coroutines)
         dispatcher = Dispatcher(
