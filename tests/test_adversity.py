@@ -12,7 +12,7 @@ from subprocess import PIPE
 import apsw
 import pytest
 
-from adversity_app import fork_and_return
+from adversity_app import break_the_log, fork_and_return, stop_the_loop
 from flask_offload import JobStatus
 from flask_offload.attempt import Claim, Outcome
 from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
@@ -23,7 +23,7 @@ from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
 from flask_offload.errors import DatabaseLocked
 from flask_offload.job import new_id
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
-from jobs_app import add, die, note
+from jobs_app import add, die, fail, note, sleep_async
 from jobsite import Site, make_site
 from support import kill9, running, wait_until
 
@@ -41,6 +41,12 @@ def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with make_site(tmp_path, monkeypatch) as made:
         yield made
+
+
+def adversity(*arguments: str) -> list[str]:
+    """A worker of adversity_app."""
+    command = ["--app", "adversity_app", "offload", "worker"]
+    return [sys.executable, "-m", "flask", *command, *arguments]
 
 
 def job(queue_name: str = "default") -> NewJob:
@@ -267,3 +273,25 @@ def test_the_holder_is_found_among_the_locks(tmp_path: Path) -> None:
         "-> POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120",
     ):
         assert holder(line) is None, line
+
+
+def test_jobs_end_though_the_log_is_broken(site: Site) -> None:
+    """A thread of the worker died of each job that failed, and the job was RUNNING for ever."""
+    broken = break_the_log.using(priority=1).enqueue()
+    failing = [fail.enqueue(f"{number}") for number in range(6)]
+    good = add.using(priority=-1).enqueue(1, 2)
+    with running(adversity("--threads", "2"), env=site.env, cwd=site.folder) as worker:
+        assert good.wait(30).return_value == 3, str(worker)
+    assert broken.refresh().status is JobStatus.SUCCESSFUL
+    assert {job.refresh().status for job in failing} == {JobStatus.FAILED}
+
+
+def test_a_job_that_stops_the_event_loop_is_given_up(site: Site) -> None:
+    """All async jobs of its process were RUNNING for ever, and so was it."""
+    bad, good = stop_the_loop.enqueue(), sleep_async.enqueue(0.3)
+    with running(adversity(), env=site.env, cwd=site.folder) as worker:
+        assert good.wait(30).status is JobStatus.SUCCESSFUL, str(worker)
+        bad.wait(30)
+    assert bad.status is JobStatus.FAILED
+    assert [attempt.outcome for attempt in bad.attempts][:2] == ["CRASHED", "CRASHED"]
+    assert "a task has stopped the event loop" in str(worker)

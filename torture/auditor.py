@@ -34,11 +34,10 @@ class Start:
 
 @dataclass
 class Axe:
-    """A violent death: between these moments, of these processes."""
+    """A violent death, between these moments."""
 
     began: float
     ended: float
-    pids: frozenset[int]
 
 
 @dataclass
@@ -86,10 +85,8 @@ def read_log(path: str) -> Log:
                 case "end":
                     log.ends[words[0]].append(int(words[1]))
                 case "axe":
-                    pids = frozenset(int(word) for word in words[2].split(",") if word)
-                    axe = Axe(float(words[1]), float(at), pids)
-                    for victim in pids:
-                        log.axes[victim].append(axe)
+                    for victim in words[3].split(","):
+                        log.axes[int(victim)].append(Axe(float(words[1]), float(words[2])))
     return log
 
 
@@ -181,15 +178,15 @@ def _violations(
         if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
             yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
     for earlier, later in pairwise(starts):
-        outcome = attempts.get(earlier.attempt, (None, ""))[0]
+        outcome, error = attempts.get(earlier.attempt, (None, ""))
         if outcome == "RETRY":
             continue  # it asked for it
         if not any(
             axe.ended >= earlier.at and axe.began <= later.at for axe in log.axes[earlier.pid]
         ):
             yield (
-                f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}, and"
-                f" attempt {later.attempt} began, though no axe fell on it"
+                f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}"
+                f" ({error}), and attempt {later.attempt} began, though no axe fell on it"
             )
 
 

@@ -18,7 +18,7 @@ def note(kind: str, *words: object, path: str | None = None) -> None:
     """Write `kind time pid words…`, words without spaces.
 
     accepted JOB: enqueue() has returned. start JOB ATTEMPT, end JOB ATTEMPT: a task's first and
-    last line. axe WHAT BEGAN PIDS: these processes were killed, or stop themselves; see `axe`.
+    last line. axe WHAT BEGAN ENDED PIDS: see `axe`.
     """
     line = " ".join([kind, f"{time.monotonic():.6f}", str(os.getpid()), *map(str, words)])
     where = path or os.environ[VARIABLE]
@@ -29,7 +29,10 @@ def note(kind: str, *words: object, path: str | None = None) -> None:
         os.close(descriptor)
 
 
-def axe(what: str, began: float, pids: Iterable[int], path: str | None = None) -> None:
-    """Note that these processes have died a violent death between `began` and now: only jobs that
-    they were at may run again."""
-    note("axe", what, f"{began:.6f}", ",".join(map(str, pids)), path=path)
+def axe(
+    what: str, began: float, pids: Iterable[int], *, until: float = 0.0, path: str | None = None
+) -> None:
+    """Note that these processes die a violent death between `began` and now, or `until` if that is
+    later: only jobs that they were at then may run again."""
+    ended = max(time.monotonic(), until)
+    note("axe", what, f"{began:.6f}", f"{ended:.6f}", ",".join(map(str, pids)), path=path)

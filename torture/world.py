@@ -27,6 +27,8 @@ from .auditor import Audit
 from .witness import VARIABLE, axe, note
 
 PYTHON = sys.executable
+APP = "torture.pills:create_app()"
+"""The tortured app with all its tasks."""
 
 
 class World:
@@ -75,7 +77,7 @@ class World:
 
     def command(self, *arguments: str) -> list[str]:
         """A `flask offload` command."""
-        return [PYTHON, "-m", "flask", "--app", "torture.app", "offload", *arguments]
+        return [PYTHON, "-m", "flask", "--app", APP, "offload", *arguments]
 
     def worker(self, *arguments: str, wait: bool = True, **env: str) -> Running:
         """A `flask offload worker`; `wait`: until it is registered."""
@@ -108,7 +110,7 @@ class World:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         bind = ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", "10"]
-        argv = [PYTHON, "-m", "gunicorn", *bind, *arguments, "torture.app:create_app()"]
+        argv = [PYTHON, "-m", "gunicorn", *bind, *arguments, APP]
         process = self.start(argv, ready=lambda _: answers(f"{url}/"), **env)
         return Web(self, process, url)
 

@@ -87,7 +87,7 @@ def stale_results(run: Run) -> None:
             pids = [victim.pid, *descendants(victim.pid)]
             with stopped(pids):
                 _take_for_dead(world, victim)
-                axe("taken-for-dead", float(starts[0][0]), pids, str(world.witness))
+                axe("taken-for-dead", float(starts[0][0]), pids, path=str(world.witness))
                 other = world.worker("--threads", f"{jobs}")
                 world.wait_for_lines("start", number + 2 * jobs)
             world.quiesce(20)

@@ -1,0 +1,66 @@
+"""Jobs that harm the process they run in."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from flask_offload import Job
+
+from ..app import accept, quick, slow
+from ..pills import PILLS, enqueue_pill, stop_the_event_loop
+from ..scenario import Run, scenario
+from ..world import World
+
+MEMORY = 4_000_000
+"""Kilobytes of address space for each process of the worker."""
+
+
+@scenario(
+    "T6",
+    "jobs that segfault, exit, eat memory, loop in C, close all descriptors, change directory,"
+    " signals, locale and more: each ends as it must, all others are done",
+    in_ci=True,
+)
+def poison(run: Run) -> None:
+    doses, good = run.size(1, 6), run.size(300, 10_000)
+    names = [name for name in PILLS for _ in range(doses)]
+    with World(run.new_folder(), FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
+        pills: list[tuple[str, Job]] = []
+        for position in run.chance.sample(range(good + len(names)), good + len(names)):
+            if position < len(names):
+                pills.append((names[position], accept(enqueue_pill(names[position]))))
+            else:
+                accept(slow.enqueue(0.05) if position % 10 == 0 else quick.enqueue())
+        loop_stoppers = [accept(stop_the_event_loop.enqueue()) for _ in range(doses)]
+        argv = world.command("worker", "--burst", "--processes", "2", "--log-level", "error")
+        worker = world.start(["sh", "-c", f'ulimit -v {MEMORY}; exec "$@"', "sh", *argv])
+        code = worker.wait(110 if not run.long else 1800)
+        for job in [*loop_stoppers, *(job for _, job in pills)]:
+            job.refresh()
+        audit = world.audit()
+    run.gate("the worker ended by itself", f"exit code {code}", code == 0)
+    wrong = [text for name, job in pills if (text := _wrong(name, job))]
+    run.figure("pills", f"{len(pills)} of {len(PILLS)} kinds among {good:,} jobs")
+    run.gate("each pill ends as it must", wrong[:5] or "yes", not wrong)
+    outcomes = {tuple(attempt.outcome for attempt in job.attempts) for job in loop_stoppers}
+    # its third attempt is alone in a process and has a loop of its own to stop
+    given_up = outcomes == {("CRASHED", "CRASHED", "FAILED")}
+    run.gate("who stops the event loop is given up", outcomes, given_up)
+    runs = Counter(words[2] for words in world.lines("start"))
+    most = max(runs[job.id] for _, job in pills)
+    run.gate("no pill runs more than three times", most, most <= 3)
+    expected = [pattern for pattern, _ in PILLS.values() if pattern]
+    expected.append("RuntimeError: Event loop stopped")
+    run.judge(audit, may_fail=lambda why: any(re.match(p, why, re.S) for p in expected))
+
+
+def _wrong(name: str, job: Job) -> str | None:
+    expected = PILLS[name][0]
+    error = f"{job.error.type}: {job.error.message}" if job.error else None
+    if expected is None:
+        fits = error is None and job.status == "SUCCESSFUL"
+    else:
+        fits = error is not None and re.match(expected, error, re.S) is not None
+        fits = fits and job.status == "FAILED"
+    return None if fits else f"{name}: {job.status}, {(error or '')[:200]}"
