@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import CodeType, FrameType
 
 from .call_tree import CallTree, Spent
@@ -93,18 +92,17 @@ def _spent(seconds: float, share: float | None) -> Spent:
 
 
 def thread_seconds(ident: int) -> float | None:
-    """The processor time of a thread, in seconds; None where the system can't tell.
+    """Seconds for which a thread has computed or would have, had a processor been free for it.
 
-    `time.pthread_getcpuclockid` crashes if the thread has just ended, so the number of its clock is
-    made here from the kernel's thread id (Linux, include/linux/posix-timers.h: CPUCLOCK_PERTHREAD
-    4, CPUCLOCK_SCHED 2); asking for one that is gone is an error and no more.
+    None where the system does not tell. Linux tells both parts in a thread's schedstat
+    (https://docs.kernel.org/scheduler/sched-stats.html). Without the second, a thread on a busy
+    machine would seem to wait for something.
     """
-    if sys.platform != "linux":
+    native_id = next(
+        (each.native_id for each in threading.enumerate() if each.ident == ident), None
+    )
+    try:
+        on_cpu, in_line, _ = Path(f"/proc/self/task/{native_id}/schedstat").read_text().split()
+    except (OSError, ValueError):
         return None
-    for thread in threading.enumerate():
-        if thread.ident == ident and thread.native_id is not None:
-            try:
-                return time.clock_gettime((~thread.native_id << 3) | 6)
-            except OSError:
-                return None
-    return None
+    return (int(on_cpu) + int(in_line)) / 1e9

@@ -84,7 +84,8 @@ class Watched:
         """It is over: let go of what belongs to the request."""
         self.method = self.environ["REQUEST_METHOD"]
         self.is_over = True
-        del self.environ, self._start_response
+        self.environ = {}  # not deleted: the watchdog may be looking at this moment
+        del self._start_response
 
     def report(self) -> SpotReport:
         """What was found, once it is over."""
