@@ -21,10 +21,7 @@ def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:
     ("key", "order", "choices", "complaint"),
     [
         ("mail", [], {"decorator": 1, "call": 1}, "nothing was written down"),
-        ("mail", [], {"decorator": 1, "call": 3}, "PayloadError"),
         ("portraits", [], {"loop": 1, "call": 1, "answer": 0}, "not one portrait was finished"),
-        ("portraits", [], {"loop": 0, "call": 1, "answer": 1}, "never said how far"),
-        ("commit", ["insert", "enqueue", "commit"], {"enqueue": 1}, "there is no member 1"),
     ],
 )
 def test_answers_that_are_fast_and_wrong(
@@ -64,12 +61,6 @@ def test_the_model_solves_every_step(project: Path) -> None:
         steps = steps_of(project, key)
         assert steps[-1] == (True, "Solved."), steps
     assert sorted(path.name for path in project.iterdir()) == ["README.md", "app.py"]
-
-
-def test_each_step_asks_for_its_own_work(project: Path) -> None:
-    shutil.copyfile(PROJECT / "step1.py", project / "app.py")
-    assert steps_of(project, "photo")[-1][0] is False
-    assert "every night" in steps_of(project, "clean_up")[-1][1]
 
 
 @pytest.mark.parametrize(

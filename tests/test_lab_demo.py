@@ -90,6 +90,7 @@ def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "REQUESTS", {"sync": 1, "thread": 2, "background": 2})
     monkeypatch.setattr(demo, "SECONDS", 0.6)
     monkeypatch.setattr(demo, "CLIENTS", 2)
+    monkeypatch.setattr(demo, "PACE", 0.5)
     monkeypatch.setitem(survival.PATIENCE, "thread", 1.5)
     said: list[str] = []
     with Bench("http://127.0.0.1:1", QUICK) as bench:

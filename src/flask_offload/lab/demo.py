@@ -21,6 +21,9 @@ CLIENTS = 4
 SECONDS = 2.5
 """How long the innocent page is measured beside each route; a probe starts every 100 ms."""
 
+PACE = 1.5
+"""Seconds between two sign-ups of one visitor, if the first was answered by then."""
+
 MEMBERS: dict[Pattern, int] = {"sync": 1, "thread": 4, "background": 4}
 """Who is under way when the processes are killed."""
 
@@ -98,7 +101,7 @@ def _speed(
     alone = probe(route, n=REQUESTS[pattern])
     _until_quiet(bench, watch)
     say(f"/{pattern}: {CLIENTS} visitors at once, and a stranger who only wants the home page")
-    meanwhile = innocent(home, route, clients=CLIENTS, seconds=SECONDS, interval=0.1)
+    meanwhile = innocent(home, route, clients=CLIENTS, seconds=SECONDS, interval=0.1, pace=PACE)
     _until_quiet(bench, watch)
     return alone, meanwhile
 

@@ -14,7 +14,7 @@ from . import Event, Events
 from .telling import Tell, telling
 
 CRUNCHERS = 4
-CRUNCH = 3.0
+CRUNCH = 2.5
 """Seconds that each of them computes."""
 
 QUEUE = (0, 1, 3)

@@ -32,7 +32,7 @@ def home() -> str:
     return render_template("home.html", mode=None, table=lab().table)
 
 
-@pages.post("/<slug>")
+@pages.post("/done/<slug>")
 def finish(slug: str) -> Response:
     """The reader has finished a mode: remember it, and go to the next."""
     if slug not in BY_SLUG:

@@ -64,7 +64,7 @@ def _race(lab: Lab, params: Params) -> Events:
 
 
 def _headless(lab: Lab, params: Params) -> Events:
-    return headless(lab.bench)
+    return headless(lab.bench, [str(each) for each in params.items("patterns")])
 
 
 def _tip(lab: Lab, params: Params) -> Events:

@@ -60,7 +60,8 @@ function read() {
     fcp: first ? first.startTime : null,
     lcp: largest ? largest.startTime : null,
     lcpElement: largest ? element(largest.element) : null,
-    cls: entries["layout-shift"].filter((each) => !each.hadRecentInput).reduce((sum, each) => sum + each.value, 0),
+    // Chromium lays out frames while their style sheet is still loading; nobody has seen that.
+    cls: entries["layout-shift"].filter((each) => !each.hadRecentInput && each.startTime > (first?.startTime ?? 0)).reduce((sum, each) => sum + each.value, 0),
     changes: parsed + changes,
     timing: (load.serverTiming ?? []).map(({ name, duration, description }) => ({ name, duration, description })),
     visible: document.visibilityState === "visible",

@@ -171,7 +171,7 @@ onPress($("#all"), $("#table-status"), async (say) => {
 });
 
 onPress($("#headless"), $("#table-status"), async (say) => {
-  await run("headless", {}, (event) => {
+  await run("headless", { patterns: Object.keys(PATHS) }, (event) => {
     if (event.say) say(event.say);
     if (event.waiting) say(event.waiting);
     if (event.pattern === undefined) return;

@@ -57,7 +57,9 @@ function receive(event) {
   const time = document.createElement("b");
   time.textContent = `${(event.at / 1000).toFixed(1)} s`;
   item.append(time, ` to ${event.name}: ${event.text.replaceAll("\n", " ").slice(0, 90)}`);
-  $("#mails").prepend(item);
+  const inbox = $("#mails");
+  inbox.append(item);
+  inbox.scrollTop = inbox.scrollHeight;
 }
 
 function show(name) {
