@@ -24,7 +24,8 @@ from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.recovery import live_workers, register, set_stopping, unregister
-from ..errors import EngineUnavailable
+from ..engines.sqlite.upkeep import is_intact
+from ..errors import DatabaseCorrupt, EngineUnavailable
 from ..spool import Spool
 from .children import PREFETCH_MOST
 from .dispatcher import Dispatcher
@@ -167,7 +168,12 @@ class Supervisor:
         coroutines = self._options.async_concurrency or settings.async_concurrency
         places = processes * (threads + PREFETCH_MOST + coroutines + 1)
         self._engine = engine
-        engine.database.read(lambda connection: None)  # refuse an unusable file before all else
+        damage = is_intact(engine)  # refuse an unusable file before all else
+        if damage:
+            raise DatabaseCorrupt(
+                f"{path} is damaged ({damage[0].splitlines()[-1]}): stop what uses it and restore a"
+                " backup, or move it away to start anew"
+            )
         self._registration = registration = Registration(run_folder(path), places)
         self._crew.begin(registration.slots)
         self._bell = Bell(registration.bell_path)
