@@ -13,7 +13,7 @@ AVAILABLE = Path("/proc/self/stat").exists()
 
 def pids() -> set[int]:
     """Every process on this machine that we can see."""
-    return {int(name) for name in os.listdir(PROC) if name.isdigit()} if AVAILABLE else set()  # noqa: PTH208
+    return {int(name) for name in os.listdir(PROC) if name.isdigit()} if AVAILABLE else set()
 
 
 def _stat(pid: int) -> list[str]:
@@ -94,7 +94,7 @@ def open_descriptors() -> dict[int, str]:
     folder = Path("/proc/self/fd")
     found: dict[int, str] = {}
     if AVAILABLE:
-        for name in os.listdir(folder):  # noqa: PTH208  (names are all we need)
+        for name in os.listdir(folder):  # names are all we need
             with suppress(OSError):  # the listing's own descriptor is closed by now
                 found[int(name)] = str((folder / name).readlink())
     return found
