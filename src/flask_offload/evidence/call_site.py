@@ -125,12 +125,12 @@ def _matches(node: ast.AST, span: _Span) -> bool:
         return False
     if (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == span:
         return True
-    # a method call over several lines: the compiler gives it the span of the method's name
+    # a method call over several lines: for the compiler it begins with the method's name
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and (node.func.end_lineno, node.func.end_col_offset) == (span[1], span[3])
-        and span[0] == span[1] != node.lineno
+        and (node.end_lineno, node.end_col_offset) == (span[1], span[3])
+        and node.func.end_lineno == span[0] != node.lineno
     )
 
 

@@ -29,6 +29,10 @@ class Blocker:
     advice: str
 
 
+UNKNOWN = Blocker("(not seen)", "", 0, 1.0, None, "", "")
+"""Stands for the blocker of a request that could not be looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpotReport:
     """What was found about one slow request; `blockers` largest first, none if it
@@ -53,7 +57,10 @@ def report(
 def _sentence(route: str, seconds: float, blockers: tuple[Blocker, ...]) -> str:
     text = f"{route} blocked {seconds * 1000:,.0f} ms"
     if not blockers:
-        return f"{text}, but could not be looked at while it ran"
+        return (
+            f"{text}, and could not be looked at while it ran: all the time a function written in C"
+            " kept Python's interpreter to itself, as a regular expression does"
+        )
     first, *others = blockers
     text = f"{text}: {_share(first)} {first.where}"
     if others:

@@ -20,7 +20,7 @@ import apsw
 
 from ..errors import OffloadError
 from .queue_time import queue_seconds
-from .spot_report import SpotReport
+from .spot_report import UNKNOWN, SpotReport
 
 DAYS = 7
 """Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_CULPRITS) small rows."""
@@ -87,16 +87,16 @@ class Batch:
 
     def add_report(self, found: SpotReport) -> None:
         """Count what was found about a slow request; the largest blocker stands for it."""
-        for blocker in found.blockers[:1]:
-            key = (found.route, blocker.function, blocker.file)
-            if key not in self.culprits and len(self.culprits) >= MAX_CULPRITS:
-                return
-            culprit = self.culprits.setdefault(key, _Culprit())
-            culprit.reports += 1
-            culprit.request_ms += found.seconds * 1000
-            culprit.blocked_ms += found.seconds * 1000 * blocker.share
-            culprit.line, culprit.waiting = blocker.line, blocker.waiting
-            culprit.sentence, culprit.seen_at = found.sentence, time.time()
+        blocker = found.blockers[0] if found.blockers else UNKNOWN
+        key = (found.route, blocker.function, blocker.file)
+        if key not in self.culprits and len(self.culprits) >= MAX_CULPRITS:
+            return
+        culprit = self.culprits.setdefault(key, _Culprit())
+        culprit.reports += 1
+        culprit.request_ms += found.seconds * 1000
+        culprit.blocked_ms += found.seconds * 1000 * blocker.share
+        culprit.line, culprit.waiting = blocker.line, blocker.waiting
+        culprit.sentence, culprit.seen_at = found.sentence, time.time()
 
 
 def buckets_of(durations: list[float]) -> Counter[int]:
