@@ -24,7 +24,7 @@ def probed(*response_ms: float, failed: str | None = None) -> ProbeResult:
 
 def row(pattern: Pattern, route: float, page: float, answered: int = 4, done: int = 4) -> Row:
     fate = Survival(pattern, 4, answered, done, twice=0, killed=4, recovered_ms=None)
-    return Row(pattern, probed(route), probed(page), fate)
+    return Row(pattern, probed(route), probed(page), 900.0, fate)
 
 
 def table(**changed: Row) -> Table:
@@ -63,6 +63,7 @@ def test_failed_requests_prove_nothing() -> None:
         "background",
         probed(0.1, failed="refused"),
         probed(0.1, failed="refused"),
+        None,
         row("background", 5.0, 6.0).survival,
     )
     assert [claim.held for claim in claims(table(background=broken))] == [False, False, True, True]
@@ -81,7 +82,7 @@ def test_shows_rows_columns_and_what_survived() -> None:
 
 def test_a_job_that_ran_twice_is_told() -> None:
     fate = Survival("background", 4, 4, 4, twice=1, killed=4, recovered_ms=500.0)
-    twice = Row("background", probed(5.0), probed(6.0), fate)
+    twice = Row("background", probed(5.0), probed(6.0), 900.0, fate)
     assert "4 of 4 done, 1 twice" in render(table(background=twice))
 
 
@@ -98,6 +99,9 @@ def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         log = (bench.club.settings.folder / "club.log").read_text()
     assert found.held, f"{render(found)}\n{log}"
     assert found.row("sync").survival.answered == 0
+    for each in found.rows:
+        assert each.work_ms is not None
+        assert each.work_ms > QUICK.shortest * 1000
     assert found.row("thread").survival.lost == 4
     assert found.row("background").survival.recovered_ms is not None
     assert found.spotted is not None

@@ -45,6 +45,17 @@ class Watch:
             for note in self.notes
         )
 
+    def durations(self, what: str) -> list[float]:
+        """Milliseconds of every span of this kind that has ended."""
+        begun: dict[str, float] = {}
+        took = []
+        for note in self.notes:
+            if note.kind == f"{what}-begin":
+                begun[note.subject] = note.at
+            elif note.kind == f"{what}-end" and note.subject in begun:
+                took.append((note.at - begun.pop(note.subject)) * 1000)
+        return took
+
     def is_quiet(self) -> bool:
         """Whether all the work for which somebody came has been done."""
         asked = sum(

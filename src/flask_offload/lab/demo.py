@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..evidence.probe import innocent, probe
-from ..evidence.samples import ProbeResult
+from ..evidence.samples import ProbeResult, percentile
 from ..evidence.spot_store import spot_rows
 from .bench import Bench, Watch
 from .errors import BenchError
@@ -36,11 +36,15 @@ FACTOR = 5.0
 
 @dataclass(frozen=True)
 class Row:
-    """One route: itself, the innocent page meanwhile, and its work after a `kill -9`."""
+    """One route: itself, the innocent page meanwhile, and its work after a `kill -9`.
+
+    work_ms: the median of the work itself, wherever it was done.
+    """
 
     pattern: Pattern
     route: ProbeResult
     innocent: ProbeResult
+    work_ms: float | None
     survival: Survival
 
 
@@ -94,16 +98,17 @@ def _spotted(bench: Bench) -> str | None:
 
 def _speed(
     bench: Bench, pattern: Pattern, say: Callable[[str], None]
-) -> tuple[ProbeResult, ProbeResult]:
+) -> tuple[ProbeResult, ProbeResult, float | None]:
     route, home = f"{bench.club.origin}/{pattern}", f"{bench.club.origin}/"
     watch = bench.watch()
     say(f"/{pattern}: {REQUESTS[pattern]} visitors, one after the other")
     alone = probe(route, n=REQUESTS[pattern])
     _until_quiet(bench, watch)
+    work_ms = percentile(watch.durations("work"), 50)
     say(f"/{pattern}: {CLIENTS} visitors at once, and a stranger who only wants the home page")
     meanwhile = innocent(home, route, clients=CLIENTS, seconds=SECONDS, interval=0.1, pace=PACE)
     _until_quiet(bench, watch)
-    return alone, meanwhile
+    return alone, meanwhile, work_ms
 
 
 def _until_quiet(bench: Bench, watch: Watch) -> None:

@@ -128,7 +128,7 @@ def _start() -> dict[str, Any]:
         start[pattern] = {
             "visitor": row and row.route.p50_ms,
             "stranger": row and row.innocent.p50_ms,
-            "work": None,
+            "work": row and row.work_ms,
         }
         if row and row.innocent.p50_ms:
             start["most"] = max(start["most"], row.innocent.p50_ms)

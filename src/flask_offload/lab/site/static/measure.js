@@ -96,20 +96,22 @@ function stations(key, most) {
   const server = got.timing.find((each) => each.name === "total")?.duration ?? 0;
   const parts = [
     ["server", server, "fill-wait"],
-    ["network", Math.max(got.response - server, 0), "fill-soft"],
+    ["network and queue", Math.max(got.response - server, 0), "fill-soft"],
     ["browser", Math.max((got.lcp ?? got.response) - got.response, 0), "fill-page"],
   ];
   const width = Math.max(svg.clientWidth, 300);
   svg.setAttribute("viewBox", `0 0 ${width} 46`);
   let x = 8;
   const unit = (width - 16) / most;
-  svg.replaceChildren(...parts.map(([name, value, fill]) => {
+  const slowest = parts.reduce((a, b) => (b[1] > a[1] ? b : a));
+  svg.replaceChildren(...parts.flatMap((part) => {
+    const [name, value, fill] = part;
     const rect = node("rect", { class: fill, x, y: 10, width: Math.max(value * unit, 1), height: 26 });
     rect.append(node("title", {}, `${name}: ${ms(value)}`));
+    const label = node("text", { class: "inside", x: x + 10, y: 28 }, part === slowest ? `${name}: the bottleneck` : name);
     x += value * unit;
-    return rect;
+    return value * unit > 190 ? [rect, label] : [rect];
   }));
-  const slowest = parts.reduce((a, b) => (b[1] > a[1] ? b : a));
   $(`#t-${key}`).textContent = `${parts.map(([name, value]) => `${name} ${ms(value)}`).join(" → ")}. The bottleneck: ${slowest[0]}.`;
 }
 
@@ -177,7 +179,7 @@ onPress($("#headless"), $("#table-status"), async (say) => {
     if (event.pattern === undefined) return;
     cell(event.pattern, "dom", String(event.dom ?? "–"), "headless");
     cell(event.pattern, "reflows", String(event.reflows ?? "–"), "headless");
-    cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "headless, ±100 %");
+    cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "±100 %");
     if (loads[event.pattern]) return;
     cell(event.pattern, "ttfb", ms(event.ttfb), "headless");
     cell(event.pattern, "lcp", ms(event.lcp), "headless");
