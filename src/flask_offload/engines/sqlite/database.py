@@ -50,6 +50,7 @@ class _Line:
 
     As a context: wait for one's turn, but not longer than busy_timeout. What is left of that time
     may be spent on waiting for other processes: until `give_up_at` (monotonic seconds).
+    log: the inode of the write-ahead log.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -57,6 +58,8 @@ class _Line:
         self.connection: apsw.Connection | None = None
         self.level = NORMAL
         self.give_up_at = 0.0
+        self.log_path = path.with_name(path.name + "-wal")
+        self.log: int | None = None
         self._path = path
         self._busy_timeout = busy_timeout
         self._moved = array("i", [0])
@@ -75,6 +78,20 @@ class _Line:
         """Whether the path no longer leads to the file that the connection has open."""
         connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._moved_at)
         return bool(self._moved[0])
+
+    def abandon_file(self) -> None:
+        """Close a connection whose file is gone from the path.
+
+        Its write-ahead log, which is still there, is put into the old file where that is possible,
+        and removed: SQLite would apply it to whatever file comes to the path, and so destroy that.
+        """
+        with suppress(apsw.Error):
+            if self.connection is not None:
+                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self.log is not None and _inode(self.log_path) == self.log:
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
         connection, self.connection = self.connection, None
@@ -195,9 +212,10 @@ class Database(ClosesBeforeFork):
         connection = line.connection
         if connection is None:
             connection = line.connection = self._connect(line)
+            line.log = _inode(line.log_path)
             self.generation += 1
         elif line.file_is_gone(connection):
-            line.close()
+            line.abandon_file()
             raise DatabaseGone(
                 f"{self.path} was deleted or replaced while it was in use. Nothing was done; the"
                 " next call starts with the file that is there then, or a new one. Jobs that"
@@ -284,3 +302,10 @@ class Database(ClosesBeforeFork):
         explained = explain(error, self.path, line.connection)
         line.close()
         return explained
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
