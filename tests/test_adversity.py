@@ -20,7 +20,8 @@ from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.holder import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
 from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
-from flask_offload.errors import DatabaseLocked
+from flask_offload.engines.sqlite.upkeep import is_intact
+from flask_offload.errors import DatabaseGone, DatabaseLocked
 from flask_offload.job import new_id
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
 from jobs_app import add, die, fail, note, sleep_async
@@ -295,3 +296,30 @@ def test_a_job_that_stops_the_event_loop_is_given_up(site: Site) -> None:
     assert bad.status is JobStatus.FAILED
     assert [attempt.outcome for attempt in bad.attempts][:2] == ["CRASHED", "CRASHED"]
     assert "a task has stopped the event loop" in str(worker)
+
+
+def test_a_backup_put_back_under_running_processes_does_not_get_the_old_log(
+    engine: SqliteEngine, tmp_path: Path
+) -> None:
+    """SQLite would apply the old file's write-ahead log to it, and so destroy it."""
+    other = SqliteEngine(engine.database.path)
+    kept = [job() for _ in range(10)]
+    engine.enqueue(kept)
+    backup = apsw.Connection(str(tmp_path / "backup"))
+    source = apsw.Connection(str(engine.database.path))
+    with backup.backup("main", source, "main") as copy:
+        copy.step()
+    backup.close()
+    source.close()
+    other.enqueue([job() for _ in range(300)])
+    assert engine.count() == other.count()
+    os.replace(tmp_path / "backup", engine.database.path)
+    for each in (engine, other):
+        with pytest.raises(DatabaseGone):
+            each.enqueue([job()])
+        each.enqueue([job()])
+        with pytest.raises(DatabaseGone):
+            each.count()
+    assert engine.count() == other.count() == {**dict.fromkeys(JobStatus, 0), JobStatus.READY: 12}
+    assert is_intact(engine) == []
+    other.close()
