@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...job import new_id
+from ...job import JobRecord, new_id
 from ...schedule import Schedule, count_from, due, next_after
-from ..base import NewJob, ScheduleInfo, ScheduleSpec
+from ..base import ScheduleInfo, ScheduleSpec
 from .connection import Connection
 
 if TYPE_CHECKING:
     from .engine import SqliteEngine
 
 
-def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
-    """Enqueue a job for each time of the schedule that has come; what was enqueued.
+def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord]:
+    """Enqueue a job for each time of the schedule that has come; the jobs that are new.
 
     Times up to `last_at` are dealt with; reading it, enqueueing and moving it on is one
     transaction, so that of two workers the second finds nothing left to do.
     """
     schedule = _schedule(spec)
 
-    def work(connection: Connection) -> list[NewJob]:
+    def work(connection: Connection) -> list[JobRecord]:
         row = connection.execute(
             "SELECT last_at, description FROM schedules WHERE name = ?", (spec.name,)
         ).fetchone()
@@ -49,7 +49,7 @@ def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
                 spec.name,
             ),
         )
-        return [job for job, record in zip(jobs, records, strict=True) if not record.is_duplicate]
+        return [record for record in records if not record.is_duplicate]
 
     return engine.database.write(work)
 
