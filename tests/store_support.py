@@ -135,8 +135,9 @@ class Worker:
 
     def claim_one(self, lane: str = THREADS) -> Claim:
         """Claim a job that must be there."""
-        (claim,) = self.claim(1, lane)
-        return claim
+        claims = self.claim(1, lane)
+        assert len(claims) == 1, "there is nothing to claim"
+        return claims[0]
 
     def exchange(
         self, *outcomes: Outcome, room: dict[str, int] | None = None, start: bool = True

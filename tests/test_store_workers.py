@@ -1,0 +1,498 @@
+"""Who is alive, what becomes of the jobs of the dead, and the bell that wakes the living."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flask_offload.attempt import Ending
+from flask_offload.engines.sqlite import bell, liveness, recovery
+from flask_offload.engines.sqlite.bell import Bell, Bells
+from flask_offload.engines.sqlite.liveness import (
+    Lock,
+    Registration,
+    Slots,
+    dead_workers,
+    is_alive,
+    read_started,
+    run_folder,
+)
+from flask_offload.engines.sqlite.recovery import (
+    live_workers,
+    recover,
+    set_stopping,
+    unregister,
+)
+from flask_offload.job import JobStatus
+from store_support import KEEP, START, Store, Worker, pid_that_is_gone
+from support import running, wait_until
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+# --- locks ---------------------------------------------------------------------------------------
+
+
+def test_a_lock_has_one_holder(folder: Path) -> None:
+    first, second = Lock(folder / "a.lock"), Lock(folder / "a.lock")
+    assert first.acquire()
+    assert (first.is_held, second.acquire(), second.is_held) == (True, False, False)
+    first.release()
+    assert second.acquire()
+    second.release(remove=True)
+    assert list(folder.iterdir()) == []
+    second.release(remove=True)  # twice is no mistake
+
+
+def test_a_lock_on_a_file_that_was_removed_is_none(folder: Path) -> None:
+    """Else two could hold it: one the old file, one the new."""
+    holder, other = Lock(folder / "a.lock"), Lock(folder / "a.lock")
+    assert holder.acquire()
+    holder.path.unlink()
+    assert other.acquire()
+    assert Lock(folder / "a.lock").acquire() is False
+    holder.release()
+    assert other.is_held
+    other.release()
+
+
+def test_a_lock_that_is_taken_while_its_file_is_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = Lock(folder / "a.lock")
+
+    def remove_then_lock(descriptor: int, operation: int) -> None:
+        lock.path.unlink()
+        real(descriptor, operation)
+
+    real = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", remove_then_lock)
+    assert lock.acquire() is False
+    monkeypatch.undo()
+    assert lock.acquire()
+    lock.release()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flask_offload.engines.sqlite.liveness import Lock
+lock = Lock(Path(sys.argv[1]))
+assert lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_kernel_lets_go_when_the_holder_is_killed(folder: Path) -> None:
+    path = folder / "w1.lock"
+    with running([sys.executable, "-c", HOLD, path], ready="held") as process:
+        assert is_alive(folder, "w1")
+        assert not Lock(path).acquire()
+        process.popen.kill()
+        process.popen.wait()
+        assert not is_alive(folder, "w1")
+    assert not is_alive(folder, "never")
+
+
+def test_a_forked_child_keeps_no_lock(folder: Path) -> None:
+    """A task that forks must not keep its worker alive for ever."""
+    lock = Lock(folder / "w1.lock")
+    assert lock.acquire()
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(theirs)
+        os.read(ours, 1)  # until the parent has let go and looked
+        os._exit(lock.is_held)
+    os.close(ours)
+    assert is_alive(folder, "w1"), "the parent's lock stays"
+    lock.release()
+    wait_until(lambda: not is_alive(folder, "w1"), message="the child to have none")
+    os.close(theirs)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+# --- slots ---------------------------------------------------------------------------------------
+
+
+def test_slots_tell_what_has_started(folder: Path) -> None:
+    slots = Slots(folder / "w.slots", 4)
+    tickets = {seq: slots.take(seq) for seq in (11, 22, 33)}
+    assert (slots.room, len(set(tickets.values()))) == (1, 3)
+    before = time.monotonic()
+    slots.start(tickets[11], 11)
+    slots.start(tickets[33], 33)
+    slots.give_back(tickets[33])
+    started = slots.started_at(tickets[11])
+    assert started is not None
+    assert before <= started <= time.monotonic()
+    assert slots.started_at(tickets[22]) is None
+    assert read_started(slots.path) == {11}
+    assert slots.room == 2
+    slots.close()
+    assert read_started(slots.path) is None
+
+
+def test_a_child_writes_into_the_same_slots(folder: Path) -> None:
+    slots = Slots(folder / "w.slots", 2)
+    ticket = slots.take(7)
+    pid = os.fork()
+    if pid == 0:
+        theirs = Slots(slots.path)
+        theirs.start(ticket, 7)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert read_started(slots.path) == {7}
+    slots.close()
+
+
+def test_slots_that_were_cut_short_tell_what_they_can(folder: Path) -> None:
+    slots = Slots(folder / "w.slots", 3)
+    for seq in (1, 2, 3):
+        slots.start(slots.take(seq), seq)
+    os.truncate(slots.path, 2 * liveness.RECORD.size + 5)
+    assert read_started(slots.path) == {1, 2}
+    slots.close()
+
+
+# --- recovery ------------------------------------------------------------------------------------
+
+
+def test_the_jobs_of_a_dead_worker_go_back(store: Store) -> None:
+    started, unstarted, other = (store.enqueue() for _ in range(3))
+    dead, living = store.worker(), store.worker()
+    dead.exchange(room={"threads": 1})
+    dead.exchange(room={"threads": 1}, start=False)
+    living.claim_one()
+    assert store.recover() == []
+    dead.die()
+    assert store.recover() == [(dead.id, 2)]
+    assert store.recover() == []
+    told = store.get(started)
+    assert (told.status, told.crashes) == (JobStatus.READY, 1)
+    (attempt,) = told.attempts
+    assert (attempt.outcome, attempt.worker) == ("CRASHED", dead.id)
+    assert attempt.error is not None
+    assert attempt.error.type == "WorkerDied"
+    told = store.get(unstarted)
+    assert (told.status, told.crashes, told.attempt, told.attempts) == (JobStatus.READY, 0, 0, [])
+    assert store.status(other) is JobStatus.RUNNING
+    assert [info.id for info in live_workers(store.engine)] == [living.id]
+    left = {path.name.split(".")[0] for path in run_folder(store.path).iterdir()}
+    assert left == {living.id}
+
+
+def test_a_worker_does_not_recover_itself(store: Store) -> None:
+    store.enqueue()
+    worker = store.worker()
+    worker.claim_one()
+    assert recover(store.engine, KEEP, worker.id) == []
+    worker.registration.lock.path.unlink()
+    assert recover(store.engine, KEEP, worker.id) == []
+
+
+@pytest.mark.parametrize("lost", ["slots", "boot", "row"])
+def test_without_a_trace_a_job_counts_as_started(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """It may have run, so it is a crash: one that must not run twice has to end."""
+    often, once = store.enqueue(), store.enqueue(on_crash="fail")
+    worker = store.worker(registered=lost != "row")
+    worker.exchange(room={"threads": 2}, start=False)
+    worker.die()
+    if lost == "slots":
+        worker.registration.slots.path.unlink()
+    elif lost == "boot":
+        monkeypatch.setattr(recovery, "boot", lambda: "another run of the machine")
+    assert store.recover() == [(worker.id, 2)]
+    assert (store.get(often).status, store.get(often).crashes) == (JobStatus.READY, 1)
+    assert store.status(once) is JobStatus.FAILED
+
+
+def test_a_lock_file_that_vanished_with_its_worker(store: Store) -> None:
+    record = store.enqueue()
+    worker = store.worker()
+    worker.claim_one()
+    worker.die(files_too=True)
+    assert store.recover() == [], "its process, which is ours, is alive"
+    store.execute("UPDATE workers SET pid = ?", pid_that_is_gone())
+    assert store.recover() == [(worker.id, 1)]
+    assert store.status(record) is JobStatus.READY
+
+
+def test_a_lock_file_that_vanished_under_a_living_worker(store: Store) -> None:
+    """Somebody has cleaned up the run folder: nobody takes its jobs."""
+    store.enqueue()
+    worker = store.worker()
+    claim = worker.claim_one()
+    for path in run_folder(store.path).iterdir():
+        path.unlink()
+    assert store.recover() == []
+    assert worker.finish(claim)
+
+
+@pytest.mark.parametrize("row", ["none", "other boot"])
+def test_a_worker_of_which_nothing_is_left(store: Store, row: str) -> None:
+    record = store.enqueue()
+    worker = store.worker(registered=row != "none")
+    worker.claim_one()
+    if row == "other boot":
+        store.execute("UPDATE workers SET boot = 'another'")
+    worker.die(files_too=True)
+    assert store.recover() == [(worker.id, 1)]
+    assert store.get(record).crashes == 1
+
+
+def test_two_recoverers_put_a_job_back_once(store: Store) -> None:
+    record = store.enqueue()
+    worker = store.worker()
+    worker.claim_one()
+    worker.die()
+    folder = run_folder(store.path)
+    with dead_workers(folder, "me") as mine:
+        assert mine == [worker.id]
+        with dead_workers(folder, "you") as yours:
+            assert yours == []
+        assert recover(store.engine, KEEP, "you") == []
+    store.execute("UPDATE workers SET pid = ?", pid_that_is_gone())  # of which nothing is left now
+    assert [recover(store.engine, KEEP, name) for name in ("me", "you")] == [[(worker.id, 1)], []]
+    assert store.get(record).crashes == 1
+
+
+def test_what_could_not_be_put_back_is_tried_again(store: Store) -> None:
+    folder = run_folder(store.path)
+    worker = store.worker()
+    worker.die()
+    with pytest.raises(OSError, match="disk"), dead_workers(folder, "me"):
+        raise OSError("disk")
+    with dead_workers(folder, "me") as dead:
+        assert dead == [worker.id]
+
+
+def test_a_recoverer_may_lock_a_new_worker_out_of_its_first_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["taken", "free"])
+    monkeypatch.setattr(liveness, "secrets", SimpleNamespace(token_hex=lambda _: next(names)))
+    lock = Lock(folder / f"w{os.getpid()}-taken.lock")
+    assert lock.acquire()
+    registration = Registration(folder, 1)
+    assert registration.id.endswith("-free")
+    registration.close()
+    lock.release(remove=True)
+    assert list(folder.iterdir()) == []
+
+
+def test_workers_tell_of_themselves(store: Store) -> None:
+    store.clock.tick(5)
+    worker = store.worker(queues=["b", "a"])
+    (info,) = live_workers(store.engine)
+    assert (info.id, info.pid, info.kind, info.capacity) == (worker.id, os.getpid(), "command", 1)
+    assert (info.queues, info.started_at, info.stopping) == (["a", "b"], START + 5, False)
+    set_stopping(store.engine, worker.id)
+    assert live_workers(store.engine)[0].stopping
+    unregister(store.engine, worker.id)
+    assert live_workers(store.engine) == []
+
+
+def test_a_crash_cap_counts_deaths_of_workers(store: Store) -> None:
+    record = store.enqueue()
+    for lane in ("threads", "threads", "isolated"):
+        worker = store.worker()
+        worker.claim_one(lane)
+        worker.die()
+        store.recover()
+    told = store.get(record)
+    assert (told.status, told.crashes) == (JobStatus.FAILED, 3)
+    assert told.error is not None
+    assert "not tried again" in told.error.message
+
+
+def test_an_unstarted_one_can_be_recovered_for_ever(store: Store) -> None:
+    record = store.enqueue(on_crash="fail")
+    for _ in range(5):
+        worker = store.worker()
+        worker.exchange(room={"threads": 1}, start=False)
+        worker.die()
+        store.recover()
+    assert store.get(record).attempt == 0
+    worker = store.worker()
+    assert worker.finish(worker.claim_one(), Ending.SUCCESSFUL)
+
+
+# --- the bell ------------------------------------------------------------------------------------
+
+
+def rung(*bells: Bell) -> list[bool]:
+    """Which of them have been rung; takes the rings back."""
+    found = []
+    for one in bells:
+        readable, _, _ = select.select([one], [], [], 0)
+        found.append(bool(readable))
+        one.clear()
+    return found
+
+
+def heard(ringer: Bells, one: Bell) -> bool:
+    """Whether a ring now reaches this bell."""
+    ringer.ring()
+    return rung(one) == [True]
+
+
+def test_every_worker_hears_a_ring(folder: Path) -> None:
+    bells = [Bell(folder / f"w{number}.bell") for number in range(3)]
+    ringer = Bells(folder)
+    assert rung(*bells) == [False] * 3
+    ringer.ring()
+    assert rung(*bells) == [True] * 3
+    assert rung(*bells) == [False] * 3
+    assert all(stat.S_IMODE(one.path.stat().st_mode) == 0o600 for one in bells)
+    ringer.close()
+    for one in bells:
+        one.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_ringing_without_workers_is_nothing(tmp_path: Path) -> None:
+    ringer = Bells(tmp_path / "nowhere")
+    ringer.ring()
+    ringer.close()
+
+
+def test_many_rings_never_block(folder: Path) -> None:
+    """The pipe is full after 65,536 of them; they all say the same."""
+    one = Bell(folder / "w.bell")
+    ringer = Bells(folder)
+    for _ in range(70_000):
+        ringer.ring()
+    assert rung(one) == [True]
+    ringer.ring()
+    assert rung(one) == [True]
+    ringer.close()
+    one.close()
+
+
+def test_a_new_worker_s_bell_is_found(folder: Path) -> None:
+    ringer = Bells(folder)
+    first = Bell(folder / "w1.bell")
+    ringer.ring()
+    second = Bell(folder / "w2.bell")
+    wait_until(lambda: heard(ringer, second), message="the second bell")
+    assert rung(first) == [True]
+    first.close()
+    third = Bell(folder / "w3.bell")
+    wait_until(lambda: heard(ringer, third), message="the third bell")
+    ringer.close()
+    second.close()
+    third.close()
+
+
+def test_a_folder_that_has_not_changed_is_not_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Bell(folder / "w.bell")
+    long_ago = time.time() - 60
+    os.utime(folder, (long_ago, long_ago))
+    monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
+    ringer = Bells(folder)
+    ringer.ring()
+    monkeypatch.setattr(os, "listdir", None)
+    ringer.ring()
+    assert rung(one) == [True]
+    monkeypatch.undo()
+    ringer.close()
+    one.close()
+
+
+def test_a_change_just_now_is_looked_for_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second change within a tick of the file system's clock does not show in its time."""
+    monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
+    ringer = Bells(folder)
+    first = Bell(folder / "w1.bell")
+    ringer.ring()
+    moment = folder.stat().st_mtime_ns
+    second = Bell(folder / "w2.bell")
+    os.utime(folder, ns=(moment, moment))
+    ringer.ring()
+    assert rung(first, second) == [True, True]
+    for one in (ringer, first, second):
+        one.close()
+
+
+def test_a_dead_worker_s_bell_is_forgotten(folder: Path) -> None:
+    living, dead = Bell(folder / "w1.bell"), Bell(folder / "w2.bell")
+    ringer = Bells(folder)
+    ringer.ring()
+    os.close(dead.fileno())  # as the kernel does; the pipe stays in the folder
+    ringer.ring()
+    ringer.ring()
+    assert rung(living) == [True]
+    assert list(ringer._descriptors) == ["w1.bell"]
+    ringer.close()
+    living.close()
+
+
+def test_a_folder_that_is_gone_is_quiet(folder: Path) -> None:
+    one = Bell(folder / "w.bell")
+    ringer = Bells(folder)
+    ringer.ring()
+    one.close()
+    folder.rmdir()
+    ringer.ring()
+    ringer.close()
+
+
+def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
+    worker: Worker = store.worker()
+    mine = Bell(worker.registration.bell_path)
+    record = store.enqueue()
+    assert rung(mine) == [True]
+    for change in (store.engine.cancel, store.engine.retry):
+        change(record.id)
+        assert rung(mine) == [True]
+    store.engine.pause("default")
+    assert rung(mine) == [False]
+    store.engine.resume("default")
+    assert rung(mine) == [True]
+    mine.close()
+
+
+def test_a_forked_child_rings_with_descriptors_of_its_own(folder: Path) -> None:
+    one = Bell(folder / "w.bell")
+    ringer = Bells(folder)
+    ringer.ring()
+    assert rung(one) == [True]
+    pid = os.fork()
+    if pid == 0:
+        had = len(ringer._descriptors)
+        ringer.ring()
+        os._exit(had)
+    assert os.waitpid(pid, 0)[1] == 0, "it inherited none"
+    assert rung(one) == [True]
+    ringer.ring()
+    assert rung(one) == [True]
+    ringer.close()
+    one.close()
