@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from celery import Celery, Signature
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
 
 from ...errors import EngineUnavailable
@@ -34,7 +33,7 @@ class Broker:
     def __init__(self, celery: Celery, timeout: float) -> None:
         self._celery = celery
         self._timeout = timeout
-        self._driver: str = celery.connection_for_write().transport.driver_type
+        self._driver: str = celery.connection_for_write().get_transport_cls().driver_type
         self._producers: Any = None
         self._pid = 0
         self._queues: dict[str, Queue] = {}
@@ -94,7 +93,7 @@ class Broker:
             with self._pool().acquire(block=True, timeout=self._timeout) as producer:
                 answer = producer.channel.queue_declare(queue=queue_name, passive=True)
                 return int(answer.message_count)
-        except producer_errors(self._celery) as error:
+        except Exception as error:
             if getattr(error, "reply_code", None) == 404 or "404" in str(error):
                 return 0  # nobody has used it since the broker was set up anew
             raise self._explained(error) from error
@@ -158,14 +157,3 @@ class Broker:
             f"Celery's broker at {self.place} can't be reached ({type(error).__name__}: {error}):"
             " start it, or correct broker_url"
         )
-
-
-def producer_errors(celery: Celery) -> tuple[type[Exception], ...]:
-    """What using the broker may raise."""
-    connection = celery.connection_for_write()
-    errors: tuple[type[Exception], ...] = (
-        OperationalError,
-        *connection.connection_errors,
-        *connection.channel_errors,
-    )
-    return errors

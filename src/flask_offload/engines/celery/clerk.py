@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .engine import CeleryEngine
 
 ROUND: Final = 0.5
-"""Seconds between two rounds."""
+"""Seconds between two rounds, at most."""
 RECOVER_EVERY: Final = 1.0
 SWEEP_EVERY: Final = 5.0
 PRUNE_EVERY: Final = 30.0
@@ -42,6 +42,7 @@ class Clerk:
     """See the module. after_round: what else the worker wants to do now and then."""
 
     def __init__(self, engine: CeleryEngine, host: Host, seat: Seat) -> None:
+        self.every = ROUND
         self.losses = Losses(engine, host, seat)
         self.schedules: Sequence[ScheduleSpec] = ()
         self.after_round: Callable[[], None] = lambda: None
@@ -106,9 +107,9 @@ class Clerk:
             self._prune(clock)
         self._tick(clock)
         self.after_round()
-        until_due = float(due[1]) - clock if due else ROUND
-        until_tick = self._next_tick - clock if self.schedules else ROUND
-        return 0.0 if len(send) == BATCH else max(0.02, min(ROUND, until_due, until_tick))
+        until_due = float(due[1]) - clock if due else self.every
+        until_tick = self._next_tick - clock if self.schedules else self.every
+        return 0.0 if len(send) == BATCH else max(0.02, min(self.every, until_due, until_tick))
 
     # --- now and then ---
 

@@ -174,6 +174,11 @@ class Ledger:
         patience: seconds that the caller has for sending the messages itself.
         """
         encoded = [msgspec.json.encode(draft) for draft in drafts]
+        # a script that fails half-way leaves what it has written: so nothing may make it fail
+        for text in encoded:
+            msgspec.json.decode(text, type=Draft)
+        if len({draft.id for draft in drafts}) < len(drafts):
+            raise ValueError("two of the jobs have the same id")
         answers: list[list[str]] = self.run("create", now, patience, outbox, *encoded)
         return answers
 

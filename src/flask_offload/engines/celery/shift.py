@@ -67,6 +67,8 @@ class Shift:
         with self._host.app.app_context():
             clerk.schedules = schedule_specs(self._host)
         clerk.after_round = self._after_round
+        if self._options.burst:
+            clerk.every = 0.1  # to see soon that nothing is left
         shift = self
 
         class OffloadStep(bootsteps.StartStopStep):  # type: ignore[misc]
