@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,11 +99,11 @@ def thread_seconds(ident: int) -> float | None:
     (https://docs.kernel.org/scheduler/sched-stats.html). Without the second, a thread on a busy
     machine would seem to wait for something.
     """
-    native_id = next(
-        (each.native_id for each in threading.enumerate() if each.ident == ident), None
-    )
+    thread = next((each for each in threading.enumerate() if each.ident == ident), None)
+    # the main thread of a forked process still has its parent's number (Python 3.11)
+    number = os.getpid() if thread is threading.main_thread() else thread and thread.native_id
     try:
-        on_cpu, in_line, _ = Path(f"/proc/self/task/{native_id}/schedstat").read_text().split()
+        on_cpu, in_line, _ = Path(f"/proc/self/task/{number}/schedstat").read_text().split()
     except (OSError, ValueError):
         return None
     return (int(on_cpu) + int(in_line)) / 1e9

@@ -170,7 +170,7 @@ class Watchdog:
         threads: dict[int, FrameType] = {}
         for thread, watched in self.active.copy().items():
             if any(each.look_at <= each.age(now) for each in outward(watched)):
-                threads = threads or sys._current_frames()
+                threads = threads or _frames_of_others()
                 # it may have ended, and its thread gone on, before the frames were taken
                 if self.active.get(thread) is watched:
                     sample(thread, watched, threads, self._boundaries, late)
@@ -197,3 +197,14 @@ class Watchdog:
         self._write_at = clock() + _WRITE_EVERY
         for spotter in list(self._spotters):
             spotter.write()
+
+
+def _frames_of_others() -> dict[int, FrameType]:
+    """What the other threads are doing.
+
+    Without our own frame: it would hold this dictionary, which holds it, and with it every local
+    variable of every thread, until the garbage collector comes by.
+    """
+    threads = sys._current_frames()
+    del threads[get_ident()]
+    return threads
