@@ -37,7 +37,6 @@ SAFE_SQLITE = 3_051_003
 """The first SQLite without the WAL-reset bug, which can corrupt a database with many writers."""
 
 PRAGMAS = (
-    "auto_vacuum = INCREMENTAL",  # counts only before the first table
     f"synchronous = {NORMAL}",
     "journal_size_limit = 67108864",
     "temp_store = MEMORY",
@@ -228,9 +227,11 @@ class Database(ClosesBeforeFork):
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_handler(self._wait_for_turn(line))
-            check_ours(connection)  # before anything is changed
+            is_new = check_ours(connection)  # before anything is changed
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
+            if is_new:  # it counts only before the first table, and is a write each time
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._use_write_ahead_log(connection, line)
             migrate(connection)
         except BaseException:

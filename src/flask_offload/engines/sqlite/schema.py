@@ -129,10 +129,11 @@ MIGRATIONS = [VERSION_1]
 """MIGRATIONS[n] takes a database from version n to n + 1. Never edit one that was released."""
 
 
-def check_ours(connection: apsw.Connection) -> None:
-    """Raise DatabaseCorrupt for another program's database, DatabaseTooNew for a later version."""
+def check_ours(connection: apsw.Connection) -> bool:
+    """Whether the file is empty yet. Raises DatabaseCorrupt for another program's database, and
+    DatabaseTooNew for a later version."""
     if not connection.execute("SELECT count(*) FROM sqlite_schema").get:
-        return
+        return True
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
         raise DatabaseCorrupt(
             f"{connection.filename} is the database of another program:"
@@ -144,6 +145,7 @@ def check_ours(connection: apsw.Connection) -> None:
             f"the job database has version {version}, this Flask-Offload knows"
             f" {len(MIGRATIONS)}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
         )
+    return False
 
 
 def migrate(connection: apsw.Connection) -> None:
