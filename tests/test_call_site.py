@@ -265,9 +265,9 @@ def test_a_call_is_named_as_it_is_written() -> None:
 
 
 def test_the_wrapper_of_a_decorator_passes_the_value_on() -> None:
-    def decorate(function: Callable[[], object]) -> Callable[[], object]:
-        def wrapper() -> object:
-            return function()
+    def decorate(function: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*args: object, **kwargs: object) -> object:
+            return function(*args, **kwargs)
 
         return wrapper
 
@@ -276,6 +276,16 @@ def test_the_wrapper_of_a_decorator_passes_the_value_on() -> None:
 
     assert looked_at(decorate(inner)).passes_on
     assert not looked_at(statement).passes_on
+
+
+def test_what_an_app_factory_defines_is_no_wrapper() -> None:
+    def helper() -> int:
+        return grab_outer()
+
+    def view() -> None:
+        helper()
+
+    assert looked_at(view) == CallSite("helper", Usage.UNUSED, False)
 
 
 def test_a_lambda_passes_the_value_on() -> None:

@@ -155,7 +155,7 @@ def stack(*names: str, marks: dict[str, object]) -> Stack:
     calls, at = [], None
     for name in names:
         mark = marks.setdefault(name, object())
-        calls.append(UserCall(mark, code(name), {}, at, True, None, False))
+        calls.append(UserCall(mark, code(name), {}, at, True, None, False, False))
         at = Place(code(name), 0, 1, code(name))
     return Stack(calls, at, None)
 

@@ -18,6 +18,7 @@ from flask import Flask, Response, send_file
 from werkzeug.wsgi import FileWrapper
 
 from blocking_app import Found
+from flask_offload import Offload
 from flask_offload.evidence import watchdog as watchdog_module
 from flask_offload.evidence.install import EvidenceSettings, install
 from flask_offload.evidence.sampling import thread_seconds
@@ -164,6 +165,47 @@ def test_a_task_that_is_called_inline_only_has_to_be_enqueued() -> None:
     assert sentence_of(view, is_task=tasks.__contains__) == (
         "It is a task, called inline, and its value is not used: call nap.enqueue(...)"
     )
+
+
+def offload_app(found: Found, folder: Path, **config: object) -> tuple[Flask, Any]:
+    """An app with a real Offload, and a declared task that naps."""
+    app = Flask(__name__, instance_path=str(folder))
+    app.config.update(OFFLOAD_WORKER="off", OFFLOAD_SPOT=False, OFFLOAD_SERVER_TIMING=False)
+    app.config.update(config)
+    offload = Offload(app)
+    install(app, found.settings())
+    return app, offload.task(nap)
+
+
+def test_a_declared_task_is_known_by_the_object_that_calls_it(found: Found, tmp_path: Path) -> None:
+    app, task = offload_app(found, tmp_path)
+
+    @app.get("/called")
+    def called() -> str:
+        task()
+        return "done"
+
+    get(app, "/called")
+    assert found.next().sentence.endswith(
+        "nap <- test_spotting.py:" + str(called.__code__.co_firstlineno + 2) + " called."
+        " It is a task, called inline, and its value is not used: call nap.enqueue(...)"
+    )
+
+
+def test_an_enqueue_does_not_block_and_so_is_not_reported(found: Found, tmp_path: Path) -> None:
+    app, task = offload_app(found, tmp_path)
+    app.add_url_rule("/enqueued", "enqueued", lambda: task.enqueue().id)
+    get(app, "/enqueued")
+    assert nothing_more(found)
+
+
+def test_a_job_of_the_inline_engine_is_said_to_be_one(found: Found, tmp_path: Path) -> None:
+    app, task = offload_app(found, tmp_path, OFFLOAD_ENGINE="inline")
+    app.add_url_rule("/enqueued", "enqueued", lambda: task.enqueue().id)
+    get(app, "/enqueued")
+    report = found.next()
+    assert report.blockers[0].function == "nap"
+    assert 'OFFLOAD_ENGINE = "inline" runs it where it is enqueued' in report.sentence
 
 
 def test_a_long_chain_is_shortened_in_the_middle(found: Found) -> None:

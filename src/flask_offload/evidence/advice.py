@@ -36,6 +36,11 @@ def advice(part: Part, around: Surroundings) -> str:
             f"It is a function for {_HOOKS[call.by]}, so it delays other routes too:"
             " enqueue its slow part as a task, or keep its result in a cache"
         )
+    if any(caller.is_job for caller in call.callers()):
+        return (
+            'It is a job, and OFFLOAD_ENGINE = "inline" runs it where it is enqueued: with another'
+            " engine a worker runs it"
+        )
     if is_template(call.module):
         return (
             "The time is spent while rendering: compute these values beforehand in a function"

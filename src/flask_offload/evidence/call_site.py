@@ -59,8 +59,12 @@ def call_site(place: Place) -> CallSite:
 
 
 def _passes_on(call: ast.Call, outward: list[ast.AST], code: CodeType) -> bool:
+    if isinstance(outward[0], ast.Lambda):
+        return True
+    # a decorator's wrapper hands on whatever it got; what an app factory defines is a closure too,
+    # but is called with arguments of its own
     is_of_closure = isinstance(call.func, ast.Name) and call.func.id in code.co_freevars
-    return is_of_closure or isinstance(outward[0], ast.Lambda)
+    return is_of_closure and any(isinstance(each, ast.Starred) for each in call.args)
 
 
 def full_name(name: str, module: dict[str, Any]) -> str:

@@ -60,6 +60,7 @@ class Call:
     is_direct: bool = False
     by: str | None = None
     is_task: bool = False
+    is_job: bool = False
     children: list[Call] = field(default_factory=list)
     own: dict[Position, Spent] = field(default_factory=dict)
     total: Spent = field(default_factory=Spent)
@@ -124,7 +125,14 @@ class CallTree:
         del self._path[same:]
         for seen in stack.calls[same:]:
             inner = Call(
-                seen.code, seen.module, call, seen.site, seen.is_direct, seen.by, seen.is_task
+                seen.code,
+                seen.module,
+                call,
+                seen.site,
+                seen.is_direct,
+                seen.by,
+                seen.is_task,
+                seen.is_job,
             )
             call.children.append(inner)
             self._calls.append(inner)

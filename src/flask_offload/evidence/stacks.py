@@ -38,7 +38,7 @@ class UserCall(NamedTuple):
     mark: the same object for as long as it is the same call. site: where the user's call around it
     stands; None for the outermost. is_direct: it is called from there, and not by a library in
     between. by: the Flask method that calls it, for the outermost. is_task: it is called through a
-    task object.
+    task object. is_job: it is a job that the inline engine runs where it was enqueued.
     """
 
     mark: object
@@ -48,6 +48,7 @@ class UserCall(NamedTuple):
     is_direct: bool
     by: str | None
     is_task: bool
+    is_job: bool
 
 
 class Stack(NamedTuple):
@@ -151,7 +152,7 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
     calls: list[UserCall] = []
     at: Place | None = None
     inside: str | None = None
-    direct, by, is_task = False, None, False
+    direct, by, is_task, is_job = False, None, False, False
     for frame in frames:
         code = frame.f_code
         if code.co_filename in user_code or is_template(frame.f_globals):
@@ -160,13 +161,16 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
             elif len(calls) >= MAX_CALLS:
                 break
             else:
-                calls.append(UserCall(_mark(frame), code, frame.f_globals, at, direct, by, is_task))
+                calls.append(
+                    UserCall(_mark(frame), code, frame.f_globals, at, direct, by, is_task, is_job)
+                )
                 at = Place(code, frame.f_lasti, frame.f_lineno, code)
                 by = None
-            direct, inside, is_task = True, None, False
+            direct, inside, is_task, is_job = True, None, False, False
         elif code.co_filename.startswith(_OURS):
             # a task object or a span between caller and function: as if it were not there
             is_task = code.co_name == "__call__" and code.co_filename == _OURS + "task.py"
+            is_job = is_job or code.co_filename == _OURS + "engines/inline.py"
         else:
             direct = False
             if not calls and frame.f_globals.get("__name__") == "flask.app":
