@@ -58,7 +58,8 @@ CREATE INDEX jobs_throttled ON jobs (rate_key, priority DESC, seq, queue_name)
 CREATE INDEX jobs_ready ON jobs (lane, queue_name, priority DESC, seq) WHERE state = 'ready';
 CREATE INDEX jobs_running ON jobs (worker, queue_name) WHERE state = 'running';
 CREATE INDEX jobs_cancelling ON jobs (worker) WHERE state = 'running' AND cancel > 0;
-CREATE INDEX jobs_finished ON jobs (state, seq) WHERE expires_at IS NOT NULL;
+CREATE INDEX jobs_finished ON jobs (state, seq)
+    WHERE state IN ('cancelled', 'failed', 'successful');
 CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE UNIQUE INDEX jobs_by_unique_key ON jobs (unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX jobs_by_concurrency ON jobs (concurrency_key, state)

@@ -31,7 +31,14 @@ BUG = (
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
-NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+NO_FOLDER = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
 FILES_PER_CONNECTION = 3
 
 
