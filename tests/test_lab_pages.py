@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import support
 from flask_offload.lab.photo import SAMPLE
+from flask_offload.lab.processes import descendants
 from flask_offload.lab.site.modes import MODES
 from flask_offload.lab.site.recall import QUESTIONS
-from lab_support import RunningLab, lab_running
-from support import Response, http_get, http_request, running
+from lab_support import APP, RunningLab, lab_running
+from proc import alive
+from support import Response, http_get, http_request, running, wait_until
 
 PATHS = ["/", *(mode.path for mode in MODES)]
 
@@ -316,7 +319,7 @@ def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
         "@app.get('/items/<int:id>')\n"
         "def item(id): return str(id)\n"
     )
-    command = [sys.executable, str(Path(__file__).parent / "lab_app.py"), "guest=shop"]
+    command = [sys.executable, str(APP), "guest=shop"]
     with running(command, cwd=tmp_path, ready="The lab:", timeout=60) as process:
         origin = re.findall(r"http://[\d.:]+", process.output())[0]
         guest = RunningLab(origin, "")
@@ -332,3 +335,30 @@ def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
         ["__pycache__", "shop.py"],
         ["shop.py", "__pycache__"],
     )
+
+
+# --- its end -----------------------------------------------------------------------------------
+
+
+def test_even_a_killed_lab_leaves_nothing_behind() -> None:
+    """The club watches the lab, the worker watches the club."""
+    with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
+        family = [member.pid for member in descendants(process.pid)]
+        assert len(family) >= 3  # the club's web process, its worker, the worker's child
+        support.kill9(process.pid)
+        wait_until(lambda: not any(map(alive, family)), 20, "the club and its worker to leave")
+
+
+def test_a_lab_that_is_asked_to_stop_takes_its_files_along() -> None:
+    with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
+        club, *_ = descendants(process.pid)  # its worker comes after it
+        environ = Path(f"/proc/{club.pid}/environ")
+        if not environ.exists():
+            support.not_promised("there is no /proc to learn the folder's name from")
+        variables = dict(
+            pair.split("=", 1) for pair in environ.read_text().split("\0") if "=" in pair
+        )
+        folder = Path(variables["LAB_FOLDER"])
+        assert (folder / "offload.sqlite3").exists()
+        assert process.stop() == 0
+        assert not folder.exists()
