@@ -48,6 +48,8 @@ class Log:
     starts: dict[str, list[Start]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     axes: dict[int, list[Axe]] = field(default_factory=lambda: defaultdict(list))
+    accepted_at: dict[str, float] = field(default_factory=dict)
+    power_cuts: list[Axe] = field(default_factory=list)
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Audit:
     waiting: int = 0
     stuck: int = 0
     lost: int = 0
+    lost_in_cut: int = 0
+    """Accepted after the disk was cut off, by a process that only a simulation lets live on."""
     stale: int = 0
     """Results of another attempt than the one that counts."""
     unacknowledged: int = 0
@@ -80,10 +84,13 @@ def read_log(path: str) -> Log:
             match kind:
                 case "accepted":
                     log.accepted[words[0]] += 1
+                    log.accepted_at[words[0]] = float(at)
                 case "start":
                     log.starts[words[0]].append(Start(float(at), int(pid), int(words[1])))
                 case "end":
                     log.ends[words[0]].append(int(words[1]))
+                case "power":
+                    log.power_cuts.append(Axe(float(words[0]), float(at)))
                 case "axe":
                     for victim in words[3].split(","):
                         log.axes[int(victim)].append(Axe(float(words[1]), float(words[2])))
@@ -104,15 +111,18 @@ def audit(database: str, witness: str) -> Audit:
     for job_id, count in log.accepted.items():
         if count > 1:
             found.violations.append(f"{job_id} was accepted {count} times")
-        if job_id not in jobs:
+        if job_id not in jobs and _was_in_cut(log, job_id):
+            found.lost_in_cut += 1
+        elif job_id not in jobs:
             found.lost += 1
             found.violations.append(f"{job_id} was accepted and is not in the database")
     for job_id in log.starts.keys() - jobs.keys():
-        found.violations.append(f"{job_id} ran and is not in the database")
+        if not _was_in_cut(log, job_id):
+            found.violations.append(f"{job_id} ran and is not in the database")
     reasons: Counter[str] = Counter()
     for job_id, job in jobs.items():
         starts = sorted(log.starts[job_id], key=lambda start: start.at)
-        _count(found, job, starts, job_id in log.accepted)
+        _count(found, job, starts, attempts[job["seq"]], job_id in log.accepted)
         if job["state"] == "failed":
             reasons[_reason(attempts[job["seq"]])] += 1
         for violation in _violations(job, starts, log, attempts[job["seq"]]):
@@ -144,7 +154,13 @@ def _attempts(connection: apsw.Connection) -> dict[int, dict[int, tuple[str, str
     return found
 
 
-def _count(found: Audit, job: dict[str, Any], starts: list[Start], accepted: bool) -> None:
+def _count(
+    found: Audit,
+    job: dict[str, Any],
+    starts: list[Start],
+    attempts: dict[int, tuple[str, str]],
+    accepted: bool,
+) -> None:
     state = job["state"]
     if state == "running":
         found.stuck += 1
@@ -152,10 +168,15 @@ def _count(found: Audit, job: dict[str, Any], starts: list[Start], accepted: boo
         found.waiting += accepted
     elif state == "successful":
         found.done += accepted
-        found.again += accepted and len(starts) > 1
+        found.again += accepted and _was_cut(starts, attempts)
     elif accepted:
         found.failed += state == "failed"
         found.cancelled += state == "cancelled"
+
+
+def _was_cut(starts: list[Start], attempts: dict[int, tuple[str, str]]) -> bool:
+    """Whether it ran again without having asked for it."""
+    return any(attempts.get(start.attempt, ("", ""))[0] != "RETRY" for start in starts[:-1])
 
 
 def _reason(attempts: dict[int, tuple[str, str]]) -> str:
@@ -168,7 +189,8 @@ def _violations(
     state, numbers = job["state"], [start.attempt for start in starts]
     if state == "running":
         yield "still RUNNING, and nobody runs it"
-    if len(set(numbers)) < len(numbers):
+    if len(set(numbers)) < len(numbers) and not _cut_between(starts, log):
+        # a claim need not survive a power cut, as it can be repeated
         yield f"attempts {numbers} began: one of them was run, and not counted"
     if job["on_crash"] == "fail" and len(starts) > 1:
         yield f"must never run twice, and began {len(starts)} times"
@@ -188,6 +210,15 @@ def _violations(
                 f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}"
                 f" ({error}), and attempt {later.attempt} began, though no axe fell on it"
             )
+
+
+def _was_in_cut(log: Log, job_id: str) -> bool:
+    at = log.accepted_at.get(job_id, -1.0)
+    return any(cut.began <= at <= cut.ended for cut in log.power_cuts)
+
+
+def _cut_between(starts: list[Start], log: Log) -> bool:
+    return any(starts[0].at <= cut.ended and cut.began <= starts[-1].at for cut in log.power_cuts)
 
 
 if __name__ == "__main__":

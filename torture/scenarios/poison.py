@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 from flask_offload import Job
 
@@ -47,12 +46,15 @@ def poison(run: Run) -> None:
     # its third attempt is alone in a process and has a loop of its own to stop
     given_up = outcomes == {("CRASHED", "CRASHED", "FAILED")}
     run.gate("who stops the event loop is given up", outcomes, given_up)
-    runs = Counter(words[2] for words in world.lines("start"))
-    most = max(runs[job.id] for _, job in pills)
-    run.gate("no pill runs more than three times", most, most <= 3)
+    crashes = max(_crashes(job) for _, job in pills)
+    run.gate("no pill kills more than three processes", crashes, crashes <= 3)
     expected = [pattern for pattern, _ in PILLS.values() if pattern]
     expected.append("RuntimeError: Event loop stopped")
     run.judge(audit, may_fail=lambda why: any(re.match(p, why, re.S) for p in expected))
+
+
+def _crashes(job: Job) -> int:
+    return sum(attempt.outcome == "CRASHED" for attempt in job.attempts)
 
 
 def _wrong(name: str, job: Job) -> str | None:
