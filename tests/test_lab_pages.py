@@ -340,9 +340,11 @@ def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
 # --- its end -----------------------------------------------------------------------------------
 
 
-def test_even_a_killed_lab_leaves_nothing_behind() -> None:
-    """The club watches the lab, the worker watches the club."""
-    with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
+def test_even_a_killed_lab_leaves_no_process_behind(tmp_path: Path) -> None:
+    """The club watches the lab, the worker watches the club. Only the folder stays."""
+    command = [sys.executable, str(APP)]
+    environ = {"TMPDIR": str(tmp_path)}
+    with running(command, env=environ, ready="The lab:", timeout=60) as process:
         family = [member.pid for member in descendants(process.pid)]
         assert len(family) >= 3  # the club's web process, its worker, the worker's child
         support.kill9(process.pid)
