@@ -54,7 +54,10 @@ def main() -> None:
         with Field(Path(folder), peers) as field:
             about = describe(field)
             print(json.dumps(about, indent=1), flush=True)
-            figures = {name: run(name, field, effort) for name in given.only}
+            figures = {}
+            for name in given.only:
+                figures[name] = run(name, field, effort)
+                about["loads"][name] = os.getloadavg()[0]
     RESULTS.write_text(
         json.dumps({**about, "figures": {n: plain(f) for n, f in figures.items()}}, indent=1) + "\n"
     )
@@ -62,7 +65,7 @@ def main() -> None:
     held = sum(len(figure.verdicts) for figure in figures.values()) - len(missed)
     print(f"{held} targets held, {len(missed)} missed")
     if given.record:
-        record(about, list(figures.values()))
+        record(about, figures)
 
 
 def names(known: Any) -> Any:
@@ -97,10 +100,10 @@ def describe(field: Field) -> dict[str, Any]:
         "commit": commit(),
         "machine": f"{os.cpu_count()} cores, Linux {platform.release()}",
         "python": sys.version.split()[0],
-        "load": os.getloadavg()[0],
         "versions": {peer.package: peer.version for peer in _packages(field)},
         "services": {name: version(name) for name in field.urls},
         "left out": dict(field.left_out),
+        "loads": {},
     }
 
 

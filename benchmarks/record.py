@@ -1,41 +1,51 @@
-"""Keep what was measured: the newest tables in docs/benchmarks.md, a line in history.md."""
+"""Keep what was measured: the newest table of each figure in docs/benchmarks.md, a section in
+history.md. A run of some figures replaces only theirs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .figures import Figure
-from .report import markdown, number
+from .report import markdown, verdicts
 
 HISTORY = Path(__file__).parent / "history.md"
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 
 
-def record(about: Mapping[str, Any], figures: Sequence[Figure]) -> None:
+def record(about: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
     """Write both."""
+    when = f"{about['date']}, commit {about['commit']}"
+    page = DOCS.read_text()
+    page = replaced(page, "versions", _versions(about))
+    for name, figure in figures.items():
+        measured = f"Measured on {when}, load {about['loads'][name]:.1f}."
+        page = replaced(page, name, markdown(figure, measured))
+    DOCS.write_text(page)
+    with HISTORY.open("a") as history:
+        history.write(f"\n## {when}\n\n")
+        for name, figure in figures.items():
+            if figure.verdicts:
+                history.write(f"{figure.title}, load {about['loads'][name]:.1f}\n\n")
+                history.write("\n".join(verdicts(figure)) + "\n\n")
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with this text between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"docs/benchmarks.md has no marks for {name}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def _versions(about: Mapping[str, Any]) -> str:
     versions = [f"{name} {found}" for name, found in about["versions"].items()]
     services = [found for found in about["services"].values() if found]
-    head = (
-        f"Measured on {about['date']} at commit {about['commit']}, {about['machine']},"
-        f" Python {about['python']}, load {about['load']:.1f} at the start.\n\n"
-        f"Versions: {', '.join(versions)}; {'; '.join(services)}.\n\n"
-    )
     missing = [f"{name} ({why})" for name, why in about["left out"].items()]
-    head += f"Left out: {', '.join(missing)}.\n\n" if missing else ""
-    page = DOCS.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}\n{head}{markdown(figures)}\n{END}{after}")
-    with HISTORY.open("a") as history:
-        history.write(f"\n## {about['date']}, {about['commit']} (load {about['load']:.1f})\n\n")
-        history.write("| target | limit | found | |\n|---|---|---|---|\n")
-        for figure in figures:
-            for verdict in figure.verdicts:
-                sign = "≥" if verdict.at_least else "≤"
-                held = "held" if verdict.held else "**missed**"
-                target = f"{figure.title.partition(',')[0]}: {verdict.target}"
-                limit = f"{sign} {number(verdict.limit)} {verdict.unit}".strip()
-                history.write(f"| {target} | {limit} | {number(verdict.value)} | {held} |\n")
+    text = f"{about['machine']}, Python {about['python']}. {', '.join(versions)}."
+    text += f" {'; '.join(services)}." if services else ""
+    return f"{text} Left out: {', '.join(missing)}.\n" if missing else f"{text}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from .figures import Figure, Verdict
@@ -40,26 +39,29 @@ def text(figure: Figure) -> str:
     return "\n".join(lines)
 
 
-def markdown(figures: Sequence[Figure]) -> str:
-    """For docs/benchmarks.md."""
-    parts = []
-    for figure in figures:
-        lines = [f"### {figure.title[:1].upper()}{figure.title[1:]}", ""]
-        lines += [f"| | {' | '.join(figure.columns)} |", "|---" * (len(figure.columns) + 1) + "|"]
-        for name, values in figure.rows.items():
-            cells = " | ".join(map(number, values))
-            shown = f"**{name}**" if name.startswith("ours") else name
-            lines.append(f"| {shown} | {cells} |")
-        if figure.verdicts:
-            lines += ["", "| target | limit | found | |", "|---|---|---|---|"]
-        for verdict in figure.verdicts:
-            sign = "≥" if verdict.at_least else "≤"
-            limit = f"{sign} {number(verdict.limit)} {verdict.unit}".strip()
-            held = "held" if verdict.held else "**missed**"
-            lines.append(f"| {verdict.target} | {limit} | {number(verdict.value)} | {held} |")
-        lines += ["", *figure.notes] if figure.notes else []
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+def markdown(figure: Figure, measured: str) -> str:
+    """For docs/benchmarks.md. measured: when, in a sentence."""
+    lines = [f"### {figure.title[:1].upper()}{figure.title[1:]}", "", measured, ""]
+    lines += [f"| | {' | '.join(figure.columns)} |", "|---" * (len(figure.columns) + 1) + "|"]
+    for name, values in figure.rows.items():
+        shown = f"**{name}**" if name.startswith("ours") else name
+        lines.append(f"| {shown} | {' | '.join(map(number, values))} |")
+    if figure.verdicts:
+        lines += ["", *verdicts(figure)]
+    for note in figure.notes:
+        lines += ["", note]
+    return "\n".join(lines) + "\n"
+
+
+def verdicts(figure: Figure) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| target | limit | found | |", "|---|---|---|---|"]
+    for verdict in figure.verdicts:
+        sign = "≥" if verdict.at_least else "≤"
+        limit = f"{sign} {number(verdict.limit)} {verdict.unit}".strip()
+        held = "held" if verdict.held else "**missed**"
+        lines.append(f"| {verdict.target} | {limit} | {number(verdict.value)} | {held} |")
+    return lines
 
 
 def plain(figure: Figure) -> dict[str, Any]:

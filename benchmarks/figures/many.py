@@ -6,7 +6,7 @@ import statistics
 from contextlib import ExitStack
 
 from ..field import Entry, Field
-from . import Effort, Figure, interleave, ratio, tabulate
+from . import Effort, Figure, interleave, tabulate
 
 JOBS = 1000
 
@@ -29,7 +29,4 @@ def measure(field: Field, effort: Effort) -> Figure:
         if samples.get(name):
             value = statistics.median(samples[name])
             figure.judge(f"{name}: a job", value, 10.0, unit="µs")
-    figure.notes.append(
-        f"times the floor's: {ratio(samples, 'ours-power', 'sqlite-power') or 0:.1f} (fsync)"
-    )
     return figure

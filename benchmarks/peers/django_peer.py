@@ -16,7 +16,7 @@ except ImportError:
 from benchmarks.note import note  # noqa: E402
 
 
-@task()
+@task()  # type: ignore[untyped-decorator]
 def job(sent: float) -> None:
     """The common task, under a name by which the worker finds the task and not the function."""
     note(sent)

@@ -9,7 +9,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from benchmarks.note import note
 
-dramatiq.set_broker(RedisBroker(url=os.environ["BENCH_URL"]))
+dramatiq.set_broker(RedisBroker(url=os.environ["BENCH_URL"]))  # type: ignore[no-untyped-call]
 job = dramatiq.actor(note)
 
 

@@ -64,7 +64,7 @@ def work() -> None:
     while True:
         row = connection.execute(CLAIM).fetchall()
         if row:
-            note(*json.loads(row[0][1]))
+            note(*json.loads(str(row[0][1])))
             connection.execute(FINISH, (row[0][0],))
         else:
             time.sleep(0.01)
