@@ -19,7 +19,7 @@ from typing import Any
 from flask import Flask, Response, g, url_for
 from werkzeug.datastructures import FileStorage
 
-from flask_offload import Discard, JobCancelled, JobTimeout, Offload, Retry, current_job
+from flask_offload import Discard, JobCancelled, JobTimeout, Offload, Retry, current_job, signals
 
 offload = Offload()
 
@@ -227,6 +227,21 @@ if "EVERY" in os.environ:
     @offload.every(timedelta(seconds=float(os.environ["EVERY"])))
     def tick() -> None:
         witness(f"tick {current_job.id}")
+
+
+if "HEAR" in os.environ:
+
+    @signals.crashed.connect
+    def hear_crash(sender: object, *, job_id: str, reason: str, **what: object) -> None:
+        witness(f"crashed {job_id} {reason}")
+
+    @signals.worker_started.connect
+    def hear_start(sender: object, *, worker: str) -> None:
+        witness("worker started")
+
+    @signals.worker_stopped.connect
+    def hear_stop(sender: object, *, worker: str) -> None:
+        witness("worker stopped")
 
 
 @offload.carry("tenant")

@@ -28,6 +28,7 @@ from flask_offload.engines.sqlite.ticks import known_schedules
 from flask_offload.testing import drain
 from jobs_app import (
     add,
+    die,
     fail,
     limited,
     note,
@@ -241,6 +242,16 @@ def test_signals_tell_of_each_step(site: Site) -> None:
         for name, receiver in receivers.items():
             getattr(signals, name).disconnect(receiver)
     assert heard == ["enqueued", "enqueued", "started", "succeeded", "started", "failed"]
+
+
+def test_an_app_hears_of_crashes_and_of_its_worker(site: Site) -> None:
+    job = die.enqueue("kill")
+    with site.worker("--processes", "2", HEAR="1"):
+        job.wait(30)
+        crashes = site.wait_for_witness(f"crashed {job.id} killed by SIGKILL", 3)
+    assert len(crashes) == 3
+    assert "worker started" in site.witnessed()
+    assert "worker stopped" in site.witnessed()
 
 
 def test_a_receiver_that_fails_changes_nothing(
