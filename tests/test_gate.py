@@ -86,6 +86,7 @@ def test_the_sync_route_fails_and_the_background_route_passes_50_times(
             client.post("/sync").close()
         with no_blocking():
             client.post("/background").close()
+    offload.state_of(app).engine.close()
 
 
 def test_by_the_clock_the_sync_route_fails_and_a_quick_one_passes_50_times() -> None:
@@ -290,6 +291,8 @@ def test_an_upload_that_is_spooled_to_disk_is_the_framework_s_own() -> None:
         file.seek(0)
         with no_blocking(), app.test_client().post("/", data={"file": (file, "x")}) as answer:
             assert answer.get_data() == str(size).encode()
+            spooled = answer.request  # type: ignore[attr-defined]
+            spooled.environ["wsgi.input"].close()  # the test client has a file of its own
 
 
 def test_what_another_thread_does_is_not_the_requests_doing() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import apsw
 import pytest
 from flask import Flask, Response, send_file
 from werkzeug.wsgi import FileWrapper
@@ -22,7 +23,7 @@ from flask_offload import Offload
 from flask_offload.evidence import watchdog as watchdog_module
 from flask_offload.evidence.install import EvidenceSettings, install
 from flask_offload.evidence.sampling import thread_seconds
-from flask_offload.evidence.spot_store import SpotRow, route_rows, spot_rows
+from flask_offload.evidence.spot_store import Batch, SpotRow, route_rows, spot_rows, write
 from support import running, wait_until
 
 SLOW = 0.25
@@ -196,6 +197,7 @@ def test_an_enqueue_does_not_block_and_so_is_not_reported(found: Found, tmp_path
     app, task = offload_app(found, tmp_path)
     app.add_url_rule("/enqueued", "enqueued", lambda: task.enqueue().id)
     get(app, "/enqueued")
+    app.extensions["offload"].state_of(app).engine.close()
     assert nothing_more(found)
 
 
@@ -677,6 +679,23 @@ def test_a_store_that_cannot_be_written_is_told_once_and_nothing_else_breaks(
     store.rmdir()
     get(app)
     wait_until(lambda: spot_rows(store), message="the store, once it can be written")
+
+
+def test_while_another_process_locks_the_store_nothing_is_lost(
+    tmp_path: Path, found: Found
+) -> None:
+    store = tmp_path / "evidence.sqlite3"
+    write(store, Batch())
+    lock = apsw.Connection(str(store))
+    lock.execute("BEGIN EXCLUSIVE")
+    app = app_with(found.settings(store_path=store))
+    for _ in range(2):
+        get(app)
+        found.next()
+        time.sleep(0.6)  # longer than until a report is written
+    lock.close()
+    get(app)
+    wait_until(lambda: [row.count for row in spot_rows(store)] == [3], message="three requests")
 
 
 # --- the processor's clock ---------------------------------------------------------------------

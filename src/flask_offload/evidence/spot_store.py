@@ -30,7 +30,8 @@ MAX_SAMPLES = 1000
 """Durations of one route that are looked at for one write; of more, evenly spread ones."""
 _TABLES = ("route_times", "route_sizes", "culprits")
 _VERSION = 1
-_BUSY_MS = 250
+_WRITER_WAITS, _READER_WAITS = 250, 10_000
+"""Milliseconds for which another process may have the file locked."""
 _DAY = 86_400
 _STEPS = 32
 """Buckets for each doubling of a duration: percentiles are exact to 1.1 %."""
@@ -98,6 +99,21 @@ class Batch:
         culprit.line, culprit.waiting = blocker.line, blocker.waiting
         culprit.sentence, culprit.seen_at = found.sentence, time.time()
 
+    def merge(self, later: Batch) -> None:
+        """Add what has come together after this."""
+        for key, route in later.routes.items():
+            known = self.routes.setdefault(key, RouteBatch())
+            known.seconds += route.seconds
+            known.arrivals += route.arrivals
+            known.lengths += route.lengths
+        for name, culprit in later.culprits.items():
+            before = self.culprits.get(name)
+            if before is not None:
+                culprit.reports += before.reports
+                culprit.request_ms += before.request_ms
+                culprit.blocked_ms += before.blocked_ms
+            self.culprits[name] = culprit
+
 
 def buckets_of(durations: list[float]) -> Counter[int]:
     """How many of these seconds fall into each bucket; buckets grow with the logarithm.
@@ -120,10 +136,10 @@ def milliseconds_of(bucket: int) -> float:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def _opened(path: Path, wait: int) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(wait)
         yield connection
     finally:
         connection.close()
@@ -135,7 +151,7 @@ def write(path: Path, batch: Batch) -> None:
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     today = int(time.time()) // _DAY
-    with _opened(path) as connection:
+    with _opened(path, _WRITER_WAITS) as connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         _prepare(connection)
@@ -330,8 +346,10 @@ def _reading(path: Path) -> Iterator[apsw.Connection | None]:
         yield None
         return
     try:
-        with _opened(path) as connection:
+        with _opened(path, _READER_WAITS) as connection:
             yield connection if connection.execute("PRAGMA user_version").get == _VERSION else None
+    except apsw.BusyError as error:
+        raise EvidenceUnreadable(f"{path} is locked by another process: try again") from error
     except apsw.Error as error:
         raise EvidenceUnreadable(
             f"{path} can't be read ({error}): delete it, it is made anew with the next slow request"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NO_ROUTE = "(no route)"
 _TELL_AGAIN = 60.0
 """Seconds until the same culprit is logged again, in production."""
+_BUSY_AT_MOST = 10
+"""Writes in a row for which another process may have the store locked before something is lost."""
 
 
 class Spotter:
@@ -46,6 +48,7 @@ class Spotter:
         self._on_report = on_report
         self.batch = Batch()
         self._is_writable = True
+        self._busy = 0
         self._told: dict[tuple[str, str], float] = {}
 
     def report(
@@ -93,12 +96,17 @@ class Spotter:
         batch, self.batch = self.batch, Batch()
         try:
             write(self.store, batch)
+        except apsw.BusyError:
+            self._busy += 1
+            if self._busy <= _BUSY_AT_MOST:
+                batch.merge(self.batch)
+                self.batch = batch
         except (apsw.Error, OSError) as error:
             if self._is_writable:
                 self._app.logger.warning("evidence can't be written to %s: %s", self.store, error)
             self._is_writable = False
         else:
-            self._is_writable = True
+            self._is_writable, self._busy = True, 0
 
     def _view_codes(self, rule: Rule | None, method: str) -> frozenset[CodeType]:
         view: Any = self._app.view_functions.get(rule.endpoint) if rule is not None else None
