@@ -1,3 +1,3 @@
 """The scenarios, in the order in which they are run."""
 
-from . import storm, recovery, stopped, poison, storage, damage  # noqa: F401, I001
+from . import storm, recovery, syscalls, stopped, poison, storage, damage  # noqa: F401, I001
