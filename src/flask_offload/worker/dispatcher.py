@@ -21,7 +21,7 @@ from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.recovery import recover
 from ..engines.sqlite.ticks import next_tick, tick
-from ..engines.sqlite.upkeep import give_space_back, known_files, prune
+from ..engines.sqlite.upkeep import give_space_back, is_log_long, known_files, prune
 from ..errors import EngineUnavailable
 from ..spool import Spool
 
@@ -29,6 +29,8 @@ POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""
 RECOVER_EVERY = 1.0
 CHORES_EVERY = 30.0
+LONG_LOG_EVERY = 3.0
+"""Seconds until the chores are done again while a reader keeps the write-ahead log long."""
 FREE_PAGES = 1024
 """Pages of 4 KiB that stay in the database's file for jobs to come."""
 ORPHANED_AFTER = 3600.0
@@ -279,7 +281,8 @@ class Dispatcher:
             if not pruned.has_more:
                 self._spool.sweep(known_files(self._engine), ORPHANED_AFTER)
         # in small bites, so that an enqueue in between never waits long
-        self._next_chores = now + (0.02 if has_more else CHORES_EVERY)
+        pause = LONG_LOG_EVERY if is_log_long(self._engine) else CHORES_EVERY
+        self._next_chores = now + (0.02 if has_more else pause)
 
     def _wait(self, now: float) -> float:
         if self._look:

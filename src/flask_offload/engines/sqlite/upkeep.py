@@ -123,9 +123,14 @@ def give_space_back(engine: SqliteEngine, pages: int = 256, *, reserve: int = 0)
         return max(0, free - pages)
 
     left = engine.database.write(work, promise=False)
-    if left == 0 and _log_size(engine) > LONG_LOG:
+    if left == 0 and is_log_long(engine):
         engine.database.checkpoint()
     return left
+
+
+def is_log_long(engine: SqliteEngine) -> bool:
+    """Whether the write-ahead log has grown, as it does while somebody reads for long."""
+    return _log_size(engine) > LONG_LOG
 
 
 def _log_size(engine: SqliteEngine) -> int:
