@@ -81,6 +81,7 @@ class Processes:
         self._children: list[Child] = []
         self._news = News()
         self._judgements: list[Judge] = []
+        self._crashes: list[Crashed] = []  # that no child has been told of
         self._unsettled: dict[int, int] = {}  # seq -> ticket
         self._starts = Starts()
         self._is_draining = False
@@ -164,7 +165,7 @@ class Processes:
         now = time.monotonic()
         self._stop_mute(now)
         self._stop_overdue(now)
-        self._hand_out_judgements()
+        self._tell_of_the_dead()
         self._recall(now)
         return self._replace(now)
 
@@ -186,6 +187,8 @@ class Processes:
             self._bury(child, status)
         self._news.outcomes += map(unjudged, self._judgements)
         self._judgements.clear()
+        for crash in self._crashes:  # for the log of this process at least
+            signals.send(signals.crashed, None, **msgspec.structs.asdict(crash))
 
     def close(self) -> None:
         """Let idle children go, and wait for them."""
@@ -318,14 +321,19 @@ class Processes:
             child.stop = stop
             send_signal(child.pid, signal.SIGKILL)
 
-    def _hand_out_judgements(self) -> None:
+    def _tell_of_the_dead(self) -> None:
+        """Let a child judge what was stopped, and tell the app's receivers of crashes, once there
+        is a child that can."""
         ready = next((child for child in self._children if child.is_ready), None)
         if ready is None:
             return
         for judge in self._judgements:
             ready.judging[judge.claim.seq] = judge
             ready.channel.send(judge)
+        for crash in self._crashes:
+            ready.channel.send(crash)
         self._judgements.clear()
+        self._crashes.clear()
 
     def _recall(self, now: float) -> None:
         for child in self._children:
@@ -409,12 +417,4 @@ class Processes:
             return
         self._news.outcomes.append(verdict)
         if verdict.ending is Ending.CRASHED:
-            self._announce_crash(claim, reason)
-
-    def _announce_crash(self, claim: Claim, reason: str) -> None:
-        message = Crashed(claim.id, claim.task, claim.attempt, reason)
-        ready = next((child for child in self._children if child.is_ready), None)
-        if ready is not None:
-            ready.channel.send(message)
-        else:
-            signals.send(signals.crashed, None, **msgspec.structs.asdict(message))
+            self._crashes.append(Crashed(claim.id, claim.task, claim.attempt, reason))
