@@ -78,6 +78,19 @@ def drain(path: Path, worker: str) -> object:
     return done
 
 
+def write(path: Path, seconds: int) -> object:
+    """Enqueue as fast as possible for so long; how many."""
+    engine = SqliteEngine(path, durable=False, busy_timeout=30.0)
+    engine.count()
+    wait_for_the_others()
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        engine.enqueue([new_job()])
+        done += 1
+    engine.close()
+    return done
+
+
 def hold(path: Path) -> object:
     """Hold the write lock until told to let go."""
     engine = SqliteEngine(path)
@@ -96,6 +109,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "unique": unique,
     "ticks": ticks,
     "drain": drain,
+    "write": write,
     "hold": hold,
 }
 

@@ -134,6 +134,11 @@ def test_counts_read_indexes_only(store: Store) -> None:
         }
 
 
+def test_counting_a_million_ready_jobs_by_queue_sorts_nothing(store: Store) -> None:
+    (ready,) = (part for part in queries.BY_QUEUE.split(" UNION ALL ") if "'ready'" in part)
+    assert plan(store, ready) == "SCAN jobs USING COVERING INDEX jobs_ready"
+
+
 def test_cancellations_and_workers_look_at_running_jobs_only(store: Store) -> None:
     for statement, index in (
         (

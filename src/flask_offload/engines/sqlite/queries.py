@@ -19,9 +19,10 @@ COUNTS = f"""
 UNION ALL SELECT state, count(*) FROM jobs WHERE {IS_FINISHED} GROUP BY state
 """
 
+# The ready ones in the order of their index, so that nothing needs to be sorted.
 BY_QUEUE = " UNION ALL ".join(
     f"SELECT queue_name, '{state}' AS state, count(*) AS number FROM jobs"
-    f" WHERE state = '{state}' GROUP BY queue_name"
+    f" WHERE state = '{state}' GROUP BY {'lane, ' * (state == 'ready')}queue_name"
     for state in NOT_FINISHED
 )
 
