@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g
 
-from flask_offload import JobTimeout, Offload, Retry, current_job
+from flask_offload import Discard, JobTimeout, Offload, Retry, current_job
 
 offload = Offload()
 
@@ -140,6 +140,16 @@ def alone(deadly: bool) -> int:
 def once(number: int) -> int:
     witness("start")
     return number
+
+
+@offload.task
+def discard() -> None:
+    raise Discard("nobody wants it")
+
+
+def double(number: int) -> int:
+    """No task until somebody makes it one."""
+    return 2 * number
 
 
 @offload.task

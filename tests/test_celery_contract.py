@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from brokers import Rabbit, Redis, Server, serving
+from brokers import Server
+from celery_fixtures import rabbit, redis, workshop  # noqa: F401 (fixtures)
 from celery_stage import CeleryStage, OnRabbit, OnRedis
 from test_contract import *  # noqa: F403 (all its tests, with our own `kind`)
-from workshop import Workshop, open_workshop
+from workshop import Workshop
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(Redis, tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(Rabbit, tmp_path_factory.mktemp("rabbit")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with open_workshop(tmp_path_factory.mktemp("workshop")) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["redis", "rabbit"])
-def kind(  # type: ignore[no-redef]
-    request: pytest.FixtureRequest, redis: Server, rabbit: Server, workshop: Workshop
+@pytest.fixture(params=["redis", "rabbit"])  # type: ignore[no-redef]
+def kind(
+    request: pytest.FixtureRequest,
+    redis: Server,  # noqa: F811
+    rabbit: Server,  # noqa: F811
+    workshop: Workshop,  # noqa: F811
 ) -> type[CeleryStage]:
     """Celery on each broker in turn; the records are always on Redis."""
     stage: type[CeleryStage] = {"redis": OnRedis, "rabbit": OnRabbit}[request.param]

@@ -98,6 +98,7 @@ class Clerk:
         for job_id, how in zip(stop[::2], stop[1::2], strict=True):
             if int(how) == BY_FORCE:
                 self.losses.kill(job_id)
+        self.losses.look_around()
         self.losses.settle()
         if self._is_time("recover", RECOVER_EVERY):
             self.losses.recover()

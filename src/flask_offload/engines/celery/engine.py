@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -17,9 +15,11 @@ from ...errors import EngineUnavailable, JobNotFound
 from ...job import JobRecord, JobStatus, check_transition
 from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo, WorkOptions
 from .broker import Broker
-from .deadline import Call, Deadline
+from .deadline import Deadline
+from .entrance import Entrance
 from .ledger import Ledger
-from .records import decode_job, draft, new_record, record
+from .outbox import Outbox
+from .records import decode_job, new_record, record
 from .setup import celery_of, records_url, settle
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
-"""Seconds for which workers leave it to the sender to send a message. A process that dies between
-writing a job down and sending its message has told nobody that the job is accepted."""
 _engines: weakref.WeakSet[CeleryEngine] = weakref.WeakSet()
 
 EXAMINED = 10_000
@@ -65,6 +62,14 @@ class CeleryEngine(Engine):
     def __init__(self, state: Host) -> None:
         self._state = state
         self._deadline = Deadline(state.config.enqueue_timeout, "Redis or Celery's broker")
+        config = state.config
+        self._entrance = Entrance(self, self._deadline)
+        self.outbox: Outbox | None = None
+        if config.outbox:
+            path = state.database.with_name(state.database.name + "-outbox")
+            durable = config.durability == "power"
+            self.outbox = Outbox(path, durable=durable, deliver=self._entrance.deliver)
+            self._entrance.outbox = self.outbox
         self._begin_anew()
         _engines.add(self)
 
@@ -72,6 +77,7 @@ class CeleryEngine(Engine):
         """At first, and in a forked child, which shares no connection with its parent."""
         self._lock = threading.Lock()
         self._ready: tuple[Celery, Ledger, Broker] | None = None
+        self._entrance.forget_parent()
 
     # --- what it is made of; not before the app is complete ---
 
@@ -120,88 +126,32 @@ class CeleryEngine(Engine):
     # --- accept ---
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Write the jobs down, then send their messages: all or none. Messages of a batch after its
-        first are sent by workers if we can't."""
+        """Write the jobs down, then send their messages: all or none."""
         self._parts()  # mistakes of set-up are no outage
-        records, left = self._deadline.run(lambda call: self._accept(call, jobs))
-        self._send_rest(left)
-        return records
-
-    def _accept(
-        self, call: Call[tuple[list[JobRecord], list[NewJob]]], jobs: Sequence[NewJob]
-    ) -> tuple[list[JobRecord], list[NewJob]]:
-        now = self._state.clock()
-        keep = self._state.config.keep_failed
-        answers = self.ledger.create([draft(job, keep=keep) for job in jobs], now, PATIENCE)
-        accepted = [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
-        due = [job for job in accepted if job.run_after is None or job.run_after <= now]
-        try:
-            if call.is_abandoned:
-                raise EngineUnavailable("too late: the caller has been told so")
-            if due:
-                self.broker.send(due[0])
-        except EngineUnavailable:
-            if not self._withdraw(accepted):
-                raise
-        records = [
-            new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
-            for job, answer in zip(jobs, answers, strict=True)
-        ]
-        self._sent(due[:1])
-        return records, due[1:]
-
-    def _duplicate(self, job_id: str) -> JobRecord:
-        found = self._get(job_id)
-        found.is_duplicate = True
-        return found
-
-    def _withdraw(self, jobs: Sequence[NewJob]) -> bool:
-        """Take back jobs whose message could not be sent, within PATIENCE, as workers send it then.
-        Whether a worker has got one after all: then they are accepted."""
-        give_up = time.monotonic() + PATIENCE / 2
-        while True:
-            try:
-                return bool(self.ledger.run("withdraw", *(job.id for job in jobs)))
-            except EngineUnavailable:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(1.0)
-
-    def _send_rest(self, jobs: Sequence[NewJob], task: str | None = None) -> None:
-        """Send the messages of jobs that are accepted. Those that can't be sent now are left to
-        the workers."""
-        done = 0
-        try:
-            for job in jobs:
-                self.broker.send(job, task=task)
-                done += 1
-        except EngineUnavailable:
-            pass
-        self._sent(jobs[:done])
-        if left := jobs[done:]:
-            now = self._state.clock()
-            commands = [("ZADD", "unsent", "XX", now, job.id) for job in left]
-            self._shrug(lambda: self.ledger.ask_all(commands))
-
-    def _sent(self, jobs: Sequence[NewJob]) -> None:
-        """Note that the messages are sent; should that fail, they are sent twice."""
-        if jobs:
-            self._shrug(lambda: self.ledger.ask("ZREM", "unsent", *(job.id for job in jobs)))
+        return self._entrance.accept(jobs)
 
     def send_again(self, ids: Sequence[str], *, task: str | None = None) -> None:
-        """Send the messages of jobs that are READY once more.
+        """Send the messages of jobs that are READY once more. For callers that may wait.
 
         task: the name under which Celery knows who can run them; each job's own task.
         """
-        self._send_rest([decode_job(body) for body in self.ledger.waiting(ids)], task)
+        self._entrance.send_again(ids, task)
 
     # --- tell ---
 
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
-        return self._within(lambda: self._get(job_id))
+        try:
+            return self._within(lambda: self.read(job_id))
+        except (JobNotFound, EngineUnavailable):
+            waiting = None if self.outbox is None else self.outbox.get(job_id)
+            if self.outbox is None or waiting is None:
+                raise
+            self.outbox.relay()
+            return new_record(waiting, now=self._state.clock())
 
-    def _get(self, job_id: str) -> JobRecord:
+    def read(self, job_id: str) -> JobRecord:
+        """The same, without a deadline."""
         (fields, attempts, result), *_ = self.ledger.read([job_id])
         if not fields:
             raise JobNotFound(
@@ -303,7 +253,7 @@ class CeleryEngine(Engine):
             before = self.ledger.run("cancel", job_id, how, now, expires)
             if before:
                 check_transition(JobStatus(before), JobStatus.CANCELLED, job_id)
-            return self._get(job_id)
+            return self.read(job_id)
 
         return self._within(work)
 
@@ -315,7 +265,7 @@ class CeleryEngine(Engine):
             if before:
                 check_transition(JobStatus(before), JobStatus.READY, job_id)
                 self.send_again([job_id])
-            return self._get(job_id)
+            return self.read(job_id)
 
         return self._within(work)
 
@@ -342,6 +292,7 @@ class CeleryEngine(Engine):
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
+        self._entrance.close()
         if self._ready is not None:
             self.ledger.close()
             self.broker.close()
@@ -352,11 +303,6 @@ class CeleryEngine(Engine):
         """Do it within OFFLOAD_ENQUEUE_TIMEOUT."""
         self._parts()
         return self._deadline.run(lambda _: work())
-
-    def _shrug(self, work: Callable[[], object]) -> None:
-        """Do what needs not succeed."""
-        with contextlib.suppress(EngineUnavailable):
-            work()
 
 
 def _after_fork() -> None:

@@ -18,7 +18,7 @@ from ...job import Error, JobStatus
 from ...run import ended_badly
 from .celery_task import ANONYMOUS
 from .records import decode_job
-from .seat import Seat
+from .seat import Seat, born
 from .settling import claim_of, settled
 from .watch import Watch
 
@@ -45,15 +45,27 @@ class Losses:
 
     # --- from other threads ---
 
-    def note_lost(self, job_id: str, reason: str) -> None:
-        """A process of our pool died while it had this job; TIMEOUT: it was killed for that."""
-        self._notes.append(lambda: self._lost(job_id, reason))
+    def note_lost(self, request: Any, reason: str) -> None:
+        """A process of our pool died while it had this message; TIMEOUT: it was killed for that."""
+        mark = object()
+        if (
+            request.__dict__.setdefault("offload_lost", mark) is mark
+        ):  # told once, by whoever saw it
+            job_id: str = request.id
+            self._notes.append(lambda: self._lost(job_id, reason))
 
     def note_unknown(self, job_id: str, task: str) -> None:
         """There was a message about a task that Celery doesn't know here."""
         self._notes.append(lambda: self._unknown(job_id, task))
 
     # --- the clerk's ---
+
+    def look_around(self) -> None:
+        """Note jobs whose process is gone; Celery itself looks every five seconds only."""
+        for request in list(celery_state.active_requests):
+            pid = request.worker_pid
+            if pid and born(os.getpid()) and not born(pid):
+                self.note_lost(request, f"process {pid} is gone")
 
     def settle(self) -> None:
         """Deal with what was noted. What can't be written now is kept."""

@@ -129,6 +129,9 @@ class Shift:
         if self.crew.seat.is_draining:
             self._watch_the_drain()
             return
+        outbox = self._engine.outbox
+        if outbox is not None and outbox.has_jobs():
+            outbox.relay()  # left behind by a web process that is gone
         now = time.monotonic()
         if self._options.queues is None and now >= self._next_queues:
             self._next_queues = now + QUEUES_EVERY

@@ -1,0 +1,176 @@
+"""How jobs come in: into the records, then as a message to the workers; or into the outbox."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import EngineUnavailable
+from ...job import JobRecord
+from ..base import NewJob
+from .deadline import Call, Deadline
+from .outbox import Outbox
+from .records import decode_job, draft, new_record
+from .regrets import Regrets
+
+if TYPE_CHECKING:
+    from .engine import CeleryEngine
+
+PATIENCE: Final = 60.0
+"""Seconds for which workers leave it to the sender to send a message. A process that dies between
+writing a job down and sending its message has told nobody that the job is accepted."""
+BITE: Final = 50
+"""Messages that are sent within one OFFLOAD_ENQUEUE_TIMEOUT."""
+
+
+class Entrance:
+    """Part of the engine. deadline: bounds what a caller waits for. outbox: if the app has one."""
+
+    def __init__(self, engine: CeleryEngine, deadline: Deadline) -> None:
+        self._engine = engine
+        self._deadline = deadline
+        self.outbox: Outbox | None = None
+        self._regrets = Regrets(
+            lambda ids: engine.ledger.run("withdraw", *ids), patience=PATIENCE * 0.75
+        )
+
+    def close(self) -> None:
+        """End our threads."""
+        self._regrets.close()
+        if self.outbox is not None:
+            self.outbox.close()
+
+    def forget_parent(self) -> None:
+        """In a forked child, which has none of its parent's threads."""
+        self._regrets.forget_parent()
+        if self.outbox is not None:
+            self.outbox.forget_parent()
+
+    def accept(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Write the jobs down, then send their messages: all or none. Messages of a batch after its
+        first are sent by workers if we can't."""
+        if self.outbox is not None and self.outbox.has_jobs():
+            return self._put_aside(self.outbox, jobs)
+        try:
+            records, left = self._deadline.run(lambda call: self._accept(call, jobs))
+        except EngineUnavailable:
+            if self.outbox is None:
+                raise
+            return self._put_aside(self.outbox, jobs)
+        self._send_rest(left)
+        return records
+
+    def _accept(
+        self, call: Call[tuple[list[JobRecord], list[NewJob]]], jobs: Sequence[NewJob]
+    ) -> tuple[list[JobRecord], list[NewJob]]:
+        """Write the jobs down and send the first message; the records, and what is left to send."""
+        now = self._engine.clock()
+        drafts = [draft(job, keep=self._engine.keep_failed) for job in jobs]
+        try:
+            answers = self._engine.ledger.create(drafts, now, PATIENCE)
+        except EngineUnavailable:
+            if self.outbox is None:
+                self._regrets.add(job.id for job in jobs)
+            raise
+        new = [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
+        due = [job for job in new if job.run_after is None or job.run_after <= now]
+        if self.outbox is None:
+            self._send_or_withdraw(call, due[:1], new)
+        else:
+            self._send(due[:1])  # what is in the records is safe: workers send what we can't
+        records = [
+            new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
+        return records, due[1:]
+
+    def _duplicate(self, job_id: str) -> JobRecord:
+        found = self._engine.read(job_id)
+        found.is_duplicate = True
+        return found
+
+    def _send_or_withdraw(
+        self, call: Call[Any], first: Sequence[NewJob], new: Sequence[NewJob]
+    ) -> None:
+        """Send a first message: if it arrives, the others will. Else take all jobs back."""
+        try:
+            for job in first:
+                self._engine.broker.send(job)
+            if call.is_abandoned:
+                raise EngineUnavailable("too late: the caller was told that nothing was enqueued")
+        except EngineUnavailable:
+            if not self._withdraw([job.id for job in new]):
+                raise
+        else:
+            self._note_sent(first)
+
+    def _withdraw(self, ids: list[str]) -> bool:
+        """Take jobs back; whether one has been started after all, and so they are accepted."""
+        try:
+            return bool(self._engine.ledger.run("withdraw", *ids))
+        except EngineUnavailable:
+            self._regrets.add(ids)
+            return False
+
+    def _send_rest(self, jobs: Sequence[NewJob], task: str | None = None) -> None:
+        """Send the messages of jobs that are accepted, in bites that each end in time."""
+        for start in range(0, len(jobs), BITE):
+            bite = jobs[start : start + BITE]
+            try:
+                self._deadline.run(lambda _, bite=bite: self._send(bite, task))  # type: ignore[misc]
+            except EngineUnavailable:
+                break
+
+    def _send(self, jobs: Sequence[NewJob], task: str | None = None) -> bool:
+        """Send messages; whether that worked. Those that can't be sent now are left to workers."""
+        done = 0
+        try:
+            for job in jobs:
+                self._engine.broker.send(job, task=task)
+                done += 1
+        except EngineUnavailable:
+            now = self._engine.clock()
+            self._leave_to_workers([("ZADD", "unsent", "XX", now, job.id) for job in jobs[done:]])
+        self._note_sent(jobs[:done])
+        return done == len(jobs)
+
+    def _note_sent(self, jobs: Sequence[NewJob]) -> None:
+        """Should that fail, messages are sent twice, to no effect."""
+        if jobs:
+            with contextlib.suppress(EngineUnavailable):
+                self._engine.ledger.ask("ZREM", "unsent", *(job.id for job in jobs))
+
+    def _leave_to_workers(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        with contextlib.suppress(EngineUnavailable):
+            self._engine.ledger.ask_all(commands)
+
+    def send_again(self, ids: Sequence[str], task: str | None = None) -> None:
+        """Send the messages of jobs that are READY once more. For callers that may wait.
+
+        task: the name under which Celery knows who can run them; each job's own task.
+        """
+        self._send([decode_job(body) for body in self._engine.ledger.waiting(ids)], task)
+
+    # --- the outbox ---
+
+    def _put_aside(self, outbox: Outbox, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Accept jobs into the outbox, and try to get them out of it."""
+        outbox.put(jobs)
+        outbox.relay()
+        now = self._engine.clock()
+        return [new_record(job, now=now) for job in jobs]
+
+    def deliver(self, name: str, rows: Sequence[tuple[int, NewJob]]) -> None:
+        """Take jobs of an outbox into the records, each once, and send their messages, in order."""
+        now = self._engine.clock()
+        drafts = [draft(job, keep=self._engine.keep_failed, seq=seq) for seq, job in rows]
+        self._engine.ledger.create(drafts, now, PATIENCE, name)
+        waiting = set(self._engine.ledger.ready([job.id for _, job in rows]))
+        due = [
+            job
+            for _, job in rows
+            if job.id in waiting and (job.run_after is None or job.run_after <= now)
+        ]
+        if not self._send(due):
+            raise EngineUnavailable("Celery's broker does not take the messages of the outbox yet")
