@@ -107,7 +107,7 @@ class SqliteEngine(Engine):
         for job in jobs:
             if job.queue_name not in self._known_queues:
                 connection.execute(
-                    "INSERT OR IGNORE INTO queues VALUES (?, NULL)", (job.queue_name,)
+                    "INSERT OR IGNORE INTO queues (name) VALUES (?)", (job.queue_name,)
                 )
                 self._known_queues.add(job.queue_name)
             existing = _existing(connection, job, now) if job.unique_key is not None else None
@@ -284,7 +284,7 @@ def _insert_one(connection: Connection, job: NewJob, now: float) -> JobRecord:
     )
     seq = connection.last_insert_rowid()
     if not is_small:
-        connection.execute("INSERT INTO payloads VALUES (?, ?)", (seq, job.args))
+        connection.execute("INSERT INTO payloads (seq, args) VALUES (?, ?)", (seq, job.args))
     if job.files:
         connection.executemany(
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]

@@ -60,7 +60,11 @@ REPORT = f"""
 UPDATE jobs SET done = ?, total = ?, message = ?, cursor = coalesce(?, cursor) WHERE {FENCE}
 """
 
-ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ATTEMPT = """
+INSERT OR REPLACE INTO attempts (seq, number, worker, started_at, finished_at, outcome, error_type,
+    error_message, traceback)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Books:
         if outcome.result is not None:
             ttl = outcome.result_ttl
             self.connection.execute(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO results (seq, value, expires_at) VALUES (?, ?, ?)",
                 (outcome.seq, outcome.result, None if ttl is None else self.now + ttl),
             )
         self.stray_files += [

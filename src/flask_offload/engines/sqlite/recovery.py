@@ -59,7 +59,9 @@ def register(
     )
     engine.database.write(
         lambda connection: connection.execute(
-            "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row
+            "INSERT INTO workers (id, pid, host, boot, kind, queues, capacity, started_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
         ).fetchall(),
         promise=False,
     )
