@@ -14,15 +14,16 @@ import pytest
 
 from adversity_app import break_the_log, fork_and_return, stop_the_loop
 from flask_offload import JobStatus
-from flask_offload.attempt import Claim, Outcome
+from flask_offload.attempt import Claim, Ending, Outcome
 from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.holder import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
 from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
+from flask_offload.engines.sqlite.recovery import register
 from flask_offload.engines.sqlite.upkeep import is_intact
 from flask_offload.errors import DatabaseGone, DatabaseLocked
-from flask_offload.job import new_id
+from flask_offload.job import Error, new_id
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
 from jobs_app import add, die, fail, note, sleep_async
 from jobsite import Site, make_site
@@ -323,3 +324,27 @@ def test_a_backup_put_back_under_running_processes_does_not_get_the_old_log(
     assert engine.count() == other.count() == {**dict.fromkeys(JobStatus, 0), JobStatus.READY: 12}
     assert is_intact(engine) == []
     other.close()
+
+
+def test_what_runs_already_goes_on_when_a_newer_version_adds_columns(
+    engine: SqliteEngine,
+) -> None:
+    """As in a deploy: the worker is still the old one, the database already the new one."""
+    engine.enqueue([job() for _ in range(2)])  # the old version has the database open
+    newer = apsw.Connection(str(engine.database.path))
+    tables = ["attempts", "files", "jobs", "limits", "payloads", "queues", "results", "workers"]
+    for table in tables:
+        newer.execute(f"ALTER TABLE {table} ADD COLUMN colour TEXT")
+    newer.close()
+    register(engine, "w1", kind="command", queues=None, capacity=1)
+    large = job("another")
+    large.args = "x" * 10_000
+    engine.enqueue([large])
+    ledger = Ledger(engine, "w1", KEEP)
+    good, bad, _ = ledger.exchange([], {THREADS: 10}).claims
+    outcomes = [
+        Outcome(good.seq, good.attempt, Ending.SUCCESSFUL, 1.0, 2.0, result="1"),
+        Outcome(bad.seq, bad.attempt, Ending.FAILED, 1.0, 2.0, error=Error("E", "text")),
+    ]
+    assert ledger.exchange(outcomes, {}).refused == []
+    assert engine.count()[JobStatus.SUCCESSFUL] == engine.count()[JobStatus.FAILED] == 1
