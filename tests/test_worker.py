@@ -356,8 +356,8 @@ def test_an_idle_worker_stops_promptly(site: Site) -> None:
     with site.worker() as worker:
         began = time.monotonic()
         worker.send(signal.SIGINT)
-        assert worker.wait(10) == 0
-        assert time.monotonic() - began < 5
+        assert worker.wait(30) == 0
+        assert time.monotonic() - began < 15  # the drain timeout is 30
 
 
 def test_drain_timeout_puts_a_long_job_back_at_no_cost(site: Site) -> None:
@@ -379,7 +379,7 @@ def test_a_second_signal_stops_at_once(site: Site) -> None:
         worker.send(signal.SIGTERM)
         wait_until(lambda: any(found.stopping for found in site.workers()))
         worker.send(signal.SIGTERM)
-        assert worker.wait(10) == 0
+        assert worker.wait(30) == 0
     assert job.refresh().status is JobStatus.READY
 
 
