@@ -186,6 +186,9 @@ class Watchdog:
             unwritten = any(spotter.batch.routes for spotter in self._spotters)
             self._bell.wait(max(self._write_at - clock(), 0.0) if unwritten else None)
             self.is_awake = True
+        # stay up for a while: the request that rang may be over by now, and to be woken by each
+        # of thousands would cost far more than these rounds
+        self._idle_at = clock() + _IDLE_AFTER
 
     def _tell(self) -> None:
         while self._slow:
