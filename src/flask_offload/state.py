@@ -106,11 +106,10 @@ class AppState:
 
     def evidence_settings(self) -> EvidenceSettings:
         """The part of the settings that evidence needs."""
-        app, config = self.app, self.config
-        developing = app.debug or app.testing
+        config = self.config
         return EvidenceSettings(
-            server_timing=developing if config.server_timing is None else config.server_timing,
-            spot=developing if config.spot is None else config.spot,
+            server_timing=config.server_timing,  # None: decided at the first request
+            spot=config.spot,
             spot_above_ms=config.spot_above,
             store_path=self.database.with_name(self.database.name + "-evidence.sqlite3"),
         )
