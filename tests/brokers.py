@@ -41,6 +41,11 @@ class Server:
         self._stack.close()
         self._process = None
 
+    def ensure(self) -> None:
+        """Start it unless it runs."""
+        if self._process is None:
+            self.start()
+
     def close(self) -> None:
         """End it for good."""
         if self._process is not None:
@@ -80,8 +85,12 @@ class Redis(Server):
             "--save": "",
             "--protected-mode": "no",
         }
-        words = [str(word) for pair in options.items() for word in pair]
-        return running([program, *words], ready="Ready to accept connections", grace=2.0)
+        words = [program, *(str(word) for pair in options.items() for word in pair)]
+        return running(self.program(words), ready="Ready to accept connections", grace=2.0)
+
+    def program(self, words: list[str]) -> list[str]:
+        """The command that runs the server."""
+        return words
 
 
 class Rabbit(Server):

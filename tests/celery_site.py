@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import uuid
@@ -160,17 +159,14 @@ def make_site(
     """A site in `folder`, with an app context pushed."""
     site = CelerySite(folder, records, broker or records, **config)
     monkeypatch.setenv("WITNESS", str(site.witness_file))
-    with site.app.app_context():
-        yield site
-    site.engine.close()
+    try:
+        with site.app.app_context():
+            yield site
+    finally:
+        site.engine.close()
 
 
 def stop(process: Forked | Running, timeout: float = 30.0) -> None:
     """Ask a worker to stop, and wait until it has."""
     process.send(signal.SIGTERM)
     process.wait(timeout)
-
-
-def is_root() -> bool:
-    """Whether namespaces can be made."""
-    return os.geteuid() == 0

@@ -70,15 +70,11 @@ class Entrance:
         try:
             answers = self._engine.ledger.create(drafts, now, PATIENCE)
         except EngineUnavailable:
-            if self.outbox is None:
-                self._regrets.add(job.id for job in jobs)
+            self._regret([job.id for job in jobs])
             raise
         new = [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
         due = [job for job in new if job.run_after is None or job.run_after <= now]
-        if self.outbox is None:
-            self._send_or_withdraw(call, due[:1], new)
-        else:
-            self._send(due[:1])  # what is in the records is safe: workers send what we can't
+        self._send_or_withdraw(call, due[:1], new)
         records = [
             new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
             for job, answer in zip(jobs, answers, strict=True)
@@ -110,8 +106,13 @@ class Entrance:
         try:
             return bool(self._engine.ledger.run("withdraw", *ids))
         except EngineUnavailable:
-            self._regrets.add(ids)
+            self._regret(ids)
             return False
+
+    def _regret(self, ids: list[str]) -> None:
+        """Take back, later, what may have been written down, unless it is in the outbox now."""
+        if self.outbox is None:
+            self._regrets.add(ids)
 
     def _send_rest(self, jobs: Sequence[NewJob], task: str | None = None) -> None:
         """Send the messages of jobs that are accepted, in bites that each end in time."""

@@ -1,8 +1,9 @@
--- Take jobs back that no message could be sent for. ARGV: ids. The ids that have started after all.
+-- Take jobs back that no message could be sent for. ARGV: ids. The ids that have started after all, or
+-- that an outbox has delivered.
 local started = {}
 for _, id in ipairs(ARGV) do
-  local status, attempt = unpack(fields(id, 'status', 'attempt'))
-  if status == 'READY' and attempt == '0' then
+  local status, attempt, relayed = unpack(fields(id, 'status', 'attempt', 'relayed'))
+  if status == 'READY' and attempt == '0' and not relayed then
     delete(id)
   elseif status then
     started[#started + 1] = id
