@@ -109,12 +109,7 @@ class JobContext:
         self._done, self._total = done, total
         if message is not None:
             self._message = message
-        now = time.monotonic()
-        if now >= self._next_report:
-            self._next_report = now + REPORT_EVERY
-            self.flush()
-        else:
-            self.is_dirty = True
+        self._report_soon()
         self.check()
 
     def track(
@@ -155,12 +150,7 @@ class JobContext:
         if self.stop == "drain":
             self.flush()
             raise Interrupted
-        now = time.monotonic()
-        if now >= self._next_report:
-            self._next_report = now + REPORT_EVERY
-            self.flush()
-        else:
-            self.is_dirty = True
+        self._report_soon()
         self.check()
 
     @property
@@ -168,6 +158,15 @@ class JobContext:
         """What the last `checkpoint` stored, in this attempt or an earlier one; None at first."""
         text = self._cursor if self._cursor is not None else self.claim.cursor
         return None if text is None else json.loads(text)
+
+    def _report_soon(self) -> None:
+        """Hand over what is new, or keep it if the last time was a moment ago."""
+        now = time.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_EVERY
+            self.flush()
+        else:
+            self.is_dirty = True
 
     def flush(self) -> None:
         """Hand over what has not been written yet."""
