@@ -153,7 +153,7 @@ def project_files() -> list[Path]:
 # Written so that this file does not match itself.
 FOREIGN = {
     r"(?<![\w.<>{}-])/(work|root|home/\w+|Users/\w+)/": "a path of somebody's machine",
-    r"\b(pypi[.]org|python[h]osted[.]org|npmjs[.](org|com)|deb[.]debian[.]org)": "a registry's host",
+    r"\b(pypi[.]org|python[h]osted[.]org|npmjs[.](org|com)|deb[.]debian[.]org)": "a package host",
     r"\b(breakpoint|set_trace)[(]": "a debugger's breakpoint",
     r"(?m)^(<{7}|>{7}) ": "a merge conflict",
 }
