@@ -131,6 +131,16 @@ def test_the_latest_sentence_and_line_stand(store: Path) -> None:
     assert (row.line, row.waiting, row.sentence) == (99, False, "the latest")
 
 
+def test_what_was_said_since_a_moment_is_told_whoever_is_worst_in_all(store: Path) -> None:
+    write(store, batch(report("GET /a", "large", 9.0), report("GET /b")))
+    moment = time.time()
+    write(store, batch(report("GET /a", "small", 0.3)))
+    assert spot_rows(store)[0].function == "large"
+    assert spot_store.sentences_since(store, moment) == {"GET /a": "GET /a blocked by small"}
+    assert spot_store.sentences_since(store, 0.0).keys() == {"GET /a", "GET /b"}
+    assert spot_store.sentences_since(store, time.time() + 1) == {}
+
+
 def test_a_request_that_nobody_could_look_at_is_listed_all_the_same(store: Path) -> None:
     write(store, batch(SpotReport("GET /", 1.0, 0, (), "could not be looked at")))
     (row,) = spot_rows(store)
@@ -140,6 +150,7 @@ def test_a_request_that_nobody_could_look_at_is_listed_all_the_same(store: Path)
 def test_without_a_file_there_is_nothing(store: Path) -> None:
     assert spot_rows(store) == []
     assert route_rows(store) == []
+    assert spot_store.sentences_since(store, 0.0) == {}
     forget(store)
     assert not store.exists()
 

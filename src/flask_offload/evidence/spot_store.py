@@ -331,6 +331,17 @@ def route_rows(path: Path) -> list[RouteRow]:
     ]
 
 
+def sentences_since(path: Path, moment: float) -> dict[str, str]:
+    """The latest sentence about each route that was found blocked at that moment (unix seconds) or
+    later. Empty if there is no evidence file. Raises EvidenceUnreadable."""
+    with _reading(path) as connection:
+        if connection is None:
+            return {}
+        # a bare column next to max() is taken from the row that holds the maximum
+        sql = "SELECT route, sentence, max(seen_at) FROM culprits WHERE seen_at >= ? GROUP BY route"
+        return {route: sentence for route, sentence, _ in connection.execute(sql, (moment,))}
+
+
 def forget(path: Path) -> None:
     """Delete all evidence, to begin anew after a change. Raises EvidenceUnreadable."""
     with _reading(path) as connection:

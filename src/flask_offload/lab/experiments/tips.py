@@ -11,12 +11,16 @@ from urllib.request import urlopen
 from ...evidence.figures import LIGHTHOUSE
 from ...evidence.probe import TIMEOUT, NoAnswer, probe
 from ...evidence.samples import ProbeResult, percentile
-from ...evidence.spot_store import spot_rows
+from ...evidence.spot_store import sentences_since
 from ...evidence.wire import parse_server_timing
+from ..bench import Bench
 from . import Events
 
-WRITTEN_AFTER = 1.2
-"""Seconds until the spotter has written down what it found."""
+SPOTTED_FROM = 200.0
+"""Milliseconds from which the spotter has something to say, unless the app has set it."""
+
+WRITTEN = 15.0
+"""Seconds until the spotter has written down what it found; it takes less than one."""
 
 VISITS = 2
 
@@ -39,17 +43,24 @@ class Patient(Protocol):
 
 def no_long_task(app: Patient) -> Events:
     """Tip 1: ask for every page once, and let the spotter say which were blocked, and by what."""
-    before = _found(app)
+    began = time.time()
+    slow: dict[str, float] = {}
     for route in app.routes:
         yield {"say": f"Asking for {route}…"}
-        _visit(app, route, 1)
-    time.sleep(WRITTEN_AFTER)
-    blocked = [text for route, text in _found(app).items() if text != before.get(route)]
-    for text in blocked:
-        yield {"line": f"✗ {text}"}
-    fine = len(app.routes) - len(blocked)
+        took = _visit(app, route, 1).p50_ms
+        if took is not None and took > SPOTTED_FROM:
+            slow[route] = took
+    if app.evidence is not None:
+        Bench.until(lambda: _found(app, began).keys() >= slow.keys(), WRITTEN)
+    found = _found(app, began)
+    for route in app.routes:
+        if route in found:
+            yield {"line": f"✗ {found[route]}"}
+        elif route in slow:
+            yield {"line": f"? {route} took {_ms(slow[route])}, none of it found in the request"}
+    fine = len(app.routes) - len(found.keys() | slow.keys())
     yield {"line": f"✓ {fine} of {len(app.routes)} pages: nothing that blocks"}
-    yield {"say": f"{len(blocked)} of {len(app.routes)} pages do long work in the request."}
+    yield {"say": f"{len(found)} of {len(app.routes)} pages do long work in the request."}
 
 
 def background_is_faster(app: Patient) -> Events:
@@ -90,10 +101,10 @@ def every_route(app: Patient) -> Events:
 CHECKS = {1: no_long_task, 2: background_is_faster, 3: every_route}
 
 
-def _found(app: Patient) -> dict[str, str]:
-    """The spotter's latest sentence about each route; its times tell an old one from a new."""
-    rows = [] if app.evidence is None else spot_rows(app.evidence)
-    return {row.route: row.sentence for row in rows}
+def _found(app: Patient, began: float) -> dict[str, str]:
+    """What the spotter has said about each page since then."""
+    said = {} if app.evidence is None else sentences_since(app.evidence, began)
+    return {route: said[f"GET {route}"] for route in app.routes if f"GET {route}" in said}
 
 
 def _enqueues(url: str) -> bool:
