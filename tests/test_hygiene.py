@@ -185,7 +185,8 @@ def test_the_word_check_can_fail() -> None:
 
 def test_links_in_the_docs_lead_somewhere() -> None:
     broken = []
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *pages]:
         prose = re.sub(r"(?s)```.*?```", "", page.read_text())
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
             elsewhere = "://" in target or target.startswith("mailto:")
