@@ -125,6 +125,14 @@ def uncarriable() -> object:
     return object()
 
 
+def read(file: FileStorage) -> str:
+    content = file.read().decode()
+    return f"{file.filename}: {len(content)} bytes, {content[:3]}"
+
+
+def nothing() -> None: ...
+
+
 BASIC: dict[Callable[..., Any], dict[str, Any]] = {
     echo: {},
     note: {},
@@ -146,6 +154,8 @@ BASIC: dict[Callable[..., Any], dict[str, Any]] = {
     too_long_async: {"timeout": 0.2},
     chain: {},
     uncarriable: {},
+    read: {},
+    nothing: {},
 }
 
 
@@ -193,8 +203,12 @@ def survive() -> int:
     return current_job.attempt
 
 
-def read(file: FileStorage) -> str:
-    return f"{file.filename}: {file.read().decode()}"
+def brief(value: int) -> int:
+    return value
+
+
+def gone_soon(value: int) -> int:
+    return value
 
 
 def beat() -> None:
@@ -214,7 +228,7 @@ OPTIONAL: dict[str, dict[Callable[..., Any], dict[str, Any]]] = {
     "isolates": {kill_itself: {"isolate": True, "on_crash": "fail"}},
     "cancels_running": {until_cancelled: {}},
     "durable": {survive: {}},
-    "files": {read: {}},
+    "retention": {brief: {"result_ttl": 0.1}, gone_soon: {"keep": 0}},
 }
 
 

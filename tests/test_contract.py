@@ -20,6 +20,7 @@ from werkzeug.datastructures import FileStorage
 from engine_contract import STAGES, Stage
 from flask_offload import (
     InvalidTransition,
+    Job,
     JobFailed,
     JobNotFound,
     JobStatus,
@@ -28,7 +29,7 @@ from flask_offload import (
     WaitTimeout,
 )
 from flask_offload.engines.base import JobQuery
-from flask_offload.errors import EngineUnavailable
+from flask_offload.errors import EngineUnavailable, FileTooLarge
 from support import kill9, wait_until
 
 
@@ -460,6 +461,9 @@ def test_a_running_job_can_be_asked_to_stop(stage: Stage) -> None:
     job = stage.task("until_cancelled").enqueue()
     with stage.worker():
         wait_until(lambda: stage.journal() == ["running"], 30)
+        if stage.flags.retries:
+            with pytest.raises(InvalidTransition, match="RUNNING"):
+                job.retry()
         assert job.cancel().cancel_requested
         wait_until(lambda: job.refresh().is_finished, 30)
     assert job.status is JobStatus.CANCELLED
@@ -492,11 +496,42 @@ def test_an_isolated_job_takes_nobody_along(stage: Stage) -> None:
     assert {len(job.attempts) for job in others} == {1}
 
 
-def test_a_file_can_be_an_argument(stage: Stage) -> None:
-    stage.needs("files")
-    upload = FileStorage(io.BytesIO(b"a,b\n1,2\n"), filename="table.csv")
+def test_a_small_file_can_be_an_argument(stage: Stage) -> None:
+    (job,) = stage.done(stage.task("read").enqueue(_upload(b"a,b\n1,2\n")))
+    assert job.return_value == "table.csv: 8 bytes, a,b"
+
+
+def test_a_large_file_needs_a_way_beside_the_arguments(stage: Stage) -> None:
+    upload = _upload(b"a,b\n" + b"x" * 2_000_000)
+    if not stage.flags.files:
+        with pytest.raises(FileTooLarge, match="'files'"):
+            stage.task("read").enqueue(upload)
+        return
     (job,) = stage.done(stage.task("read").enqueue(upload))
-    assert job.return_value == "table.csv: a,b\n1,2\n"
+    assert job.return_value == "table.csv: 2000004 bytes, a,b"
+
+
+def _upload(content: bytes) -> FileStorage:
+    return FileStorage(io.BytesIO(content), filename="table.csv")
+
+
+def test_results_and_jobs_are_forgotten_in_their_time(stage: Stage) -> None:
+    stage.needs("retention")
+    (kept,) = stage.done(stage.task("echo").enqueue(1))
+    brief, gone = stage.task("brief").enqueue(2), stage.task("gone_soon").enqueue(3)
+    with stage.worker():
+        wait_until(lambda: _is_gone(gone), 60)
+        wait_until(lambda: brief.refresh().is_finished and brief.return_value is None, 60)
+    assert brief.status is JobStatus.SUCCESSFUL
+    assert kept.refresh().return_value == 1
+
+
+def _is_gone(job: Job) -> bool:
+    try:
+        job.refresh()
+    except JobNotFound:
+        return True
+    return False
 
 
 def test_a_batch_is_accepted_as_a_whole_or_not_at_all(stage: Stage) -> None:
@@ -522,16 +557,33 @@ def test_what_the_flags_deny_is_refused(stage: Stage) -> None:
         if not getattr(flags, flag):
             with pytest.raises(UnsupportedByEngine, match=flag):
                 call()
-    options: dict[str, dict[str, Any]] = {
-        "unique": {"unique": True},
-        "limits": {"concurrency": 1},
-        "isolates": {"isolate": True},
-        "priorities": {"priority": 1},
-    }
-    for flag, given in options.items():
+    for flag, call in requests(stage).items():
         if not getattr(flags, flag) and flag not in engine.ignores:
-            with pytest.raises(UnsupportedByEngine, match=flag):
-                stage.offload.task(name=f"with_{flag}", **given)(test_a_rate_is_kept)
+            with pytest.raises(UnsupportedByEngine, match=f"'{flag}'"):
+                call()
+        else:
+            call()
+
+
+def requests(stage: Stage) -> dict[str, Callable[[], object]]:
+    """What a flag is needed for when something is declared or enqueued."""
+    note = stage.task("note")
+
+    def declare(**options: Any) -> Callable[[], object]:
+        return lambda: stage.offload.task(name=f"with_{options}", **options)(test_a_rate_is_kept)
+
+    return {
+        "unique": declare(unique=True),
+        "limits": declare(concurrency=1),
+        "isolates": declare(isolate=True),
+        "retention": declare(result_ttl=1),
+        "priorities": lambda: note.using(priority=1).enqueue("x"),
+        "deferred": lambda: note.using(run_after=timedelta(0)).enqueue("x"),
+        "schedules": lambda: stage.offload.every("@hourly")(stage.task("nothing")),
+        "transactional_batches": lambda: stage.offload.enqueue_many(
+            [note.call("x"), note.call("y")]
+        ),
+    }
 
 
 def test_closing_lets_go_and_the_next_call_opens_again(stage: Stage) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from flask_offload.attempt import Claim, Ending, Report
+from flask_offload.attempt import MAX_CRASHES, Claim, Ending, Report
 from flask_offload.engines.base import ASYNC, ISOLATED, THREADS, JobQuery
 from flask_offload.engines.sqlite import outcomes
-from flask_offload.engines.sqlite.outcomes import MAX_CRASHES
 from flask_offload.job import Error, JobStatus
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
 

@@ -22,9 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_offload.attempt import Claim, Ending
+from flask_offload.attempt import MAX_CRASHES, Claim, Ending
 from flask_offload.engines.base import ISOLATED, THREADS, JobQuery
-from flask_offload.engines.sqlite.outcomes import MAX_CRASHES
 from flask_offload.engines.sqlite.upkeep import prune
 from flask_offload.errors import InvalidTransition
 from flask_offload.job import TRANSITIONS, JobStatus

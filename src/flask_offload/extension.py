@@ -27,6 +27,7 @@ from .rate import Rate
 from .retry import Backoff, RetryPolicy, exponential
 from .schedule import CatchUp, Schedule
 from .state import AppState
+from .support import check_schedule, check_task, need
 from .task import Call, Task, unique_states
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Offload:
                 )
         task: Task[..., Any] = Task(self, function, name, options)
         for state in self.states.values():
-            state.check_supported(task)
+            check_task(state.engine, task)
         self.tasks[name] = task
         return task
 
@@ -182,6 +183,8 @@ class Offload:
                 raise OptionError("give the options to @offload.task, below @offload.every.")
             task.spec.bind((), {})  # refuses a task that can't be called without arguments
             schedule = Schedule(name or task.name, when, tz, jitter, catch_up)
+            for state in self.states.values():
+                check_schedule(state.engine, schedule.name)
             self.schedules[schedule.name] = (schedule, task)
             return task
 
@@ -238,10 +241,15 @@ class Offload:
     # --- use, inside an app context ---
 
     def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
-        """Enqueue calls made with `task.call(…)`, all in one transaction or none."""
+        """Enqueue calls made with `task.call(…)`, all in one transaction or none.
+
+        Raises EngineUnavailable, and UnsupportedByEngine where an engine can't promise that.
+        """
         began = time.perf_counter()
         state = self.current_state()
         new_jobs = [call.new_job for call in calls]
+        if len(new_jobs) > 1:
+            need(state.engine, "transactional_batches", "enqueue_many() of more than one call")
         try:
             records = state.engine.enqueue(new_jobs) if new_jobs else []
         except BaseException:

@@ -49,16 +49,24 @@ def sources(target: JobStatus) -> frozenset[JobStatus]:
     return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)
 
 
-def check_transition(source: JobStatus, target: JobStatus, job_id: str) -> None:
-    """Raise InvalidTransition, in words a user understands, unless source -> target is legal."""
-    if target in TRANSITIONS[source]:
-        return
-    verb = {JobStatus.CANCELLED: "cancelled", JobStatus.READY: "retried"}.get(target, f"{target}")
-    if source.is_finished:
-        state = f"it is finished already ({source})"
+def check_cancel(status: JobStatus, job_id: str) -> None:
+    """Raise InvalidTransition, in words a user understands, unless such a job can be cancelled."""
+    if JobStatus.CANCELLED not in TRANSITIONS[status]:
+        raise InvalidTransition(
+            f"job {job_id} can't be cancelled: it is finished already ({status})"
+        )
+
+
+def check_retry(status: JobStatus, job_id: str) -> None:
+    """The same for running it again by hand. A RUNNING job may become READY, too, but only its
+    worker may put it back."""
+    if status in (JobStatus.READY, JobStatus.RUNNING):
+        why = f"it is {status}; wait until it has finished, or cancel it first"
+    elif JobStatus.READY not in TRANSITIONS[status]:
+        why = f"it is finished already ({status})"
     else:
-        state = f"it is {source}; wait until it has finished, or cancel it first"
-    raise InvalidTransition(f"job {job_id} can't be {verb}: {state}")
+        return
+    raise InvalidTransition(f"job {job_id} can't be retried: {why}")
 
 
 def new_id() -> str:

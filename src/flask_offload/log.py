@@ -24,6 +24,12 @@ def tell(level: int, action: str, message: str, *values: Any, **fields: Any) -> 
         logger.handle(record)
 
 
+def tell_fired(schedule: str, job_id: str, task: str) -> None:
+    """A time of a schedule has come, and a worker has enqueued its job."""
+    message = "schedule %s: job %s enqueued"
+    tell(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
+
+
 def _tell(level: int, action: str, claim: Claim, message: str, *values: Any) -> None:
     tell(
         level,

@@ -12,13 +12,13 @@ from . import signals
 from .config import Config
 from .engines.base import Engine, NewJob
 from .engines.registry import make_engine
-from .errors import UnsupportedByEngine
 from .evidence.install import EvidenceSettings
 from .host import Declared
 from .job import Job, JobRecord
 from .keeper import Keeper
-from .run import Environment, Runnable
+from .run import Environment
 from .spool import Spool
+from .support import check_schedule, check_settings, check_task
 
 
 class AppState:
@@ -31,6 +31,11 @@ class AppState:
         self.clock: Callable[[], float] = time.time
         self.database = config.database(app)
         self.engine: Engine = make_engine(self)
+        check_settings(self.engine, config)
+        for task in declared.tasks.values():
+            check_task(self.engine, task)
+        for name in declared.schedules:
+            check_schedule(self.engine, name)
         self.spool = (
             Spool(
                 self.database.with_name(self.database.name + "-files"),
@@ -42,8 +47,6 @@ class AppState:
             else None
         )
         self.keeper = Keeper(self) if self.engine.flags.own_worker else None
-        for task in declared.tasks.values():
-            self.check_supported(task)
 
     @property
     def app(self) -> Flask:
@@ -87,22 +90,6 @@ class AppState:
         """Before each request: this is a web process, so somebody should run its jobs."""
         if self.keeper is not None:
             self.keeper.start()
-
-    def check_supported(self, task: Runnable) -> None:
-        """Raise UnsupportedByEngine if the task asks for what the engine can't do."""
-        options, flags, ignored = task.options, self.engine.flags, self.engine.ignores
-        for flag, asked in {
-            "unique": bool(options.unique),
-            "limits": options.concurrency is not None or options.rate is not None,
-            "isolates": options.isolate,
-            "priorities": options.priority != 0,
-        }.items():
-            if asked and not getattr(flags, flag) and flag not in ignored:
-                raise UnsupportedByEngine(
-                    f"the task {task.name} needs an engine that {flag} (flag {flag!r}), and the"
-                    f" {self.engine.name} engine does not: choose another OFFLOAD_ENGINE, or leave"
-                    " the option out"
-                )
 
     def evidence_settings(self) -> EvidenceSettings:
         """The part of the settings that evidence needs."""

@@ -21,6 +21,7 @@ from .options import TaskOptions, check_priority, check_queue_name
 from .payload import CallSpec, Codecs, Encoded
 from .schedule import run_at
 from .state import AppState
+from .support import need
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,7 +127,8 @@ class Task(Generic[P, R]):
 
         queue_name: another queue. priority: -100 to 100, higher runs first. run_after: a timedelta
         from the enqueue, or an aware datetime. owner: whom the job belongs to, for `authorize`.
-        Raises OptionError.
+        Raises OptionError. What the app's engine can't keep is refused by `enqueue` and `call`,
+        with UnsupportedByEngine.
         """
         if queue_name is not None:
             check_queue_name(queue_name)
@@ -146,6 +148,11 @@ class Task(Generic[P, R]):
         return Task(self.declarer, self.function, self.name, self.options, using, self.spec)
 
     def _new_job(self, state: AppState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+        using = self._using
+        if using.priority:
+            need(state.engine, "priorities", f"using(priority=) of the task {self.name}")
+        if using.run_after is not None:
+            need(state.engine, "deferred", f"using(run_after=) of the task {self.name}")
         encoded = self.spec.encode(args, kwargs, limit=state.config.max_payload, spool=state.spool)
         try:
             return self._described(state, encoded, args, kwargs)

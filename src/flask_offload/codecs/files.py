@@ -1,6 +1,7 @@
 """Uploaded files: a werkzeug FileStorage travels as the name of its copy in the spool.
 
-Without a spool (the inline engine, a result) its bytes travel in the payload itself.
+Without a spool (an engine without the flag `files`, a result) its bytes travel in the
+payload itself.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import io
 import sys
 from typing import Any
 
-from ..errors import PayloadError
-from .base import Json, Packer, Packing, Refused, Unpacking
+from ..errors import FileTooLarge, PayloadError
+from .base import Json, OverBudget, Packer, Packing, Refused, Unpacking
 
 
 def find_packer(cls: type) -> Packer | None:
@@ -29,8 +30,7 @@ def _pack(walk: Packing, value: Any, depth: int) -> Json:
         stream.seek(0)
     try:
         if walk.spool is None:
-            data = stream.read(max(walk.left, 0) + 1)
-            source = walk.pack(data, depth + 1)
+            source = _bytes(walk, stream.read(max(walk.left, 0) + 1), depth)
         else:
             source = walk.spool.save(stream)
             walk.files.append(source)
@@ -41,6 +41,17 @@ def _pack(walk: Packing, value: Any, depth: int) -> Json:
     return walk.tagged(
         "file", source, *walk.pack_all([value.filename, value.name, headers], depth + 1)
     )
+
+
+def _bytes(walk: Packing, data: bytes, depth: int) -> Json:
+    try:
+        return walk.pack(data, depth + 1)
+    except OverBudget:
+        raise FileTooLarge(
+            "the file is too large to travel in the payload (OFFLOAD_MAX_PAYLOAD), as results do,"
+            " and arguments where the engine has not the flag 'files': store it where the worker"
+            " can read it, and pass its name"
+        ) from None
 
 
 def _unpack(

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
+from ..attempt import Claim
 from ..errors import UnsupportedByEngine
 from ..job import JobRecord, JobStatus
 from ..rate import Rate
@@ -45,13 +46,15 @@ class Flags:
     retries: bool = False
     """A finished job can be run again by hand."""
     unique: bool = False
-    """`unique=` is kept, race-free."""
+    """`unique=` is kept, race-free; so is the `Idempotency-Key` of a request."""
     limits: bool = False
     """`concurrency=` and `rate=` are kept."""
     schedules: bool = False
     """`@offload.every` is kept, each tick once."""
     isolates: bool = False
     """`isolate=True`: a process of its own for the job."""
+    retention: bool = False
+    """`keep=` and `result_ttl=` are kept: a job and its result are forgotten in their time."""
     transactional_batches: bool = False
     """`enqueue_many` is all or nothing."""
     own_worker: bool = False
@@ -59,7 +62,8 @@ class Flags:
     worker_command: bool = False
     """`flask offload worker` starts a worker for it."""
     files: bool = False
-    """Uploaded files can be arguments."""
+    """Uploaded files travel beside the arguments, up to OFFLOAD_MAX_FILE; without it they travel
+    among them, up to OFFLOAD_MAX_PAYLOAD."""
 
     @classmethod
     def names(cls) -> list[str]:
@@ -92,6 +96,56 @@ class NewJob(msgspec.Struct, kw_only=True):
     concurrency_key: str | None = None
     rate: Rate | None = None
     rate_key: str | None = None
+
+    def record(self, *, waiting_for: str | None = None) -> JobRecord:
+        """The job as it stands when it has just been accepted."""
+        return JobRecord(
+            id=self.id,
+            task=self.task,
+            queue_name=self.queue_name,
+            priority=self.priority,
+            status=JobStatus.READY,
+            enqueued_at=self.enqueued_at,
+            run_after=self.run_after,
+            owner=self.owner,
+            origin=self.origin,
+            waiting_for=waiting_for,
+        )
+
+    def claim(
+        self,
+        *,
+        seq: int,
+        attempt: int,
+        claimed_at: float,
+        failures: int = 0,
+        crashes: int = 0,
+        cursor: str | None = None,
+    ) -> Claim:
+        """An attempt at the job, as `run` takes it.
+
+        seq: a number of the engine's own. attempt: from 1. failures, crashes: of earlier attempts.
+        cursor: where an earlier attempt has left off (JSON).
+        """
+        return Claim(
+            seq=seq,
+            id=self.id,
+            task=self.task,
+            queue_name=self.queue_name,
+            lane=self.lane,
+            priority=self.priority,
+            attempt=attempt,
+            failures=failures,
+            crashes=crashes,
+            on_crash=self.on_crash,
+            owner=self.owner,
+            origin=self.origin,
+            enqueued_at=self.enqueued_at,
+            claimed_at=claimed_at,
+            args=self.args,
+            context=self.context,
+            cursor=cursor,
+        )
 
 
 class ScheduleSpec(msgspec.Struct, array_like=True):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from ..attempt import Claim, Ending, Outcome, Report
+from ..attempt import Ending, Outcome, Report
 from ..errors import JobNotFound
-from ..job import Attempt, JobRecord, JobStatus, check_transition, moment
+from ..job import Attempt, JobRecord, JobStatus, check_cancel, check_retry, moment
 from ..run import run
 from .base import Engine, Flags, JobQuery, NewJob, QueueInfo
 
@@ -43,7 +43,9 @@ class InlineEngine(Engine):
         unique=True,
         transactional_batches=True,
     )
-    ignores: ClassVar[frozenset[str]] = frozenset({"isolates", "limits"})
+    ignores: ClassVar[frozenset[str]] = frozenset(
+        {"isolates", "limits", "schedules", "retention", "own_worker"}
+    )
 
     def __init__(self, state: Host) -> None:
         self._state = state
@@ -132,7 +134,7 @@ class InlineEngine(Engine):
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job. Raises UnsupportedByEngine for a running one."""
         _, record = self._find(job_id)
-        check_transition(record.status, JobStatus.CANCELLED, job_id)
+        check_cancel(record.status, job_id)
         if record.status is JobStatus.RUNNING:
             raise self.unsupported("cancels_running")
         record.status, record.finished_at = JobStatus.CANCELLED, self._state.clock()
@@ -141,7 +143,7 @@ class InlineEngine(Engine):
     def retry(self, job_id: str) -> JobRecord:
         """Run it again, at once."""
         job, record = self._find(job_id)
-        check_transition(record.status, JobStatus.READY, job_id)
+        check_retry(record.status, job_id)
         record.status, record.run_after, record.finished_at = JobStatus.READY, None, None
         record.done = record.total = record.message = None
         return _copy(self._run(job, record))
@@ -166,19 +168,7 @@ class InlineEngine(Engine):
             if holder is not None:
                 return msgspec.structs.replace(_copy(holder), is_duplicate=True)
             self._unique[job.unique_key] = job.id
-        record = JobRecord(
-            id=job.id,
-            task=job.task,
-            queue_name=job.queue_name,
-            priority=job.priority,
-            status=JobStatus.READY,
-            enqueued_at=job.enqueued_at,
-            run_after=job.run_after,
-            owner=job.owner,
-            origin=job.origin,
-            waiting_for=None if self._is_due(job.run_after) else "its time",
-            attempts=[],
-        )
+        record = job.record(waiting_for=None if self._is_due(job.run_after) else "its time")
         self._jobs[job.id] = (job, record)
         self._forget_oldest()
         return record
@@ -234,7 +224,13 @@ class InlineEngine(Engine):
         while True:
             record.status = JobStatus.RUNNING
             record.attempt += 1
-            claim = self._claim(job, record, failures, cursor)
+            claim = job.claim(
+                seq=next(self._numbers),
+                attempt=record.attempt,
+                claimed_at=self._state.clock(),
+                failures=failures,
+                cursor=cursor,
+            )
             context = environment.context(claim, emit)
             # a context of its own: the job sees nothing of its caller's request, nor leaves traces
             outcome = Context().run(run, environment, context)
@@ -244,27 +240,6 @@ class InlineEngine(Engine):
             if outcome.ending is not Ending.RETRY:
                 return record
             failures += 1
-
-    def _claim(self, job: NewJob, record: JobRecord, failures: int, cursor: str | None) -> Claim:
-        return Claim(
-            next(self._numbers),
-            job.id,
-            job.task,
-            job.queue_name,
-            job.lane,
-            job.priority,
-            record.attempt,
-            failures,
-            0,
-            job.on_crash,
-            job.owner,
-            job.origin,
-            job.enqueued_at,
-            self._state.clock(),
-            job.args,
-            job.context,
-            cursor,
-        )
 
 
 def _copy(record: JobRecord) -> JobRecord:
@@ -285,5 +260,5 @@ def _note(record: JobRecord, outcome: Outcome) -> None:
     )
     record.started_at, record.error = outcome.started_at, outcome.error
     if outcome.ending is not Ending.RETRY:
-        record.status = JobStatus(str(outcome.ending))
+        record.status = outcome.ending.status
         record.finished_at, record.result = outcome.finished_at, outcome.result

@@ -215,15 +215,7 @@ class Dispatcher:
         for spec in self._schedules:
             for job in tick(self._engine, spec, clock):
                 self._look = True
-                log.tell(
-                    logging.INFO,
-                    "schedule_fired",
-                    "schedule %s: job %s enqueued",
-                    spec.name,
-                    job.id,
-                    job_id=job.id,
-                    task=job.task,
-                )
+                log.tell_fired(spec.name, job.id, job.task)
         times = [next_tick(self._engine, spec, clock) for spec in self._schedules]
         self._next_tick = min((time for time in times if time is not None), default=math.inf)
         self._tick_by = now + LOOK_AT_CLOCK

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from zoneinfo import ZoneInfo
-
-from ..engines.base import NewJob, ScheduleSpec
+from ..engines.base import ScheduleSpec
+from ..engines.schedules import spec_of
 from ..host import Host
-from ..schedule import Schedule
 from .messages import WorkerSettings
 
 
@@ -40,17 +37,4 @@ def worker_settings(state: Host) -> WorkerSettings:
 
 def schedule_specs(state: Host) -> list[ScheduleSpec]:
     """The app's schedules, each with the job that its times make. Needs an app context."""
-    return [_spec(schedule, job) for schedule, job in state.declared.scheduled()]
-
-
-def _spec(schedule: Schedule, job: NewJob) -> ScheduleSpec:
-    when, jitter = schedule.when, schedule.jitter
-    return ScheduleSpec(
-        name=schedule.name,
-        cron=when if isinstance(when, str) else None,
-        interval=when.total_seconds() if isinstance(when, timedelta) else None,
-        tz=schedule.tz.key if isinstance(schedule.tz, ZoneInfo) else schedule.tz,
-        jitter=jitter.total_seconds() if isinstance(jitter, timedelta) else jitter,
-        catch_up=schedule.catch_up,
-        job=job,
-    )
+    return [spec_of(schedule, job) for schedule, job in state.declared.scheduled()]

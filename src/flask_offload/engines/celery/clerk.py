@@ -27,7 +27,7 @@ ROUND: Final = 0.5
 """Seconds between two rounds, at most."""
 RECOVER_EVERY: Final = 1.0
 SWEEP_EVERY: Final = 5.0
-PRUNE_EVERY: Final = 30.0
+PRUNE_EVERY: Final = 5.0
 BATCH: Final = 200
 """Jobs that one round sends messages of; a full one is followed by the next at once."""
 PATIENCE: Final = 5.0
@@ -151,15 +151,7 @@ class Clerk:
             return
         for spec in self.schedules:
             for job in tick(self._engine, spec, clock):
-                log.tell(
-                    logging.INFO,
-                    "schedule_fired",
-                    "schedule %s: job %s enqueued",
-                    spec.name,
-                    job.id,
-                    job_id=job.id,
-                    task=job.task,
-                )
+                log.tell_fired(spec.name, job.id, job.task)
         # never more than a minute ahead, as the clock may be set forward
         times = [next_tick(self._engine, spec, clock) for spec in self.schedules]
         self._next_tick = min([clock + 60.0, *(at for at in times if at is not None)])

@@ -12,7 +12,7 @@ from celery import Celery
 from flask import Flask
 
 from ...errors import EngineUnavailable, JobNotFound
-from ...job import JobRecord, JobStatus, check_transition
+from ...job import JobRecord, JobStatus, check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo, WorkOptions
 from .broker import Broker
 from .deadline import Deadline
@@ -21,6 +21,7 @@ from .ledger import Ledger
 from .outbox import Outbox
 from .records import decode_job, new_record, record
 from .setup import celery_of, records_url, settle
+from .ticks import known_schedules
 
 if TYPE_CHECKING:
     from ...host import Host
@@ -52,6 +53,7 @@ class CeleryEngine(Engine):
         unique=True,
         schedules=True,
         isolates=True,
+        retention=True,
         transactional_batches=True,
         worker_command=True,
     )
@@ -224,22 +226,7 @@ class CeleryEngine(Engine):
 
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
-        names = self._within(lambda: sorted(self.ledger.ask("SMEMBERS", "schedules")))
-        if not names:
-            return []
-        commands = [("HGETALL", f"schedule:{name}") for name in names]
-        rows = self._within(lambda: self.ledger.ask_all(commands))
-        return [
-            ScheduleInfo(
-                name=name,
-                task=row["task"],
-                description=row["description"],
-                last_run=float(row["last_fire"]) if row.get("last_fire") else None,
-                last_job=row.get("last_job") or None,
-                next_run=float(row["next_at"]) if row.get("next_at") else None,
-            )
-            for name, row in zip(names, rows, strict=True)
-        ]
+        return self._within(lambda: known_schedules(self.ledger))
 
     # --- change ---
 
@@ -252,7 +239,7 @@ class CeleryEngine(Engine):
         def work() -> JobRecord:
             before = self.ledger.run("cancel", job_id, how, now, expires)
             if before:
-                check_transition(JobStatus(before), JobStatus.CANCELLED, job_id)
+                check_cancel(JobStatus(before), job_id)
             return self.read(job_id)
 
         return self._within(work)
@@ -263,7 +250,7 @@ class CeleryEngine(Engine):
         def work() -> JobRecord:
             before = self.ledger.run("retry", job_id, self._state.clock(), 1.0)
             if before:
-                check_transition(JobStatus(before), JobStatus.READY, job_id)
+                check_retry(JobStatus(before), job_id)
                 self.send_again([job_id])
             return self.read(job_id)
 

@@ -19,7 +19,7 @@ from ...run import ended_badly
 from .celery_task import ANONYMOUS
 from .records import decode_job
 from .seat import Seat, born
-from .settling import claim_of, settled
+from .settling import settled
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -171,15 +171,14 @@ class Losses:
         return True
 
     def _claim(self, fields: dict[str, str]) -> Claim:
-        return claim_of(
-            decode_job(fields["body"]),
+        job = decode_job(fields["body"])
+        job.enqueued_at = float(fields["enqueued_at"])
+        return job.claim(
             seq=0,
             attempt=int(fields["attempt"]),
             failures=int(fields["failures"]),
             crashes=int(fields["crashes"]),
-            enqueued_at=float(fields["enqueued_at"]),
             claimed_at=float(fields["started_at"]),
-            cursor=None,
         )
 
     def _strike_out(self, worker: str) -> None:

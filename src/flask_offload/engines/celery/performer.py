@@ -22,7 +22,7 @@ from .isolation import run_alone
 from .ledger import Draft
 from .records import decode_job
 from .seat import Seat
-from .settling import claim_of, settled
+from .settling import settled
 
 if TYPE_CHECKING:
     from ...host import Host
@@ -82,13 +82,13 @@ class Performer:
 
     def _claimed(self, answer: list[Any]) -> Claim:
         _, body, enqueued_at, attempt, failures, crashes, cursor = answer
-        return claim_of(
-            decode_job(body),
+        job = decode_job(body)
+        job.enqueued_at = float(enqueued_at)
+        return job.claim(
             seq=next(self._numbers),
             attempt=int(attempt),
             failures=int(failures),
             crashes=int(crashes),
-            enqueued_at=float(enqueued_at),
             claimed_at=self._host.clock(),
             cursor=cursor,
         )

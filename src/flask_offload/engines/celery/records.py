@@ -50,19 +50,7 @@ def draft(job: NewJob, *, keep: float, seq: int = 0) -> Draft:
 
 def new_record(job: NewJob, *, now: float) -> JobRecord:
     """A job that has just been accepted."""
-    return JobRecord(
-        id=job.id,
-        task=job.task,
-        queue_name=job.queue_name,
-        priority=job.priority,
-        status=JobStatus.READY,
-        enqueued_at=job.enqueued_at,
-        run_after=job.run_after,
-        owner=job.owner,
-        origin=job.origin,
-        waiting_for=_waiting_for(job.run_after, now),
-        attempts=[],
-    )
+    return job.record(waiting_for=_waiting_for(job.run_after, now))
 
 
 def record(

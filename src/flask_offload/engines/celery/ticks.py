@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...job import new_id
-from ...schedule import Schedule, count_from, due, next_after
-from ..base import NewJob, ScheduleSpec
+from ...schedule import next_after
+from ..base import NewJob, ScheduleInfo, ScheduleSpec
+from ..schedules import fires, next_fire, schedule_of
+from .ledger import Ledger
 from .records import draft
 
 if TYPE_CHECKING:
@@ -26,22 +26,25 @@ def tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
     Times up to `last_at` are dealt with. Moving it on is one script with the enqueueing, which does
     nothing when `last_at` is no longer what we have read: then another worker was faster.
     """
-    schedule, ledger = _schedule(spec), engine.ledger
+    schedule, ledger = schedule_of(spec), engine.ledger
     key = f"schedule:{spec.name}"
     stored, description = ledger.ask("HMGET", key, "last_at", "description")
     if stored is None or description != schedule.description:
-        begun = {"task": spec.job.task, "description": schedule.description, "last_at": repr(now)}
-        _move_on(engine, spec.name, stored, now, {**begun, **_next(schedule, now)}, [])
+        changes = {
+            "task": spec.job.task,
+            "description": schedule.description,
+            "last_at": repr(now),
+            "next_at": _text(next_after(schedule, now)),
+        }
+        _move_on(engine, spec.name, stored, now, changes, [])
         return []
-    last = count_from(float(stored), now)
-    times = due(schedule, last, now)
-    if not times and now - last < 60 and last == float(stored):
-        return []  # nothing to write
-    jobs = [msgspec.structs.replace(spec.job, id=new_id(), enqueued_at=now) for _ in times]
-    changes = {"last_at": repr(max(last, now)), **_next(schedule, now)}
-    if jobs:
-        changes |= {"last_fire": repr(times[-1]), "last_job": jobs[-1].id}
-    made = _move_on(engine, spec.name, stored, now, changes, jobs)
+    found = fires(spec, float(stored), now)
+    if found is None:
+        return []
+    changes = {"last_at": repr(found.last_at), "next_at": _text(found.next_at)}
+    if found.jobs:
+        changes |= {"last_fire": _text(found.fired_at), "last_job": found.jobs[-1].id}
+    made = _move_on(engine, spec.name, stored, now, changes, found.jobs)
     engine.send_again([job.id for job in made])
     return made
 
@@ -49,8 +52,25 @@ def tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
 def next_tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> float | None:
     """When the schedule's next time comes, counted from what is dealt with."""
     stored = engine.ledger.ask("HGET", f"schedule:{spec.name}", "last_at")
-    last = now if stored is None else count_from(float(stored), now)
-    return next_after(_schedule(spec), last)
+    return next_fire(spec, None if stored is None else float(stored), now)
+
+
+def known_schedules(ledger: Ledger) -> list[ScheduleInfo]:
+    """Every schedule that a worker has ever seen."""
+    names = sorted(ledger.ask("SMEMBERS", "schedules"))
+    rows = ledger.ask_all([("HGETALL", f"schedule:{name}") for name in names]) if names else []
+    return [
+        ScheduleInfo(
+            name=name,
+            task=row["task"],
+            description=row["description"],
+            last_run=_number(row.get("last_fire")),
+            last_job=row.get("last_job"),
+            next_run=_number(row.get("next_at")),
+        )
+        for name, row in zip(names, rows, strict=True)
+        if row
+    ]
 
 
 def _move_on(
@@ -59,7 +79,7 @@ def _move_on(
     stored: str | None,
     now: float,
     changes: dict[str, str],
-    jobs: list[NewJob],
+    jobs: Sequence[NewJob],
 ) -> list[NewJob]:
     """Write the schedule's changes and its jobs, if nobody has before; the jobs that are new."""
     pairs = json.dumps([text for pair in changes.items() for text in pair])
@@ -70,23 +90,9 @@ def _move_on(
     return [job for job, answer in zip(jobs, answers, strict=True) if answer == ["new"]]
 
 
-def _next(schedule: Schedule, now: float) -> dict[str, str]:
-    following = next_after(schedule, now)
-    return {"next_at": "" if following is None else repr(following)}
+def _text(moment: float | None) -> str:
+    return "" if moment is None else repr(moment)
 
 
-@lru_cache(maxsize=1024)
-def _cached(
-    name: str,
-    cron: str | None,
-    interval: float | None,
-    tz: str | None,
-    jitter: float,
-    catch_up: str,
-) -> Schedule:
-    when = cron if cron is not None else timedelta(seconds=interval or 0)
-    return Schedule(name, when, tz, jitter, catch_up)  # type: ignore[arg-type]
-
-
-def _schedule(spec: ScheduleSpec) -> Schedule:
-    return _cached(spec.name, spec.cron, spec.interval, spec.tz, spec.jitter, spec.catch_up)
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

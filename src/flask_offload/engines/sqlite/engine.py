@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ...errors import InvalidTransition
-from ...job import JobRecord, JobStatus, check_transition
+from ...job import JobRecord, JobStatus, check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo
 from . import queries
 from .admission import IN_LINE, admit, admit_queue, give_room_back, keep_limits
@@ -179,7 +178,7 @@ class SqliteEngine(Engine):
         def work(connection: Connection) -> JobRecord:
             row = find(connection, job_id)
             status = STATUS[row[5]]
-            check_transition(status, JobStatus.CANCELLED, job_id)
+            check_cancel(status, job_id)
             if status is JobStatus.RUNNING:
                 connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
             else:
@@ -198,12 +197,7 @@ class SqliteEngine(Engine):
         def work(connection: Connection) -> JobRecord:
             row = find(connection, job_id)
             status = STATUS[row[5]]
-            if status is JobStatus.RUNNING:  # only its worker may put it back
-                raise InvalidTransition(
-                    f"job {job_id} can't be retried: it is {status}; wait until it has finished, or"
-                    " cancel it first"
-                )
-            check_transition(status, JobStatus.READY, job_id)
+            check_retry(status, job_id)
             keys = connection.execute(RETRY, (row[0],)).fetchall()
             admit(connection, now, [keys[0][0]], [keys[0][1]])
             return full(connection, job_id)[1]
@@ -289,18 +283,9 @@ def _insert_one(connection: Connection, job: NewJob, now: float) -> JobRecord:
         connection.executemany(
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
         )
-    return JobRecord(
-        id=make_id(seq, secret),
-        task=job.task,
-        queue_name=job.queue_name,
-        priority=job.priority,
-        status=JobStatus.READY,
-        enqueued_at=job.enqueued_at,
-        run_after=job.run_after,
-        owner=job.owner,
-        origin=job.origin,
-        waiting_for=WAITING_FOR.get(state),
-    )
+    accepted = job.record(waiting_for=WAITING_FOR.get(state))
+    accepted.id = make_id(seq, secret)
+    return accepted
 
 
 def _first_state(job: NewJob, now: float) -> str:

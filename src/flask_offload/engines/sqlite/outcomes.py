@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ...attempt import Claim, Ending, Outcome, Report
+from ...attempt import MAX_CRASHES, Claim, Ending, Outcome, Report, crashed_for_good
 from ...job import Error
 from ..base import ISOLATED
 from .admission import IN_LINE, take_back_start
 from .connection import Connection
-
-MAX_CRASHES = 3
-"""Attempts whose process may die before the job is given up: it may be what kills it."""
 
 FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 
@@ -164,9 +161,12 @@ class Books:
         self.freed.add(concurrency_key, rate_key)
         failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
         crashes += outcome.ending is Ending.CRASHED
-        state = _final_state(outcome, crashes, on_crash, cancel)
-        if state == "failed" and outcome.ending is Ending.CRASHED:
-            outcome = _given_up(outcome, crashes, on_crash)
+        final: Error | None = None
+        if outcome.ending is Ending.CRASHED:
+            final = crashed_for_good(outcome.error, crashes=crashes, on_crash=on_crash)
+        state = _final_state(outcome, final, on_crash, cancel)
+        if state == "failed" and final is not None:
+            outcome = msgspec.structs.replace(outcome, error=final)
         self._note_attempt(outcome)
         if state is not None:
             keep = self.retention.failed if outcome.keep is None else outcome.keep
@@ -199,27 +199,18 @@ class Books:
         )
 
 
-def _final_state(outcome: Outcome, crashes: int, on_crash: str, cancel: int) -> str | None:
-    """The state in which the job ends with this outcome; None if it runs again."""
+def _final_state(outcome: Outcome, crashed: Error | None, on_crash: str, cancel: int) -> str | None:
+    """The state in which the job ends with this outcome; None if it runs again.
+
+    crashed: why it is not tried again after a crash.
+    """
     ending = outcome.ending
     if ending is Ending.FAILED:
         return "failed"
     if ending is Ending.CANCELLED or cancel:
         return "cancelled"
-    if ending is Ending.CRASHED and (on_crash == "fail" or crashes >= MAX_CRASHES):
+    if crashed is not None:
         return "failed"
     if ending is Ending.INTERRUPTED and on_crash == "fail" and outcome.error is not None:
         return "failed"  # cut short without a checkpoint, and it may not run twice
     return None
-
-
-def _given_up(outcome: Outcome, crashes: int, on_crash: str) -> Outcome:
-    """A crash that ends the job, with the reason why it is not tried again."""
-    why = (
-        "it may not run twice (on_crash='fail')"
-        if on_crash == "fail"
-        else f"that was crash {crashes} of {MAX_CRASHES}: the job may be what kills its worker"
-    )
-    error = outcome.error or Error("WorkerDied", "the worker process died")
-    text = f"{error.message}; not tried again, for {why}"
-    return msgspec.structs.replace(outcome, error=Error(error.type, text, error.traceback))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from ...job import JobRecord, new_id
-from ...schedule import Schedule, count_from, due, next_after
+from ...job import JobRecord
+from ...schedule import Schedule, next_after
 from ..base import ScheduleInfo, ScheduleSpec
+from ..schedules import fires, next_fire, schedule_of
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord
     Times up to `last_at` are dealt with; reading it, enqueueing and moving it on is one
     transaction, so that of two workers the second finds nothing left to do.
     """
-    schedule = _schedule(spec)
+    schedule = schedule_of(spec)
 
     def work(connection: Connection) -> list[JobRecord]:
         row = connection.execute(
@@ -32,19 +29,17 @@ def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord
         if row is None or row[1] != schedule.description:
             _begin(connection, spec, schedule, now)
             return []
-        last = count_from(row[0], now)
-        times = due(schedule, last, now)
-        if not times and now - last < 60 and last == row[0]:
-            return []  # nothing to write
-        jobs = [msgspec.structs.replace(spec.job, id=new_id(), enqueued_at=now) for _ in times]
-        records = engine.insert(connection, jobs, now)
+        found = fires(spec, row[0], now)
+        if found is None:
+            return []
+        records = engine.insert(connection, found.jobs, now)
         connection.execute(
             "UPDATE schedules SET last_at = ?, next_at = ?, last_fire = coalesce(?, last_fire),"
             " last_job = coalesce(?, last_job) WHERE name = ?",
             (
-                max(last, now),
-                next_after(schedule, now),
-                times[-1] if times else None,
+                found.last_at,
+                found.next_at,
+                found.fired_at,
                 records[-1].id if records else None,
                 spec.name,
             ),
@@ -61,7 +56,7 @@ def next_tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> float | N
             connection.execute("SELECT last_at FROM schedules WHERE name = ?", (spec.name,)).get
         )
     )
-    return next_after(_schedule(spec), now if last is None else count_from(last, now))
+    return next_fire(spec, last, now)
 
 
 def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
@@ -95,20 +90,3 @@ def known_schedules(engine: SqliteEngine) -> list[ScheduleInfo]:
         ]
 
     return engine.database.read(work)
-
-
-@lru_cache(maxsize=1024)
-def _cached(
-    name: str,
-    cron: str | None,
-    interval: float | None,
-    tz: str | None,
-    jitter: float,
-    catch_up: str,
-) -> Schedule:
-    when = cron if cron is not None else timedelta(seconds=interval or 0)
-    return Schedule(name, when, tz, jitter, catch_up)  # type: ignore[arg-type]
-
-
-def _schedule(spec: ScheduleSpec) -> Schedule:
-    return _cached(spec.name, spec.cron, spec.interval, spec.tz, spec.jitter, spec.catch_up)
