@@ -18,6 +18,7 @@ def tell(level: int, action: str, message: str, *values: Any, **fields: Any) -> 
 
     Not through `extra=`, which refuses fields that the record has from `name_the_job` already.
     """
+    logger.disabled = False  # dictConfig's default silences whatever loggers it finds, ours too
     if logger.isEnabledFor(level):
         record = logger.makeRecord(logger.name, level, __file__, 0, message, values, None)
         record.__dict__.update(fields, action=action)
@@ -125,6 +126,23 @@ def _worker_started(sender: Any, *, worker: str) -> None:
 @signals.worker_stopped.connect
 def _worker_stopped(sender: Any, *, worker: str) -> None:
     tell(logging.INFO, "worker_stopped", "worker %s stopped", worker, worker=worker)
+
+
+_own_handler = logging.StreamHandler()
+_own_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+
+def set_up(level: str) -> None:
+    """In a worker, before the app is imported: a handler for our own lines."""
+    logger.setLevel(level.upper())
+    if not logger.handlers and not logging.getLogger().handlers:
+        logger.addHandler(_own_handler)
+
+
+def leave_to_the_app() -> None:
+    """After that: an app that sets up logging itself shall not get each line twice."""
+    if logging.getLogger().handlers:
+        logger.removeHandler(_own_handler)
 
 
 def name_the_job() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
+from .. import log
 from ..engines.base import WorkOptions
 from ..errors import OffloadError
 from ..role import become_worker
@@ -17,7 +17,6 @@ from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, Work
 
 NICENESS = 5
 """A worker that a web process keeps yields to it."""
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 @click.command()
@@ -61,7 +60,7 @@ def worker(
     if in_this_process:
         sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
     kept = given["kept_by"] is not None
-    _set_up_logging(log_level or ("warning" if kept else "info"))
+    log.set_up(log_level or ("warning" if kept else "info"))
     if kept:
         os.nice(NICENESS)
     options = WorkerOptions(queues=frozenset(queues) or None, **given)
@@ -76,7 +75,7 @@ def _work_here(
     info: ScriptInfo, log_level: str, queues: frozenset[str] | None, given: dict[str, Any]
 ) -> int:
     """Let the app's engine run its own kind of worker."""
-    logging.getLogger("flask_offload").setLevel(log_level.upper())
+    log.logger.setLevel(log_level.upper())
     become_worker()
     app = info.load_app()
     engine = app.extensions["offload"].state_of(app).engine
@@ -90,13 +89,3 @@ def _work_here(
         click.echo(f"The worker can't start: {error}", err=True)
         code = EXIT_FAILED
     return code
-
-
-def _set_up_logging(level: str) -> None:
-    """A handler for our own lines only; the app sets up its logging as it likes."""
-    logger = logging.getLogger("flask_offload")
-    logger.setLevel(level.upper())
-    if not logger.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(FORMAT))
-        logger.addHandler(handler)

@@ -95,6 +95,7 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | 
     """Import the app and greet; None, having told why, if that fails."""
     try:
         app = load_app()
+        log.leave_to_the_app()
         offload = app.extensions.get("offload")
         if offload is None:
             raise OffloadError(
