@@ -174,9 +174,12 @@ def test_what_another_process_could_not_see_is_refused(app: Flask) -> None:
         assert SPEC.encode((user,), {}, limit=LIMIT)
         user.name = "y"
         assert "has unsaved changes" in refusal(user)
+        db.session.flush()
+        assert "has been flushed but not committed" in refusal(user)
         db.session.rollback()
         assert SPEC.encode((user,), {}, limit=LIMIT)
         db.session.delete(user)
+        assert "has been deleted" in refusal(user)
         db.session.flush()
         assert "has been deleted" in refusal(user)
         db.session.commit()

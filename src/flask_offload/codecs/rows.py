@@ -48,18 +48,24 @@ def _unsaved(state: Any) -> str | None:
     """Why another process could not see this row as it is here."""
     if not state.has_identity:
         return "has not been saved"
-    if state.deleted or state.was_deleted:
+    session = state.session
+    if state.deleted or state.was_deleted or (session is not None and _goes(state, session)):
         return "has been deleted"
     if state.modified:
         return "has unsaved changes"
-    if state.session is not None:
-        step = state.session.get_nested_transaction() or state.session.get_transaction()
+    if session is not None:
+        step = session.get_nested_transaction() or session.get_transaction()
         while step is not None:
-            # SQLAlchemy has no public word for "inserted by this transaction"
-            if state in getattr(step, "_new", ()):
+            # SQLAlchemy has no public word for "inserted, or changed, by this transaction"
+            if state in getattr(step, "_new", ()) or state in getattr(step, "_dirty", ()):
                 return "has been flushed but not committed"
             step = step.parent
     return None
+
+
+def _goes(state: Any, session: Any) -> bool:
+    """Whether the session deletes it with its next flush."""
+    return any(row is state.object for row in session.deleted)
 
 
 def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
