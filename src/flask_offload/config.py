@@ -16,6 +16,8 @@ from .errors import ConfigError
 
 PREFIX = "OFFLOAD_"
 DAY = 86_400.0
+PYTHON_WORDS = {"True": True, "False": False}
+"""What people write into the environment, where JSON wants `true` and `false`."""
 
 
 def _key(default: Any, meaning: str, check: Callable[[Any], bool], wants: str) -> Any:
@@ -36,12 +38,16 @@ def _number(low: float, high: float, *, whole: bool = False) -> tuple[Callable[[
         lambda value: (
             isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
         ),
-        f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
+        f"a {'whole ' if whole else ''}number from {low:,.15g} to {high:,.15g}",
     )
 
 
 def _text() -> tuple[Callable[[Any], bool], str]:
     return lambda value: isinstance(value, str) and bool(value), "a text"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and os.fspath(value) not in ("", ":memory:")
 
 
 def _is_prefix(value: Any) -> bool:
@@ -60,8 +66,8 @@ class Config:
     sqlite_path: str | os.PathLike[str] | None = _key(
         None,
         "the database file; a relative path starts at the instance folder",
-        lambda value: value is None or (isinstance(value, str | os.PathLike) and bool(str(value))),
-        "a path",
+        lambda value: value is None or _is_path(value),
+        "the path of a file, which outlives the process and which workers open too",
     )
     sqlite_force: bool = _key(
         False, "use a network file system regardless of the danger", *_one_of(True, False)
@@ -161,14 +167,16 @@ class Config:
     def from_app(cls, app: Flask) -> Config:
         """Read the keys of this app. Raises ConfigError for unknown keys and unusable values."""
         known = {PREFIX + item.name.upper(): item for item in fields(cls)}
-        for key in app.config:
+        environment = [key.removeprefix("FLASK_") for key in os.environ if key.startswith("FLASK_")]
+        for key in [*app.config, *environment]:
             if isinstance(key, str) and key.startswith(PREFIX) and key not in known:
                 raise ConfigError(_unknown(key, list(known)))
-        values = {}
+        values: dict[str, Any] = {}
         for key, item in known.items():
             value = app.config.get(key, _from_environment(key))
             if value is MISSING:
                 continue
+            value = PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
             if not item.metadata["check"](value):
                 raise ConfigError(
                     f"{key} = {value!r} can't be used: it takes {item.metadata['wants']}"
