@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_offload import ConfigError, NotInitialized, Offload, OptionError
+from flask_offload import (
+    ConfigError,
+    JobNotFound,
+    NotInitialized,
+    Offload,
+    OptionError,
+    PayloadError,
+)
 from flask_offload.config import PREFIX, Config
 from flask_offload.options import TaskOptions
 
@@ -45,6 +52,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
         ("OFFLOAD_SPOT", 1.5),
         ("OFFLOAD_SPOT_ABOVE", 1),
         ("OFFLOAD_SQLITE_PATH", 7),
+        ("OFFLOAD_SQLITE_PATH", ":memory:"),
         ("OFFLOAD_SQLITE_FORCE", 1),
     ],
 )
@@ -65,6 +73,23 @@ def test_the_environment_counts_where_the_app_says_nothing(monkeypatch: pytest.M
     monkeypatch.setenv("FLASK_OFFLOAD_WORKER", "off")
     assert (read().worker_threads, read().worker) == (7, "off")
     assert read(OFFLOAD_WORKER_THREADS=2).worker_threads == 2
+
+
+@pytest.mark.parametrize("word", ["false", "False"])
+def test_the_environment_knows_the_words_of_json_and_of_python(
+    monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("FLASK_OFFLOAD_SPOT", word)
+    assert read().spot is False
+    app = Flask("some_app")
+    app.config.from_prefixed_env()
+    assert Config.from_app(app).spot is False
+
+
+def test_an_unknown_key_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_OFFLOAD_WORKR", "off")
+    with pytest.raises(ConfigError, match=r"OFFLOAD_WORKR .* did you mean OFFLOAD_WORKER\?"):
+        read()
 
 
 def test_the_database_lies_in_the_instance_folder(tmp_path: Path) -> None:
@@ -109,6 +134,17 @@ def test_an_app_without_offload_says_what_is_missing() -> None:
 
     with Flask("bare").app_context(), pytest.raises(NotInitialized, match="init_app"):
         work.enqueue()
+
+
+def test_what_is_no_call_and_no_id_is_told_so(tmp_path: Path) -> None:
+    app = Flask("some_app", instance_path=str(tmp_path))
+    offload = Offload(app)
+    with app.app_context():
+        for wrong in ("x", offload.get_job):
+            with pytest.raises(PayloadError, match=r"enqueue_many takes calls, not .*task\.call"):
+                offload.enqueue_many([wrong])  # type: ignore[list-item]
+        with pytest.raises(JobNotFound, match="no job None"):
+            offload.get_job(None)  # type: ignore[arg-type]
 
 
 def test_several_apps_share_one_offload(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from flask import Flask, g
 from opentelemetry import context, trace
 from werkzeug.datastructures import FileStorage
 
-from flask_offload import JobStatus, Offload, PayloadError, current_job, signals
+from flask_offload import JobStatus, NoCurrentJob, Offload, PayloadError, current_job, signals
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite.ticks import known_schedules
 from flask_offload.testing import drain
@@ -299,6 +299,49 @@ def test_a_worker_names_the_job_in_the_lines_of_its_tasks(site: Site) -> None:
         check=True,
     )
     assert f"a line of the task [{job.id} jobs_app.surroundings 1]" in done.stderr
+
+
+# What Flask's documentation shows: it silences every logger that exists already.
+FLASKS_OWN = """
+from logging.config import dictConfig
+dictConfig({
+    "version": 1,
+    "formatters": {"default": {"format": "[%(levelname)s in %(module)s] %(message)s"}},
+    "handlers": {"err": {"class": "logging.StreamHandler", "formatter": "default"}},
+    "root": {"level": "INFO", "handlers": ["err"]},
+})
+"""
+
+
+@pytest.mark.parametrize(
+    "logging_set_up", [FLASKS_OWN, "", "import logging\nlogging.basicConfig()\n"]
+)
+def test_a_worker_tells_of_a_failure_once_however_the_app_logs(
+    site: Site, logging_set_up: str
+) -> None:
+    (site.folder / "logging_app.py").write_text(f"{logging_set_up}from jobs_app import *\n")
+    job = fail.enqueue("no such address")
+    command = site.command("worker", "--burst")
+    command[command.index("jobs_app")] = "logging_app"
+    done = subprocess.run(
+        command,
+        cwd=site.folder,
+        env={**os.environ, **site.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    told = f"{job.id} of jobs_app.fail, attempt 1: failed after"
+    assert done.stderr.count(told) == 1, done.stderr
+
+
+def test_outside_of_a_job_there_is_no_current_one() -> None:
+    assert not current_job
+    with pytest.raises(NoCurrentJob, match="if current_job"):
+        current_job.progress(1)
+    with pytest.raises(RuntimeError):  # as for Flask's own proxies
+        list(current_job.track([1]))
 
 
 def test_progress_in_a_tight_loop_costs_next_to_nothing(site: Site) -> None:

@@ -12,7 +12,7 @@ from werkzeug.local import LocalProxy
 
 from .attempt import Claim, Report
 from .carry import load
-from .errors import JobCancelled, JobTimeout, PayloadError
+from .errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError
 
 T = TypeVar("T")
 
@@ -179,11 +179,13 @@ class JobContext:
 
 active: ContextVar[JobContext] = ContextVar("flask_offload.current_job")
 
-current_job: JobContext = LocalProxy(  # type: ignore[assignment]
-    active,
-    unbound_message=(
-        "There is no current job here: current_job works only inside a task that a worker runs."
-        " For code that is also called directly, test `if current_job:` first."
-    ),
-)
+
+def _active() -> JobContext:
+    context = active.get(None)
+    if context is None:
+        raise NoCurrentJob
+    return context
+
+
+current_job: JobContext = LocalProxy(_active)  # type: ignore[assignment]
 """The running job, like Flask's `current_app`. False outside of one."""

@@ -76,19 +76,20 @@ class JobFailed(OffloadError):
     """The job did not succeed: job.error tells why."""
 
 
-class WaitTimeout(OffloadError, TimeoutError):
-    """The job has not finished within the time that wait() was given: it goes on regardless."""
-
-
 # --- inside a task -----------------------------------------------------------------------------
 
 
-class NoCurrentJob(OffloadError):
-    """There is no current job here: current_job works only inside a task that a worker runs."""
+class NoCurrentJob(OffloadError, RuntimeError):
+    """There is no current job here: current_job works only inside a task that a worker runs. For
+    code that is also called directly, test `if current_job:` first."""
 
 
 class JobTimeout(OffloadError):
     """The job has run longer than its timeout: finish quickly, or let this error pass."""
+
+
+class WaitTimeout(JobTimeout, TimeoutError):
+    """The job has not finished within the time that wait() was given: it goes on regardless."""
 
 
 class JobCancelled(OffloadError):

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from . import web
 from .carry import READY_MADE, Carry
 from .config import Config
 from .engines.base import Engine, NewJob
-from .errors import NotInitialized, OptionError
+from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .evidence.install import install as install_evidence
 from .evidence.timing import note_enqueue, span
 from .job import Job, JobStatus
@@ -29,9 +29,6 @@ from .schedule import CatchUp, Schedule
 from .state import AppState
 from .support import check_schedule, check_task, need
 from .task import Call, Task, unique_states
-
-if TYPE_CHECKING:
-    pass
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -243,11 +240,12 @@ class Offload:
     def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
         """Enqueue calls made with `task.call(…)`, all in one transaction or none.
 
-        Raises EngineUnavailable, and UnsupportedByEngine where an engine can't promise that.
+        Raises PayloadError for anything else than a call, EngineUnavailable, and
+        UnsupportedByEngine where an engine can't promise that.
         """
         began = time.perf_counter()
         state = self.current_state()
-        new_jobs = [call.new_job for call in calls]
+        new_jobs = [_new_job(call) for call in calls]
         if len(new_jobs) > 1:
             need(state.engine, "transactional_batches", "enqueue_many() of more than one call")
         try:
@@ -263,6 +261,8 @@ class Offload:
     def get_job(self, job_id: str) -> Job:
         """The job with this id. Raises JobNotFound."""
         engine = self.engine
+        if not isinstance(job_id, str):  # such as None, from a request that names none
+            raise JobNotFound(f"there is no job {job_id!r}: an id is a text, see job.id")
         return Job(engine.get(job_id), engine, self.codecs)
 
     @property
@@ -312,6 +312,15 @@ class Offload:
     def current_state(self) -> AppState:
         """What belongs to the current app. Raises NotInitialized."""
         return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+def _new_job(call: object) -> NewJob:
+    if not isinstance(call, Call):
+        raise PayloadError(
+            f"enqueue_many takes calls, not {type(call).__name__}: write"
+            " offload.enqueue_many([task.call(…), …])"
+        )
+    return call.new_job
 
 
 def _commands() -> Any:
