@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flask_offload.attempt import Ending
-from flask_offload.engines.base import ISOLATED, NewJob
+from flask_offload.engines.base import SUSPECT, NewJob
 from flask_offload.job import JobStatus
 
 HOLDING = ("throttled", "ready", "running")
@@ -197,7 +197,7 @@ class Model:
             job.run_after = self.now + after if after else None
             job.state = "scheduled" if after else self._line(job.new)
             if job.crashes == self.max_crashes - 1:
-                job.lane = ISOLATED
+                job.lane = SUSPECT
 
     def unclaim(self, job: ModelJob, delay: float) -> None:
         """A claimed job that has not started goes back as if nothing had been."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_offload.attempt import Claim, Ending, Outcome
-from flask_offload.engines.base import ASYNC, ISOLATED, THREADS, NewJob
+from flask_offload.engines.base import ASYNC, ISOLATED, SUSPECT, THREADS, NewJob
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.ledger import Exchange, Ledger, Retention
@@ -188,7 +188,7 @@ class Worker:
         self.registration.close()
 
 
-LANES = (THREADS, ASYNC, ISOLATED)
+LANES = (THREADS, ASYNC, ISOLATED, SUSPECT)
 
 
 def new_job(now: float = START, **options: Any) -> NewJob:

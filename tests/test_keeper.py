@@ -269,6 +269,13 @@ def test_thread_mode_and_its_end(tmp_path: Path) -> None:
         assert served.workers() == []
 
 
+def test_a_single_thread_serves_all_lanes(tmp_path: Path) -> None:
+    write(tmp_path, GLOBAL)
+    mode = {"FLASK_OFFLOAD_WORKER": "thread", "FLASK_OFFLOAD_WORKER_THREADS": "1"}
+    with serve(tmp_path, [*GUNICORN, "site_app:app"], **mode) as served:
+        assert served.run_a_job()["id"] != served.run_a_job()["id"]
+
+
 def test_off_starts_nothing(tmp_path: Path) -> None:
     write(tmp_path, GLOBAL)
     with serve(tmp_path, [*GUNICORN, "site_app:app"], FLASK_OFFLOAD_WORKER="off") as served:

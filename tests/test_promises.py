@@ -40,10 +40,11 @@ def test_two_hundred_jobs_survive_twenty_kills(site: Site) -> None:
             kill9(dice.choice(children))
         for job in jobs:
             wait_until(lambda job=job: job.refresh().is_finished, 60)  # type: ignore[misc]
-    assert {job.status for job in jobs} <= {JobStatus.SUCCESSFUL, JobStatus.FAILED}
-    # only a job that was hit three times may be given up, and that is next to impossible here
-    assert Counter(job.status for job in jobs)[JobStatus.SUCCESSFUL] >= 199
     ends = Counter(line.split()[1] for line in site.witnessed() if line.startswith("end"))
+    hits = Counter(len(job.attempts) - 1 for job in jobs)
+    print(f"jobs by the number of times they were hit: {sorted(hits.items())}")
+    # those that were hit twice wait for the end of the storm: nothing hits them again
+    assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}
     for job, name in zip(jobs, (f"j{n}" for n in range(200)), strict=True):
         crashes = sum(attempt.outcome == "CRASHED" for attempt in job.attempts)
         assert 1 <= ends[name] <= 1 + crashes  # twice only if it was running when the axe fell

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_offload.attempt import MAX_CRASHES, Claim, Ending, Report
-from flask_offload.engines.base import ASYNC, ISOLATED, THREADS, JobQuery
+from flask_offload.engines.base import ASYNC, ISOLATED, SUSPECT, THREADS, JobQuery
 from flask_offload.engines.sqlite import outcomes
 from flask_offload.job import Error, JobStatus
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
@@ -171,7 +171,7 @@ def test_a_crash_runs_again_and_at_last_alone(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
     for crashes in range(MAX_CRASHES):
-        lane = ISOLATED if crashes == MAX_CRASHES - 1 else THREADS
+        lane = SUSPECT if crashes == MAX_CRASHES - 1 else THREADS
         claim = worker.claim_one(lane)
         assert (claim.crashes, claim.failures) == (crashes, 0)
         worker.finish(claim, Ending.CRASHED, error=Error("WorkerDied", "killed by SIGKILL"))

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from flask_offload.attempt import MAX_CRASHES, Claim, Ending
-from flask_offload.engines.base import ISOLATED, THREADS, JobQuery
+from flask_offload.engines.base import ISOLATED, SUSPECT, THREADS, JobQuery
 from flask_offload.engines.sqlite.upkeep import prune
 from flask_offload.errors import InvalidTransition
 from flask_offload.job import TRANSITIONS, JobStatus
@@ -109,6 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         which=NUMBER,
         threads=st.integers(0, 3),
         isolated=st.integers(0, 1),
+        suspects=st.integers(0, 1),
         queues=st.sampled_from([None, None, ("a",)]),
         start=st.booleans(),
     )
@@ -117,11 +118,12 @@ class StoreMachine(RuleBasedStateMachine):
         which: int,
         threads: int,
         isolated: int,
+        suspects: int,
         queues: tuple[str, ...] | None,
         start: bool,
     ) -> None:
         worker = self.workers[which % WORKERS]
-        room = {ISOLATED: isolated, THREADS: threads}
+        room = {ISOLATED: isolated, SUSPECT: suspects, THREADS: threads}
         worker.ledger._queues = None if queues is None else frozenset(queues)
         claims = worker.exchange(room=room, start=start).claims
         expected = self.model.claim(worker.id, room, queues)

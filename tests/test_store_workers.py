@@ -318,7 +318,7 @@ def test_workers_tell_of_themselves(store: Store) -> None:
 
 def test_a_crash_cap_counts_deaths_of_workers(store: Store) -> None:
     record = store.enqueue()
-    for lane in ("threads", "threads", "isolated"):
+    for lane in ("threads", "threads", "suspect"):
         worker = store.worker()
         worker.claim_one(lane)
         worker.die()

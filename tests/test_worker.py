@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flask_offload import InvalidTransition, JobStatus
+from flask_offload.worker.unrest import CALM_AFTER
 from jobs_app import (
     add,
     alone,
@@ -168,6 +169,32 @@ def test_a_job_that_kills_its_process_is_given_up(site: Site, how: str, reason: 
     assert reason in poison.error.message
     assert "crash 3 of 3" in poison.error.message
     assert [job.refresh().return_value for job in good] == list(range(50))
+
+
+def test_a_job_that_was_hit_twice_waits_for_peace(site: Site) -> None:
+    """Other jobs are killed meanwhile, as in a storm; its last run comes after."""
+
+    def hit(name: str, times: int) -> float:
+        kill9(int(site.wait_for_witness(f"start {name} ", times)[-1].split()[2]))
+        return time.monotonic()
+
+    job = note_slowly.enqueue("suspect", 0.5)
+    with site.worker("--threads", "1"):
+        hit("suspect", 1)
+        hit("suspect", 2)
+        others = [note_slowly.enqueue(f"other{number}", 0.5) for number in range(2)]
+        hit("other0", 1)
+        last_hit = hit("other1", 1)
+        site.wait_for_witness("start suspect", 3)
+        waited = time.monotonic() - last_hit
+        for each in (job, *others):
+            each.wait(20)
+    assert outcomes(job) == ["CRASHED", "CRASHED", "SUCCESSFUL"]
+    assert [outcomes(other) for other in others] == [["CRASHED", "SUCCESSFUL"]] * 2
+    assert waited > CALM_AFTER
+    starts = [line.split() for line in site.witnessed() if line.startswith("start")]
+    assert starts[-1][1] == "suspect"
+    assert starts[-1][2] not in {pid for _, _, pid, _ in starts[:-1]}, "not in a process of its own"
 
 
 def test_sys_exit_ends_the_job_and_not_the_worker(site: Site) -> None:

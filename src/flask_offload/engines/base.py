@@ -20,8 +20,10 @@ from ..rate import Rate
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 
-THREADS, ASYNC, ISOLATED = "threads", "async", "isolated"
+THREADS, ASYNC, ISOLATED, SUSPECT = "threads", "async", "isolated", "suspect"
 """The lanes: where in a worker a job runs. Each has room of its own, so none can block another."""
+ALONE = (ISOLATED, SUSPECT)
+"""Those whose jobs have a process of their own. A suspect is a job that the next crash ends."""
 
 
 @dataclass(frozen=True)

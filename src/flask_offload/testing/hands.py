@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from ..attempt import Claim, Ending, Outcome
-from ..engines.base import ASYNC, ISOLATED, THREADS, ScheduleSpec
+from ..engines.base import ALONE, ASYNC, THREADS, ScheduleSpec
 from ..engines.inline import InlineEngine
 from ..engines.sqlite import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..extension import Offload
     from ..state import AppState
 
-ONE_OF_EACH = {THREADS: 1, ASYNC: 1, ISOLATED: 1}
+ONE_OF_EACH = dict.fromkeys((*ALONE, THREADS, ASYNC), 1)
 
 
 def state_of(app: Flask) -> AppState:

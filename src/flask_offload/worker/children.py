@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..attempt import Claim, Ending, Outcome
-from ..engines.base import ASYNC, ISOLATED, THREADS
+from ..engines.base import ALONE, ASYNC, THREADS
 from ..job import Error
 from .messages import Channel, Judge, WorkerSettings
 
@@ -22,6 +22,9 @@ PREFETCH_MOST = 512
 RECALL_AFTER = 0.05
 """Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
 another worker, may be free."""
+MUTE_AFTER = 1.0
+"""Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
+by mistake (as os.closerange does), and would never be heard of again."""
 
 
 @dataclass
@@ -81,11 +84,6 @@ class Child:
         )
 
     @property
-    def is_busy_alone(self) -> bool:
-        """Whether it is an isolated child at its one job."""
-        return self.isolated and bool(self.held)
-
-    @property
     def thread_count(self) -> int:
         """How many jobs its threads run at once."""
         return self.threads or (self.settings.threads if self.settings else 0)
@@ -128,11 +126,12 @@ class Child:
 def room_of(children: Sequence[Child], processes: int, places: int) -> dict[str, int]:
     """How many more jobs each lane of these children takes.
 
-    processes: how many isolated jobs may run at once. places: in the table of slots.
+    processes: how many jobs of a lane may run alone at once. places: in the table of slots.
     """
     ready = [child for child in children if child.is_ready]
+    alone = {lane: processes - sum(child.by_lane[lane] for child in children) for lane in ALONE}
     room = {
-        ISOLATED: processes - sum(child.is_busy_alone for child in children),
+        **alone,
         ASYNC: sum(child.async_room for child in ready),
         THREADS: sum(child.thread_room for child in ready),
     }

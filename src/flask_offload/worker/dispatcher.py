@@ -16,7 +16,7 @@ from typing import Protocol
 
 from .. import log
 from ..attempt import Claim, Outcome, Report
-from ..engines.base import ScheduleSpec
+from ..engines.base import SUSPECT, ScheduleSpec
 from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
 from ..engines.sqlite.recovery import recover
@@ -24,6 +24,7 @@ from ..engines.sqlite.ticks import next_tick, tick
 from ..engines.sqlite.upkeep import give_space_back, is_log_long, known_files, prune
 from ..errors import EngineUnavailable
 from ..spool import Spool
+from .unrest import Unrest
 
 POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""
@@ -56,6 +57,8 @@ class News:
     """Given back because the app has no such task."""
     more_room: bool = False
     """There is room that no outcome speaks of: somebody new is ready for jobs."""
+    unrest: bool = False
+    """A process has died in which jobs run together."""
 
     def __bool__(self) -> bool:
         return bool(self.reports or self.outcomes or self.unstarted or self.unknown)
@@ -103,6 +106,8 @@ class Dispatcher:
         self._schedules = schedules
         self._spool = spool
         self._backlog = News()  # what could not be written yet
+        self._unrest = Unrest()
+        self._waits_for_calm = False
         self._look = True
         self._seen_changes: int | None = None
         self._due_at: float | None = None
@@ -155,12 +160,15 @@ class Dispatcher:
         self._backlog.unstarted += news.unstarted
         self._backlog.unknown += news.unknown
         self._look = self._look or news.more_room
+        if news.unrest:
+            self._unrest.note(time.monotonic())
 
     def _work(self, now: float) -> float:
         if now >= self._next_poll:
             self._next_poll = now + POLL
             self._notice_changes()
         self._recover(now)
+        self._look |= self._waits_for_calm and not self._unrest.left(now)
         look = self._look
         if look:
             self._look = False
@@ -191,6 +199,7 @@ class Dispatcher:
         self._next_recovery = now + RECOVER_EVERY
         for worker, jobs in recover(self._engine, self._retention, self._ledger.worker_id):
             self._look = True
+            self._unrest.note(now)
             log.tell(
                 logging.WARNING,
                 "worker_recovered",
@@ -240,7 +249,10 @@ class Dispatcher:
     def _exchange(self) -> None:
         """Write outcomes and claim more, in one transaction."""
         self._look = False
-        room = {} if self.is_closing else self._crew.room()
+        room = {} if self.is_closing else dict(self._crew.room())
+        self._waits_for_calm = SUSPECT in room and self._unrest.left(time.monotonic()) > 0
+        if self._waits_for_calm:
+            room[SUSPECT] = 0
         wanted = sum(room.values())
         if not self._backlog.outcomes and not wanted:
             return
@@ -281,6 +293,8 @@ class Dispatcher:
             return 0.0
         until = [self._next_poll - now, self._next_recovery - now, self._next_chores - now]
         clock = self._engine.clock()
+        if self._waits_for_calm:
+            until.append(self._unrest.left(now))
         if self._due_at is not None:
             until.append(self._due_at - clock)
         if self._schedules and not self.is_closing:

@@ -16,10 +16,11 @@ from flask import Flask
 
 from .. import log, signals
 from ..attempt import Claim, Ending, Outcome, Report
-from ..engines.base import ISOLATED, THREADS
+from ..engines.base import ALONE, THREADS
 from ..engines.sqlite.liveness import Slots
 from .birth import Starts, fork_child
 from .children import (
+    MUTE_AFTER,
     RECALL_AFTER,
     Child,
     Stop,
@@ -46,10 +47,6 @@ from .messages import (
     Run,
     WorkerSettings,
 )
-
-MUTE_AFTER = 1.0
-"""Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
-by mistake (as os.closerange does), and would never be heard of again."""
 
 
 class Processes:
@@ -218,7 +215,7 @@ class Processes:
         )
 
     def _child_for(self, lane: str) -> Child:
-        if lane != ISOLATED:
+        if lane not in ALONE:
             ready = [child for child in self._children if child.is_ready]
             room = attrgetter("thread_room" if lane == THREADS else "async_room")
             return max(ready, key=room)
@@ -396,6 +393,8 @@ class Processes:
         self._watch(child)
         child.channel.close()
         self._judgements += child.judging.values()
+        if not (child.isolated or child.stop or self._is_ending):
+            self._news.unrest = True
         reason = how_it_died(status, was_mute=child.was_mute)
         if child.settings is None and not self._is_ending:
             self._starts.failed(time.monotonic())

@@ -12,11 +12,12 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .. import log, signals
 from ..attempt import Claim, Outcome
-from ..engines.base import ASYNC, ISOLATED, THREADS
+from ..engines.base import ALONE, ASYNC, THREADS
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.ledger import Ledger, Retention
@@ -38,19 +39,17 @@ class Threads:
     def __init__(self, runner: Runner, slots_of: Registration, threads: int, coroutines: int):
         self._runner = runner
         self._slots = slots_of.slots
-        self._capacity = {THREADS: threads, ASYNC: coroutines, ISOLATED: 1}
+        self._threads, self._coroutines = threads, coroutines
         self._held: dict[int, Claim] = {}
         self._unsettled: dict[int, int] = {}  # seq -> ticket
 
     def room(self) -> Mapping[str, int]:
         """How many more jobs each lane takes."""
-        room = dict(self._capacity)
-        for claim in self._held.values():
-            room[claim.lane] -= 1
-        # a task that wants to be alone shares the common threads here, as there is no process
-        room[ISOLATED] = min(room[ISOLATED], max(0, room[THREADS]))
-        room[THREADS] -= room[ISOLATED]
-        return room
+        held = Counter(claim.lane for claim in self._held.values())
+        free = max(0, self._threads - held.total() + held[ASYNC])
+        # what should run alone has no process to itself here: one at a time, by the common threads
+        alone = {lane: int(free > 0 and not held[lane]) for lane in ALONE}
+        return {**alone, THREADS: free, ASYNC: self._coroutines - held[ASYNC]}
 
     def hand_out(self, claims: Sequence[Claim]) -> None:
         """Run these."""
@@ -141,7 +140,8 @@ class ThreadWorker:
         engine = state.engine
         assert isinstance(engine, SqliteEngine)
         threads, coroutines = config.worker_threads, config.async_concurrency
-        registration = Registration(run_folder(state.database), threads + coroutines + 1)
+        places = threads + coroutines + len(ALONE)
+        registration = Registration(run_folder(state.database), places)
         bell = Bell(registration.bell_path)
         retention = Retention(config.keep_successful, config.keep_failed, config.keep_count)
         ledger = Ledger(engine, registration.id, retention)

@@ -12,7 +12,7 @@ import msgspec
 
 from ...attempt import MAX_CRASHES, Claim, Ending, Outcome, Report, crashed_for_good
 from ...job import Error
-from ..base import ISOLATED
+from ..base import SUSPECT
 from .admission import IN_LINE, take_back_start
 from .connection import Connection
 
@@ -173,8 +173,8 @@ class Books:
             times = (outcome.started_at, outcome.finished_at, self.now + keep)
             self.connection.execute(END, (state, failures, crashes, *times, outcome.seq))
         else:
-            # suspected of killing its process, it runs its last time where it harms nobody
-            lane = ISOLATED if crashes == MAX_CRASHES - 1 else lane
+            # it may be what kills its process: its last run harms nobody, and is not lightly spent
+            lane = SUSPECT if crashes == MAX_CRASHES - 1 else lane
             is_later = outcome.after > 0
             run_after = self.now + outcome.after if is_later else None
             values = (failures, crashes, outcome.started_at, lane, run_after, is_later)
