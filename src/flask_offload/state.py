@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 
 from flask import Flask
 
-from . import signals
+from . import log, signals
 from .config import Config
 from .engines.base import Engine, NewJob
 from .engines.registry import make_engine
@@ -74,10 +75,12 @@ class AppState:
         if self.keeper is not None:
             self.keeper.start()
         jobs = [Job(record, self.engine, self.declared.codecs) for record in records]
+        # the log is a receiver too; to send a signal to it alone costs more than the rest of this
+        is_heard = len(signals.enqueued.receivers) > 1 or log.logger.isEnabledFor(logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
                 self.forget_files(new_job.files)
-            elif signals.enqueued.receivers:
+            elif is_heard:
                 signals.send(signals.enqueued, self.app, job=job)
         return jobs
 

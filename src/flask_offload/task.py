@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
+import msgspec
 from flask import Flask
 
 from .carry import Carry, save_all
@@ -49,8 +50,7 @@ class Using:
     owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A task with its arguments, checked and encoded, on its way to `enqueue_many`."""
 
     task: Task[Any, Any]

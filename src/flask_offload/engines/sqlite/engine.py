@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...job import JobRecord, JobStatus, check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo
@@ -42,6 +42,8 @@ INSERT INTO jobs (seq, secret, task, queue_name, lane, priority, state, on_crash
     enqueued_at, run_after, unique_key, concurrency_key, rate_key, context, args)
 VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+
+KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
 
 ASK_TO_STOP = "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ?"
 
@@ -101,17 +103,20 @@ class SqliteEngine(Engine):
         if self._known_in != self.database.generation:  # a queue that was undone is not known
             self._known_in = self.database.generation
             self._known_queues.clear()
-        records = []
-        is_limited = False
+        is_unique = is_limited = False
         for job in jobs:
             if job.queue_name not in self._known_queues:
-                connection.execute(
-                    "INSERT OR IGNORE INTO queues (name) VALUES (?)", (job.queue_name,)
-                )
+                connection.execute(KNOW_QUEUE, (job.queue_name,))
                 self._known_queues.add(job.queue_name)
-            existing = _existing(connection, job, now) if job.unique_key is not None else None
-            records.append(existing or _insert_one(connection, job, now))
+            is_unique = is_unique or job.unique_key is not None
             is_limited = is_limited or job.concurrency_key is not None or job.rate_key is not None
+        if is_unique:  # one by one, as one may be another's duplicate
+            records = [
+                _existing(connection, job, now) or _insert(connection, [job], now)[0]
+                for job in jobs
+            ]
+        else:
+            records = _insert(connection, jobs, now)
         if is_limited:
             self._admit_new(connection, jobs, now)
             for found in records:
@@ -250,41 +255,51 @@ class SqliteEngine(Engine):
         self.bells.close()
 
 
-def _insert_one(connection: Connection, job: NewJob, now: float) -> JobRecord:
-    is_small = len(job.args) <= INLINE_ARGS
-    state = _first_state(job, now)
-    secret = job.id[-SECRET_LENGTH:]
-    connection.execute(
-        INSERT,
-        (
-            int(now * TICKS),
-            secret,
-            job.task,
-            job.queue_name,
-            job.lane,
-            job.priority,
-            state,
-            job.on_crash,
-            job.origin,
-            job.owner,
-            job.enqueued_at,
-            job.run_after,
-            job.unique_key,
-            job.concurrency_key,
-            job.rate_key,
-            job.context,
-            job.args if is_small else None,
-        ),
+def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
+    """Insert them; the first one's number tells the others', as nobody else writes meanwhile."""
+    if not jobs:
+        return []
+    connection.execute(INSERT, _row(jobs[0], int(now * TICKS), now))
+    first = connection.last_insert_rowid()
+    if len(jobs) > 1:
+        rows = [_row(job, seq, now) for seq, job in enumerate(jobs[1:], first + 1)]
+        connection.executemany(INSERT, rows)
+    return [_inserted(connection, job, seq, now) for seq, job in enumerate(jobs, first)]
+
+
+def _row(job: NewJob, seq: int, now: float) -> tuple[Any, ...]:
+    """What INSERT binds. seq: the least number it may get."""
+    return (
+        seq,
+        job.id[-SECRET_LENGTH:],
+        job.task,
+        job.queue_name,
+        job.lane,
+        job.priority,
+        _first_state(job, now),
+        job.on_crash,
+        job.origin,
+        job.owner,
+        job.enqueued_at,
+        job.run_after,
+        job.unique_key,
+        job.concurrency_key,
+        job.rate_key,
+        job.context,
+        job.args if len(job.args) <= INLINE_ARGS else None,
     )
-    seq = connection.last_insert_rowid()
-    if not is_small:
+
+
+def _inserted(connection: Connection, job: NewJob, seq: int, now: float) -> JobRecord:
+    """The record of a job whose row is there; what lies beside the row is added."""
+    if len(job.args) > INLINE_ARGS:
         connection.execute("INSERT INTO payloads (seq, args) VALUES (?, ?)", (seq, job.args))
     if job.files:
         connection.executemany(
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
         )
-    accepted = job.record(waiting_for=WAITING_FOR.get(state))
-    accepted.id = make_id(seq, secret)
+    accepted = job.record(waiting_for=WAITING_FOR.get(_first_state(job, now)))
+    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
     return accepted
 
 
@@ -298,6 +313,8 @@ def _first_state(job: NewJob, now: float) -> str:
 
 def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
     """The job that already holds this unique key; None, and the key is free, if there is none."""
+    if job.unique_key is None:
+        return None
     row = connection.execute(
         f"SELECT {COLUMNS} FROM jobs WHERE unique_key = ?", (job.unique_key,)
     ).fetchone()
