@@ -42,6 +42,9 @@ torture: $(VENV)/.dev ## kill -9, full disks, poison: the short form, at most fo
 torture-long: $(VENV)/.dev ## The long form: 1,000 kills over 100,000 jobs; takes hours
 	@$(python) -m torture --long $(ARGS)
 
+docs: $(VENV)/.dev ## Write anew what the docs take from the code
+	@PYTHONPATH=tests $(python) tests/engine_docs.py
+
 compile = $(python) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/.dev ## Raise the pins in requirements/ to what is current
@@ -67,4 +70,4 @@ $(VENV)/.dev: $(setup)
 $(VENV)/.bench: scripts/setup scripts/system-packages requirements/bench.txt
 	@scripts/setup bench
 
-.PHONY: help demo test lint format types coverage bench torture torture-long lock clean
+.PHONY: help demo test lint format types coverage bench torture torture-long docs lock clean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..host import Host
 
 GROUP = "flask_offload.engines"
-"""Packages offer an engine as `name = "module:make"`, where `make(state) -> Engine`."""
+"""Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
 
 
 def _sqlite(state: Host) -> Engine:
@@ -63,7 +63,30 @@ def make_engine(state: Host) -> Engine:
         return OURS[name](state)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others:
-        make: Callable[[Host], Engine] = others[name].load()
-        return make(state)
+        return _outside(others[name], state)
     known = ", ".join(sorted([*OURS, *others]))
-    raise ConfigError(f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}")
+    raise ConfigError(
+        f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}. Another one is a package"
+        f" with an entry point in the group {GROUP!r} (docs/engines.md)"
+    )
+
+
+def _outside(point: EntryPoint, state: Host) -> Engine:
+    """An engine of somebody else's package."""
+    place = f"OFFLOAD_ENGINE = {point.name!r}: its entry point {point.value}"
+    try:
+        make: Callable[[Host], Engine] = point.load()
+    except Exception as error:
+        raise ConfigError(
+            f"{place} can't be loaded ({type(error).__name__}: {error}): mend or reinstall the"
+            " package"
+        ) from error
+    engine = make(state)
+    if not isinstance(engine, Engine):
+        raise ConfigError(f"{place} gives {engine!r}, which is no flask_offload.seam.Engine")
+    if engine.flags.own_worker:
+        raise ConfigError(
+            f"{place} gives an engine with the flag 'own_worker', which only the embedded one can"
+            " have: set 'worker_command' and write work()"
+        )
+    return engine
