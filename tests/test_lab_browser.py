@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
 from flask_offload.lab.building import PROJECT
 from flask_offload.lab.photo import SAMPLE
 from flask_offload.lab.site.modes import MODES
 from flask_offload.lab.site.recall import QUESTIONS
 from lab_support import RunningLab, lab_running
-from web_browser import WATCH, chromium_browser
+from web_browser import WATCH
 
 LCP = """new Promise((done) => {
   const watch = { type: "largest-contentful-paint", buffered: true };
@@ -28,12 +29,6 @@ DESKTOP = (1200, 900)
 PHONE = (360, 740)
 LONG = 45_000
 """Milliseconds for an experiment on a busy machine."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium_browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

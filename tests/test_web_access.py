@@ -12,21 +12,10 @@ from flask.testing import FlaskClient
 from flask_offload import Job
 from flask_offload.web.idempotency import MAX_KEY
 from web_app import narrow_to_user, offload
-from websites import WebSite, client_of, location, make_web_site, poll_until, worked_site
+from web_fixtures import client_fixture, site_fixture  # noqa: F401 (fixtures)
+from websites import WebSite, client_of, location, make_web_site, poll_until
 
 HTML = {"Accept": "text/html"}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
-    with worked_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def client(site: WebSite) -> Iterator[FlaskClient]:
-    with client_of(site) as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,35 +10,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from browser_fixtures import ada_fixture, browser_fixture, origin_fixture  # noqa: F401 (fixtures)
 from support import free_port, http_get, http_post
-from web_browser import Visitor, chromium_browser, requests_of, visitor
-from websites import WebSite, worked_site
+from web_browser import Visitor, requests_of, visitor
+from web_fixtures import site_fixture  # noqa: F401 (fixtures)
+from websites import WebSite
 
 FAILED = "That didn\N{RIGHT SINGLE QUOTATION MARK}t work"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
-    with worked_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def origin(site: WebSite) -> Iterator[str]:
-    with site.gunicorn("--threads", "4") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium_browser() as made:
-        yield made
-
-
-@pytest.fixture
-def ada(browser: Browser, site: WebSite, origin: str) -> Iterator[Visitor]:
-    with visitor(browser, site, origin) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Page, Response, expect
 
+from browser_fixtures import ada_fixture, browser_fixture, origin_fixture  # noqa: F401 (fixtures)
 from support import http_post, http_request, wait_until
 from web_app import offload, shown, shown_failure, steps
-from web_browser import Visitor, chromium_browser, listen, requests_of, visitor, wait_for
-from websites import WebSite, client_of, worked_site
+from web_browser import Visitor, listen, requests_of, wait_for
+from web_fixtures import client_fixture, site_fixture  # noqa: F401 (fixtures)
+from websites import WebSite
 
 DONE, FAILED, PROGRESS = "offload:done", "offload:failed", "offload:progress"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
-    with worked_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def origin(site: WebSite) -> Iterator[str]:
-    with site.gunicorn("--threads", "4") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium_browser() as made:
-        yield made
-
-
-@pytest.fixture
-def ada(browser: Browser, site: WebSite, origin: str) -> Iterator[Visitor]:
-    with visitor(browser, site, origin) as made:
-        yield made
 
 
 def start(origin: str, *gates: str) -> str:
@@ -216,12 +193,6 @@ def test_an_element_that_was_taken_out_is_silent(ada: Visitor) -> None:
 
 
 # --- its file ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def client(site: WebSite) -> Iterator[FlaskClient]:
-    with client_of(site) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

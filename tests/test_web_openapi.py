@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from email.parser import Parser
 from typing import Any
@@ -16,19 +15,8 @@ from werkzeug.test import TestResponse
 
 from support import require_tool
 from web_app import broken, give_up, patient, secret, shown, shown_failure, steps
-from websites import WebSite, client_of, location, make_web_site, poll_until, worked_site
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
-    with worked_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def client(site: WebSite) -> Iterator[FlaskClient]:
-    with client_of(site) as made:
-        yield made
+from web_fixtures import client_fixture, site_fixture  # noqa: F401 (fixtures)
+from websites import WebSite, client_of, location, make_web_site, poll_until
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
 from support import free_port, http_get, listening, missing, running
-from web_browser import WATCH, chromium_browser
+from web_browser import WATCH
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
 
@@ -61,12 +62,6 @@ def served(folder: Path, app: str, files: dict[str, str]) -> Iterator[str]:
         ready=lambda _: listening(port) and http_get(f"http://127.0.0.1:{port}/").status,
     ):
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium_browser() as made:
-        yield made
 
 
 FETCH_PAGE = """<!doctype html><title>Report</title>

@@ -14,21 +14,10 @@ from werkzeug.test import TestResponse
 
 from flask_offload import Job
 from web_app import broken, give_up, offload, patient, secret, shown, shown_failure, steps
-from websites import WebSite, client_of, location, poll_until, worked_site
+from web_fixtures import client_fixture, site_fixture  # noqa: F401 (fixtures)
+from websites import WebSite, location, poll_until
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
-    with worked_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def client(site: WebSite) -> Iterator[FlaskClient]:
-    with client_of(site) as made:
-        yield made
 
 
 @pytest.fixture
@@ -163,7 +152,7 @@ def test_a_job_between_two_attempts_says_so(client: FlaskClient, app: Flask) -> 
 
 def test_nothing_new_is_said_without_a_body(client: FlaskClient, site: WebSite) -> None:
     url = location(client.post("/steps/d1,d2"))
-    poll_until(client, url, "RUNNING")
+    poll_until(client, url, "RUNNING", summary="before d1")
     tag = client.get(url).headers["ETag"]
     assert tag.startswith('W/"')
     same = client.get(url, headers={"If-None-Match": tag})
@@ -217,6 +206,8 @@ def test_head_is_get_without_a_body(client: FlaskClient, app: Flask) -> None:
     assert (head.status_code, head.data) == (200, b"")
     for name in ("ETag", "Retry-After", "Content-Type", "Cache-Control", "Content-Length"):
         assert head.headers[name] == get.headers[name]
+    known = {"If-None-Match": get.headers["ETag"]}
+    assert client.head(url, headers=known).status_code == 304
 
 
 def allowed(headers: Any) -> set[str]:
@@ -240,7 +231,7 @@ def test_wrong_methods_are_told_the_right_ones(
     url = url_of(steps.using(run_after=timedelta(hours=1)).enqueue(["i1"])) + path
     options = client.options(url)
     assert (options.status_code, allowed(options.headers)) == (204, methods)
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - methods:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - methods:
         response = client.open(url, method=method)
         assert problem_of(response)["status"] == 405
         assert allowed(response.headers) == methods

@@ -1,17 +1,15 @@
-"""A real Chromium on web_app, and what the tests ask it again and again."""
+"""A visitor of web_app with a real browser, and what the tests ask it again and again."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
-from evidence_support import require_chromium
-from flask_offload.evidence import chromium
 from support import wait_until
 from websites import WebSite
 
@@ -30,25 +28,6 @@ WATCH = """
 """
 
 
-@contextmanager
-def chromium_browser() -> Iterator[Browser]:
-    """The system's Chromium, which reaches nothing but this machine."""
-    require_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium.find().path,
-            args=[*chromium.arguments(()), "--in-process-gpu"],
-            chromium_sandbox=chromium.sandboxed(),
-        )
-        expect.set_options(timeout=PATIENCE)
-        page = browser.new_page()  # starts the helper processes
-        page.goto("data:text/html,ready")
-        page.screenshot()
-        page.close()
-        yield browser
-        browser.close()
-
-
 @dataclass
 class Visitor:
     """One visitor: a browser context with its cookies, the site, and the server's address."""
@@ -56,10 +35,13 @@ class Visitor:
     context: BrowserContext
     site: WebSite
     origin: str
+    errors: list[str] = field(default_factory=list)
+    """What went wrong in scripts, in any tab."""
 
     def tab(self) -> Page:
         """A new tab, which watches for layout shifts and for what the policy forbids."""
         page = self.context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(f"{page.url}: {error}"))
         page.add_init_script(WATCH)
         return page
 
@@ -80,11 +62,13 @@ class Visitor:
 
 @contextmanager
 def visitor(browser: Browser, site: WebSite, origin: str, **options: Any) -> Iterator[Visitor]:
-    """A fresh visitor; `options` are those of a browser context."""
+    """A fresh visitor; `options` are those of a browser context. No script may have failed."""
     context = browser.new_context(**options)
     context.set_default_timeout(PATIENCE)
+    made = Visitor(context, site, origin)
     try:
-        yield Visitor(context, site, origin)
+        yield made
+        assert made.errors == []
     finally:
         context.close()
         site.engine.close()

@@ -95,15 +95,6 @@ def make_web_site(folder: Path, **config: Any) -> WebSite:
 
 
 @contextmanager
-def worked_site(folder: Path) -> Iterator[WebSite]:
-    """A site with a worker, for a whole module of tests."""
-    site = make_web_site(folder)
-    with site.worker():
-        site.engine.close()
-        yield site
-
-
-@contextmanager
 def client_of(site: WebSite) -> Iterator[FlaskClient]:
     """A client of the app, for one test."""
     yield site.app.test_client()

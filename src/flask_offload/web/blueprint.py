@@ -16,7 +16,8 @@ from .pages import asset_url, duration, progress, send_asset, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+"""All that HTTP knows for an address: those that a handler doesn't take are refused by us."""
 
 NO_SUCH_JOB = (
     "There is no such job: it never existed, the time for which it is kept is over, or it is not"

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from flask import request
 
-from .stored import StoredRequest
+from .stored import FORMS, StoredRequest
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 """Where the key is looked for: in a header, or for plain HTML forms in a field."""
@@ -67,12 +67,14 @@ def idempotency_key(task: str, owner: str | None, stored: StoredRequest) -> Idem
 
 
 def _fingerprint(stored: StoredRequest) -> str:
-    """The same for the same request, whoever sends it; a fresh CSRF token does not count."""
+    """The same for the same request, as it is stored; a fresh CSRF token does not count."""
     environ = stored.environ
     parts = [environ.get(key, "") for key in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING")]
-    parts.append(repr(stored.body))
-    if stored.form is not None:
-        parts += [repr(pair) for pair in stored.form if "csrf_token" not in pair[0]]
+    if request.mimetype in FORMS:
+        form = request.form.items(multi=True)
+        parts += [repr(pair) for pair in form if "csrf_token" not in pair[0]]
+    else:
+        parts.append(repr(stored.body))
     for name, file in stored.files:
         parts += [name, file.filename or "", _digest_of_file(file.stream)]
     return _digest(tuple(parts), _DIGEST)

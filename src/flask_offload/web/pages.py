@@ -34,7 +34,9 @@ def job_page(offload: Jobs, job: Job, status: int = 200) -> Response:
     html = render_template("offload/job.html", job=document(offload, job))
     response = Response(html, status, mimetype="text/html")
     if not job.is_finished:
-        response.headers["Refresh"] = str(max(FASTEST_RELOAD, retry_after(job, time.time())))
+        seconds = retry_after(job, time.time())
+        response.headers["Retry-After"] = str(seconds)
+        response.headers["Refresh"] = str(max(FASTEST_RELOAD, seconds))
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "same-origin"  # whoever has the address may see the job
     response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")

@@ -120,7 +120,8 @@ class JobResource:
     def _json(self, job: Job) -> Response:
         """The document with its ETag; 304 for who has it already, before it is made."""
         tag = etag(job)
-        if request.method == "GET" and request.if_none_match.contains_weak(tag):
+        looks = request.method in ("GET", "HEAD")  # a DELETE has done something all the same
+        if looks and request.if_none_match.contains_weak(tag):
             response = Response(status=304)
         else:
             response = _json_response(document(self._offload, job))

@@ -109,7 +109,7 @@ class _Moved:
         response = self._response(job, preferences)
         applied = ["respond-async"] if preferences.respond_async else []
         if preferences.wait is not None:
-            applied.append(f"wait={preferences.wait}")
+            applied.append(f"wait={min(preferences.wait, int(self._most()))}")
         if applied:
             response.headers["Preference-Applied"] = ", ".join(applied)
         return response
@@ -146,9 +146,12 @@ class _Moved:
         return response
 
     def _hold(self, preferences: Preferences) -> float:
-        limit = MAX_WAIT if self.wait is None else self.wait
         asked = preferences.wait if preferences.wait is not None else self.wait or 0.0
-        return min(asked, limit)
+        return min(asked, self._most())
+
+    def _most(self) -> float:
+        """Seconds for which a request can be held."""
+        return MAX_WAIT if self.wait is None else self.wait
 
 
 def _methods(always: bool | Iterable[str]) -> frozenset[str]:

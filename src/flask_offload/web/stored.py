@@ -47,7 +47,8 @@ HEADERS = (
 """The headers that are stored. Others, `Authorization` and `Cookie` above all, may be secrets and
 are stored only if the view names them."""
 
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MULTIPART = "multipart/form-data"
+FORMS = ("application/x-www-form-urlencoded", MULTIPART)
 
 DROPPED = frozenset(
     # of this connection and this moment; the replay has its own
@@ -64,7 +65,8 @@ CONTROL = (Discard, JobCancelled, JobTimeout, Retry)
 class StoredRequest:
     """What a view can see of its request. session: the keys that are carried, see `store_request`.
 
-    body: text where it is UTF-8, which takes less room than bytes. form, files: instead of a body.
+    body: text where it is UTF-8, which takes less room than bytes. form, files: instead of a body,
+    where something has read the form already, or where it brings files.
     """
 
     environ: dict[str, str]
@@ -112,11 +114,13 @@ def store_request(headers: Iterable[str] = (), session_keys: Iterable[str] = ())
         for key, value in request.environ.items()
         if key in wanted and isinstance(value, str)
     }
-    is_form = request.mimetype in FORMS
+    # the body comes first: a form is made from it, but of a form nothing leads back to it
+    body = b"" if request.mimetype == MULTIPART else request.get_data()
+    is_form = request.mimetype in FORMS and not body
     token = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
     return StoredRequest(
         environ=environ,
-        body="" if is_form else _shortest(request.get_data()),
+        body=_shortest(body),
         form=list(request.form.items(multi=True)) if is_form else None,
         files=list(request.files.items(multi=True)) if is_form else [],
         session={key: session[key] for key in (token, *session_keys) if key in session},
