@@ -94,7 +94,9 @@ def test_the_documents_have_the_names_of_the_job(shop: Shop) -> None:
     good, bad, waiting = three_jobs(shop)
     for document in [*shop.json("jobs"), shop.json("job", good.id)]:
         assert document.keys() >= JOB_FIELDS
+    (listed,) = (found for found in shop.json("jobs") if found["id"] == good.id)
     document = shop.json("job", good.id)
+    assert document == {**listed, "arguments": document["arguments"]}
     assert document["status"] == "SUCCESSFUL"
     assert document["return_value"] == 3
     assert document["arguments"] == [[1], {"b": 2}]
@@ -461,6 +463,7 @@ def test_what_an_engine_can_not_do_is_refused(tmp_path: Path) -> None:
         (["prune", "--before", "3x"], "'3x' is not an age: write a number and s, min, h, d, w"),
         (["prune", "--before", "7d", "--all-finished"], "exclude each other"),
         (["job"], "Missing argument 'ID'"),
+        (["worker", "--queue", "mail,pdf"], "'mail,pdf' can't be used"),
     ],
 )
 def test_wrong_use_is_explained(shop: Shop, arguments: list[str], said: str) -> None:

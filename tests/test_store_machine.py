@@ -333,7 +333,9 @@ class StoreMachine(RuleBasedStateMachine):
         for job in model.jobs:
             found = engine.get(job.id)
             assert (found.status, found.attempt) == (job.status, job.attempt)
-            assert (found.result is not None) == (job.has_result and job.state == "successful")
+            kept = job.result_expires_at is None or job.result_expires_at > self.model.now
+            has_result = job.has_result and job.state == "successful" and kept
+            assert (found.result is not None) == has_result
             assert engine.arguments(job.id) == job.new.args
 
 

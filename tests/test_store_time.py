@@ -267,6 +267,7 @@ def test_a_result_may_go_before_its_job(store: Store) -> None:
     other = finished(store, result='"y"')
     assert store.get(record).result == '"x"'
     store.clock.tick(10)
+    assert store.get(record).result is None  # not only after the next pruning
     assert prune(store.engine, keep_count=1000).jobs == 0
     told = store.get(record)
     assert (told.status, told.result) == (JobStatus.SUCCESSFUL, None)

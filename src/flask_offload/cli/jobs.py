@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from ..engines.base import Engine, JobQuery
-from ..errors import OffloadError
+from ..errors import JobNotFound, OffloadError
 from ..job import Attempt, Error, Job, JobRecord, JobStatus
 from ..jobjson import job_json
 from ..textui import ago, duration, fit
@@ -57,7 +58,7 @@ def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
     query = JobQuery(status=None if status is None else JobStatus(status), **wanted)
     found = [_job(record) for record in engine.list(query)]
     if as_json:
-        echo_json([job_json(job) for job in found])
+        echo_json([job_json(job) for job in map(_with_result, found)])
     elif not found:
         click.echo("No such jobs." if status or _narrows(wanted) else "No jobs.")
     else:
@@ -149,6 +150,14 @@ def news(job: Job, now: float) -> str:
 def _job(record: JobRecord) -> Job:
     offload, state = offload_of_app()
     return Job(record, state.engine, offload.codecs)
+
+
+def _with_result(job: Job) -> Job:
+    """A job of a list, which comes without its result."""
+    if job.status is JobStatus.SUCCESSFUL:
+        with contextlib.suppress(JobNotFound):  # pruned since
+            job.refresh()
+    return job
 
 
 def _for_each(

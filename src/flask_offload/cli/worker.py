@@ -11,7 +11,8 @@ from flask.cli import ScriptInfo, pass_script_info
 
 from .. import log
 from ..engines.base import WorkOptions
-from ..errors import OffloadError
+from ..errors import OffloadError, OptionError
+from ..options import check_queue_name
 from ..role import become_worker
 from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
@@ -19,11 +20,26 @@ NICENESS = 5
 """A worker that a web process keeps yields to it."""
 
 
+def _queue_names(
+    ctx: click.Context, param: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    try:
+        for name in names:
+            check_queue_name(name)
+    except OptionError as error:
+        raise click.BadParameter(f"{error} Repeat --queue for each one.") from None
+    return names
+
+
 @click.command()
 @click.option("--processes", type=click.IntRange(1, 256), help="Child processes that run jobs.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
 @click.option(
-    "--queue", "queues", multiple=True, metavar="NAME", help="Only this queue; repeatable."
+    *("--queue", "queues"),
+    multiple=True,
+    metavar="NAME",
+    callback=_queue_names,
+    help="Only this queue; repeatable.",
 )
 @click.option(
     "--drain-timeout",

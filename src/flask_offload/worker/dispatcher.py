@@ -29,7 +29,7 @@ from .unrest import Unrest
 POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""
 RECOVER_EVERY = 1.0
-CHORES_EVERY = 30.0
+CHORES_EVERY = 5.0
 LONG_LOG_EVERY = 3.0
 """Seconds until the chores are done again while a reader keeps the write-ahead log long."""
 FREE_PAGES = 1024

@@ -148,7 +148,8 @@ class SqliteEngine(Engine):
 
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
-        return self.database.read(lambda connection: full(connection, job_id)[1])
+        now = self.clock()
+        return self.database.read(lambda connection: full(connection, job_id, now)[1])
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first."""
@@ -189,7 +190,7 @@ class SqliteEngine(Engine):
             else:
                 keys = connection.execute(CANCEL, (now, now + self._keep_failed, row[0])).fetchall()
                 admit(connection, now, [keys[0][0]], [keys[0][1]])
-            return full(connection, job_id)[1]
+            return full(connection, job_id, now)[1]
 
         result = self.database.write(work)
         self.bells.ring()
@@ -205,7 +206,7 @@ class SqliteEngine(Engine):
             check_retry(status, job_id)
             keys = connection.execute(RETRY, (row[0],)).fetchall()
             admit(connection, now, [keys[0][0]], [keys[0][1]])
-            return full(connection, job_id)[1]
+            return full(connection, job_id, now)[1]
 
         result = self.database.write(work)
         self.bells.ring()

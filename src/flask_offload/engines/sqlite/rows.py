@@ -33,6 +33,7 @@ COLUMNS = (
     " attempt, crashes, worker, owner, origin, done, total, message, cancel"
 )
 
+RESULT = "SELECT value FROM results WHERE seq = ? AND (expires_at IS NULL OR expires_at > ?)"
 JOB_BY_ID = f"SELECT {COLUMNS} FROM jobs WHERE seq = ? AND id = ?"
 
 TICKS = 65536
@@ -126,10 +127,11 @@ def with_attempts(connection: Connection, row: tuple[Any, ...]) -> JobRecord:
     return job
 
 
-def full(connection: Connection, job_id: str) -> tuple[int, JobRecord]:
-    """A job's seq, and its record with attempts and result. Raises JobNotFound."""
+def full(connection: Connection, job_id: str, now: float) -> tuple[int, JobRecord]:
+    """A job's seq, and its record with attempts and the result, unless the result's time is over
+    (it may still be there until the next pruning). Raises JobNotFound."""
     row = find(connection, job_id)
     job = with_attempts(connection, row)
     if job.status is JobStatus.SUCCESSFUL:
-        job.result = connection.execute("SELECT value FROM results WHERE seq = ?", (row[0],)).get
+        job.result = connection.execute(RESULT, (row[0], now)).get
     return row[0], job
