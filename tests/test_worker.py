@@ -350,6 +350,18 @@ def test_hundreds_of_async_jobs_at_once(site: Site) -> None:
     assert took < 200 / 4  # one after the other would be 200 s; 100 at once is two rounds
 
 
+def test_async_jobs_are_limited_by_the_option(site: Site) -> None:
+    jobs = site.offload.enqueue_many([sleep_async.call(0.2) for _ in range(7)])
+    with site.worker("--async-concurrency", "3"):
+        runs = [attempt for job in jobs for attempt in job.wait(60).attempts]
+    assert len(runs) == 7
+    at_once = [
+        sum(run.started_at <= other.started_at < run.finished_at for run in runs)  # type: ignore[operator]
+        for other in runs
+    ]
+    assert max(at_once) == 3
+
+
 def test_async_timeout_and_cancel(site: Site) -> None:
     late, cancelled = sleep_too_long.enqueue(), sleep_until_cancelled.enqueue()
     with site.worker():

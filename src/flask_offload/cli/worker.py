@@ -35,6 +35,11 @@ def _queue_names(
 @click.option("--processes", type=click.IntRange(1, 256), help="Child processes that run jobs.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
 @click.option(
+    "--async-concurrency",
+    type=click.IntRange(1, 10_000),
+    help="Async jobs at once in each process.",
+)
+@click.option(
     *("--queue", "queues"),
     multiple=True,
     metavar="NAME",
@@ -70,8 +75,9 @@ def worker(
     """Run jobs until told to stop (SIGTERM, ^C): then running jobs are finished, and the rest stays
     in the queue. A second signal stops at once; what ran is put back.
 
-    The app is imported in the child processes only. Without --processes and --threads, the app's
-    OFFLOAD_WORKER_PROCESSES and OFFLOAD_WORKER_THREADS count.
+    The app is imported in the child processes only. Without --processes, --threads and
+    --async-concurrency, the app's OFFLOAD_WORKER_PROCESSES, OFFLOAD_WORKER_THREADS and
+    OFFLOAD_ASYNC_CONCURRENCY count.
     """
     if in_this_process:
         sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
