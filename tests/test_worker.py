@@ -456,4 +456,5 @@ def test_the_app_that_cannot_be_imported_is_reported(site: Site) -> None:
     with running(command, env=site.env, cwd=site.folder) as process:
         assert process.wait(30) == 78
     assert "can't import the app" in process.output()
+    assert "Traceback" not in process.output()  # nothing of the app's own has failed
     assert os.listdir(site.folder) == []

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, cast
 
+import click
 from flask import Flask
 
 from .. import log, signals
@@ -110,7 +111,8 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | 
         channel.send(Hello(settings))
         return environment
     except BaseException as error:
-        trace = "" if isinstance(error, OffloadError) else f"\n{traceback.format_exc()}"
+        is_told = isinstance(error, (OffloadError, click.ClickException))  # in a sentence for users
+        trace = "" if is_told else f"\n{traceback.format_exc()}"
         channel.send(ImportFailed(f"{type(error).__name__}: {error}{trace}"))
         deadline = time.monotonic() + 5
         while channel.wants_write and time.monotonic() < deadline:
