@@ -58,6 +58,22 @@ def test_fails_when_one_claim_does(pattern: str, worse: Row, failing: int) -> No
     assert "FAILED" in render(found)
 
 
+def test_an_engine_is_held_to_what_its_flags_say() -> None:
+    found = Table(probed(2.0), table().rows, engine="inline", moves=False, durable=False)
+    assert [claim.text.partition(" lost")[0] for claim in claims(found)] == [
+        "after kill -9 the threads"
+    ]
+    text = render(found)
+    assert text.startswith("inline ")
+    assert "The inline engine runs each job inside of enqueue" in text
+
+
+def test_whoever_waited_for_the_work_was_hit_by_the_kill() -> None:
+    fate = Survival("background", 4, 3, 3, twice=0, killed=1, recovered_ms=None, waited=True)
+    waited = Row("background", probed(900.0), probed(900.0), 900.0, fate)
+    assert "1 of 4 saw an error" in render(table(background=waited))
+
+
 def test_failed_requests_prove_nothing() -> None:
     broken = Row(
         "background",

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .clubserver import ClubServer
+from .engine import ClubEngine
 from .errors import BenchError
 from .journal import Journal, Note, Reader
 from .mailserver import MailServer, Pace
@@ -70,11 +71,13 @@ class Bench:
     server. host: where the club listens.
 
     Experiments disturb one another, so each runs inside `with bench.alone`.
-    Raises BenchError or ServerDown if the set-up can't be brought to work.
+    Raises BenchError or ServerDown if the set-up can't be brought to work, and what the engine
+    raises that the environment chooses: ConfigError, EngineUnavailable.
     """
 
     mail: MailServer
     club: ClubServer
+    engine: ClubEngine
 
     def __init__(
         self,
@@ -92,8 +95,11 @@ class Bench:
         with ExitStack() as stack:
             folder = tempfile.TemporaryDirectory(prefix="offload-lab-", ignore_cleanup_errors=True)
             path = Path(stack.enter_context(folder))
+            self.engine = ClubEngine(path)
+            self.engine.check()
+            stack.callback(self.engine.tidy)
             self.mail = stack.enter_context(MailServer(self._pace))
-            self.club = ClubServer(path, self.mail.port, self._lab_origin, self._host)
+            self.club = ClubServer(path, self.mail.port, self._lab_origin, self.engine, self._host)
             stack.enter_context(self.club)
             self._warm_up()
             self._stack = stack.pop_all()
@@ -106,7 +112,10 @@ class Bench:
         """One job, so that nothing measured later includes the start of the worker."""
         [name] = self.names("warm-up", 1)
         self.club.get(f"/background?member={name}")
-        if not self.mail.wait_for(lambda _: self.mails_to([name])[name] > 0, WARM_UP):
+        self.until(lambda: self.mails_to([name])[name] > 0 or self.club.worker_has_died, WARM_UP)
+        if self.club.worker_has_died:
+            raise self.club.down("The worker did not start. Its last words:")
+        if not self.mails_to([name])[name]:
             raise BenchError
 
     def names(self, prefix: str, count: int) -> list[str]:

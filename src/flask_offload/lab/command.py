@@ -37,7 +37,7 @@ def lab_command(
     Prints a table that is measured then and there, and serves the lab: a lesson in nine modes.
     """
     _check_extra()
-    from .errors import LabError
+    from ..errors import OffloadError
     from .show import Show
 
     signal.signal(signal.SIGTERM, _leave)
@@ -51,7 +51,7 @@ def lab_command(
                 sys.exit(0 if show.held else 1)
             click.echo(f"The lab: {show.origin}/   (Ctrl-C ends it)")
             show.serve()
-    except LabError as error:
+    except OffloadError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("")

@@ -110,7 +110,7 @@ class Show:
             for row in self.table.rows
         ]
         told = [{"claim": claim.text, "held": claim.held} for claim in claims(self.table)]
-        return {"rows": rows, "claims": told}
+        return {"engine": self.table.engine, "rows": rows, "claims": told}
 
     def serve(self) -> None:
         """Serve the lesson until the process is told to end."""

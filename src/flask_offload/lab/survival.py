@@ -38,6 +38,8 @@ class Survival:
     twice: int
     killed: int
     recovered_ms: float | None
+    waited: bool = False
+    """Whether the visitors had to wait for the work, so that the kill hit them too."""
 
     @property
     def lost(self) -> int:
@@ -80,18 +82,20 @@ def survive(
     say: Callable[[str], None] = lambda _: None,
 ) -> Survival:
     """Let members sign up, kill every process of the club while their work is under way, start the
-    web process again, and count whose work was done."""
+    club again, and count whose work was done."""
     names = bench.names(f"kill-{pattern}", members)
     watch = bench.watch()
     visitors = Visitors(bench, pattern, names)
-    if pattern != "sync":
+    waited = pattern == "sync" or (pattern == "background" and not bench.engine.has_worker)
+    if not waited:
         visitors.wait()
     bench.until(lambda: watch.count("work-begin", names) > 0, UNDER_WAY)
     say(f"/{pattern}: {visitors.answered} of {members} were told “welcome”; now kill -9")
     killed = bench.club.kill_all()
     died_at = time.monotonic()
     bench.club.start()
-    bench.until(lambda: len(bench.mails_to(names)) == members, PATIENCE[pattern])
+    patience = PATIENCE["sync" if waited else pattern]
+    bench.until(lambda: len(bench.mails_to(names)) == members, patience)
     visitors.wait()
     mails = bench.mails_to(names)
     return Survival(
@@ -102,6 +106,7 @@ def survive(
         twice=sum(count > 1 for count in mails.values()),
         killed=len(killed),
         recovered_ms=_recovery(watch, names, died_at),
+        waited=waited,
     )
 
 

@@ -85,8 +85,12 @@ class WebServer:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                said = self._log.read_text(errors="replace").strip().splitlines()
-                raise ServerDown("\n".join([str(ServerDown.__doc__), *said[-LAST_WORDS:]]))
+                raise self.down(str(ServerDown.__doc__))
+
+    def down(self, reason: str) -> ServerDown:
+        """The error for that reason, with the last words in the log."""
+        said = self._log.read_text(errors="replace").strip().splitlines()
+        return ServerDown("\n".join([reason, *said[-LAST_WORDS:]]))
 
     def _answers(self) -> bool:
         try:

@@ -103,6 +103,7 @@ def surroundings(folder: Path) -> Iterator[MailServer]:
         os.environ |= {
             "SMTP_PORT": str(server.port),
             "MEMBERS": str(folder / "members.sqlite3"),
+            "FLASK_OFFLOAD_ENGINE": "sqlite",  # whatever the lab runs on: it needs only a folder
             "FLASK_OFFLOAD_WORKER": "off",
             "FLASK_OFFLOAD_SQLITE_PATH": str(folder / DATABASE),
         }

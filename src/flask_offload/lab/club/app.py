@@ -27,7 +27,7 @@ from ... import current_job
 from ...job import Job
 from ..guard import Guard
 from ..photo import FORMATS, SAMPLE, SIZES, thumbnails
-from .offload import offload
+from .offload import WELCOME, offload
 from .settings import KEY, Settings, journal, portrait, settings
 from .spots import spots
 from .workshop import workshop
@@ -38,7 +38,7 @@ MEMBER = re.compile(r"[a-z0-9-]{1,40}")
 club = Blueprint("club", __name__)
 
 
-@offload.task(queue_name="welcome")
+@offload.task(queue_name=WELCOME)
 def welcome(member: str) -> int:
     """Send the welcome mail, make the portraits, and give their number."""
     with journal().span("work", member):
@@ -134,6 +134,7 @@ def create_app() -> Flask:
     """The club, set up by its environment: `flask --app flask_offload.lab.club.app:create_app`."""
     setup = Settings.from_environ()
     app = Flask(__name__, instance_path=str(setup.folder))
+    app.config.from_prefixed_env()  # which engine the jobs are kept by, and what it needs
     app.config[KEY] = setup
     app.config.update(
         SEND_FILE_MAX_AGE_DEFAULT=0,

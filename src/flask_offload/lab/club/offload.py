@@ -5,3 +5,6 @@ from __future__ import annotations
 from ... import Offload
 
 offload = Offload()
+
+WELCOME, WORKSHOP = QUEUES = ("lab-welcome", "lab-workshop")
+"""The queues. Whoever uses the same broker has others, so nobody takes somebody else's jobs."""

@@ -9,7 +9,7 @@ from threading import Thread
 from flask import Blueprint, copy_current_request_context, request
 
 from ... import current_job
-from .offload import offload
+from .offload import WORKSHOP, offload
 from .settings import journal
 
 workshop = Blueprint("workshop", __name__, url_prefix="/workshop")
@@ -17,7 +17,7 @@ workshop = Blueprint("workshop", __name__, url_prefix="/workshop")
 TEXT = "a nanosecond is thirty centimetres of wire and a microsecond a coil of it " * 40
 
 
-@offload.task(queue_name="workshop")
+@offload.task(queue_name=WORKSHOP)
 def crunch(seconds: float) -> int:
     """Compute in pure Python for so long, and give how many rounds were done."""
     rounds = 0
@@ -28,13 +28,13 @@ def crunch(seconds: float) -> int:
     return rounds
 
 
-@offload.task(queue_name="workshop")
+@offload.task(queue_name=WORKSHOP)
 def ping(number: str) -> None:
     """Only say when it was that somebody ran this."""
     journal().note("ping-run", number)
 
 
-@offload.task(queue_name="workshop", on_crash="retry")
+@offload.task(queue_name=WORKSHOP, on_crash="retry")
 def hold(name: str, seconds: float) -> None:
     """Wait, so that there is a running job to be killed."""
     journal().note("hold-run", name)

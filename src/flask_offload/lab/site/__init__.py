@@ -40,6 +40,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
             "lesson_minutes": LESSON_MINUTES,
             "done": done(),
             "club": lab.bench.club.origin,
+            "engine": lab.bench.engine,
         }
     )
     app.register_blueprint(pages)

@@ -78,7 +78,33 @@ def _tip(lab: Lab, params: Params) -> Events:
 
 
 def _kill(lab: Lab, params: Params) -> Events:
-    return deep.lost_work(lab.bench, params.choice("pattern", ("thread", "background")))
+    pattern = params.choice("pattern", ("thread", "background"))
+    if pattern == "background":
+        _needs(lab, "durable")
+    return deep.lost_work(lab.bench, pattern)
+
+
+def _gil(lab: Lab, params: Params) -> Events:
+    if not lab.bench.engine.has_worker:
+        _needs(lab, "worker_command")
+    return deep.interpreter_lock(lab.bench)
+
+
+def _bell(lab: Lab, params: Params) -> Events:
+    _needs(lab, "own_worker")
+    return deep.bell(lab.bench)
+
+
+def _lock(lab: Lab, params: Params) -> Events:
+    _needs(lab, "own_worker")
+    return deep.lock(lab.bench)
+
+
+def _needs(lab: Lab, flag: str) -> None:
+    """Refuse what the club's engine can't show; the pages hide it."""
+    engine = lab.bench.engine
+    if not getattr(engine.flags, flag):
+        abort(400, f"The {engine.name} engine can't show this (flag {flag!r} is off).")
 
 
 def _spot(lab: Lab, params: Params) -> Events:
@@ -99,11 +125,11 @@ def _step(lab: Lab, params: Params) -> Events:
 
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
-    "gil": lambda lab, _: deep.interpreter_lock(lab.bench),
+    "gil": _gil,
     "door": lambda lab, _: deep.door(lab.bench),
     "kill": _kill,
-    "bell": lambda lab, _: deep.bell(lab.bench),
-    "lock": lambda lab, _: deep.lock(lab.bench),
+    "bell": _bell,
+    "lock": _lock,
     "headless": _headless,
     "tip": _tip,
     "spot": _spot,
