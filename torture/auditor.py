@@ -21,6 +21,7 @@ import apsw
 
 WAITING = {"ready", "scheduled", "blocked", "throttled"}
 MOST_TOLD = 20
+NO_ERROR = "None: None"
 
 
 @dataclass
@@ -176,7 +177,12 @@ def _count(
 
 def _was_cut(starts: list[Start], attempts: dict[int, tuple[str, str]]) -> bool:
     """Whether it ran again without having asked for it."""
-    return any(attempts.get(start.attempt, ("", ""))[0] != "RETRY" for start in starts[:-1])
+    return any(not _asked_for_it(attempts.get(start.attempt)) for start in starts[:-1])
+
+
+def _asked_for_it(attempt: tuple[str, str] | None) -> bool:
+    """Whether the task itself let go: for a retry, or at a checkpoint because its worker stops."""
+    return attempt is not None and (attempt[0] == "RETRY" or attempt == ("INTERRUPTED", NO_ERROR))
 
 
 def _reason(attempts: dict[int, tuple[str, str]]) -> str:
@@ -201,8 +207,8 @@ def _violations(
             yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
     for earlier, later in pairwise(starts):
         outcome, error = attempts.get(earlier.attempt, (None, ""))
-        if outcome == "RETRY":
-            continue  # it asked for it
+        if _asked_for_it(attempts.get(earlier.attempt)):
+            continue
         if not any(
             axe.ended >= earlier.at and axe.began <= later.at for axe in log.axes[earlier.pid]
         ):

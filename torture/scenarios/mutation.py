@@ -15,7 +15,12 @@ from ..world import PYTHON
 
 FILES = ("outcomes.py", "ledger.py", "recovery.py", "engine.py")
 TESTS = ("test_store_attempts.py", "test_store_jobs.py", "test_store_workers.py")
-MORE_TESTS = ("test_store_limits.py", "test_store_machine.py", "test_adversity.py")
+MORE_TESTS = (
+    "test_store_limits.py",
+    "test_store_plans.py",
+    "test_store_machine.py",
+    "test_adversity.py",
+)
 
 FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 REMOVALS: dict[str, tuple[str, ...]] = {

@@ -75,6 +75,8 @@ class Weather:
         while not self._all_enqueued():
             self._mend()
             time.sleep(0.1)
+        for process in self._enqueuers:  # each may have a few jobs more than were wanted
+            self.world.kill("enqueuer", process.pid)
         self.world.quiesce(60)
         return time.monotonic() - self._began
 

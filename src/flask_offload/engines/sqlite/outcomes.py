@@ -47,10 +47,11 @@ UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
 WHERE {FENCE} AND cancel = 0 RETURNING concurrency_key, rate_key
 """
 
+# It follows UNCLAIM, which has found nothing: if the fence holds, somebody wants the job stopped.
 UNCLAIM_CANCELLED = f"""
 UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL, state = 'cancelled',
     finished_at = ?, expires_at = ?
-WHERE {FENCE} AND cancel > 0 RETURNING concurrency_key, rate_key
+WHERE {FENCE} RETURNING concurrency_key, rate_key
 """
 
 REPORT = f"""

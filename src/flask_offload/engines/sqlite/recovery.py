@@ -20,6 +20,13 @@ from .outcomes import Books, Retention
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 
+HELD_BY = "SELECT seq, attempt, started_at FROM jobs WHERE state = 'running' AND worker = ?"
+
+HOLDERS = """
+SELECT worker, pid, boot FROM (SELECT DISTINCT worker FROM jobs WHERE state = 'running')
+LEFT JOIN workers ON workers.id = worker
+"""
+
 
 class WorkerInfo(msgspec.Struct, kw_only=True, frozen=True):
     """A worker as its row tells it.
@@ -130,10 +137,7 @@ def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, fol
     now = engine.clock()
 
     def work(connection: Connection) -> int:
-        held = connection.execute(
-            "SELECT seq, attempt, started_at FROM jobs WHERE state = 'running' AND worker = ?",
-            (worker_id,),
-        ).fetchall()
+        held = connection.execute(HELD_BY, (worker_id,)).fetchall()
         row = connection.execute("SELECT boot FROM workers WHERE id = ?", (worker_id,)).fetchone()
         # slots are shared memory: of another run of the machine they tell nothing
         same_boot = row is not None and row[0] == boot()
@@ -156,10 +160,7 @@ def _vanished(engine: SqliteEngine, folder: Path, own_id: str) -> list[str]:
     """Workers that hold jobs but have neither a lock file nor a living process."""
 
     def work(connection: Connection) -> list[tuple[str, int | None, str | None]]:
-        return connection.execute(
-            "SELECT DISTINCT jobs.worker, pid, boot FROM jobs"
-            " LEFT JOIN workers ON workers.id = jobs.worker WHERE state = 'running'"
-        ).fetchall()
+        return connection.execute(HOLDERS).fetchall()
 
     return [
         worker_id
