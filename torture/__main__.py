@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import ROOT, scenarios  # noqa: F401  (importing the scenarios makes them known)
-from .pages import write_page
+from .pages import PAGE, record
 from .scenario import SCENARIOS, Report, Scenario, perform
-
-PAGE = ROOT / "docs" / "reliability.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,17 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.list:
         for item in SCENARIOS.values():
-            print(f"{item.name:20} {item.number:4} {item.about}")
+            print(f"{item.name:30} {item.number:4} {item.about}")
         return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
-    reports = [_perform(SCENARIOS[name], seed, options) for name in options.only or list(SCENARIOS)]
+    reports = []
+    for name in options.only or _all_of_this_form(options.long):
+        reports.append(_perform(SCENARIOS[name], seed, options))
+        if options.record:
+            record(reports[-1:])  # at once: the next may take an hour
     failed = [report.scenario.name for report in reports if not report.holds]
     print(f"\n{len(reports) - len(failed)} of {len(reports)} scenarios hold", end="")
     print(f"; these do not: {', '.join(failed)}" if failed else ".")
-    if options.long:
-        write_page(PAGE, reports)
+    if options.record:
         print(f"Figures are in {PAGE.relative_to(ROOT)}.")
     return 1 if failed else 0
+
+
+def _all_of_this_form(long: bool) -> list[str]:
+    return [item.name for item in SCENARIOS.values() if long or not item.only_long]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -45,6 +50,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="repeat the random choices of another run")
     parser.add_argument(
         "--length", type=float, metavar="SECONDS", help="of those that go on as long as told"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help=f"write what is found into {PAGE.relative_to(ROOT)}"
     )
     parser.add_argument("--keep", action="store_true", help="keep the folders, to look into them")
     parser.add_argument("--list", action="store_true", help="name the scenarios, and end")

@@ -72,6 +72,8 @@ class Audit:
     unacknowledged: int = 0
     """Jobs whose enqueue() never returned, because its process died just then."""
     integrity: str = ""
+    restarts: list[float] = field(default_factory=list)
+    """Seconds from the axe to the next start of each job that it hit."""
     reasons: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
@@ -124,6 +126,7 @@ def audit(database: str, witness: str) -> Audit:
     for job_id, job in jobs.items():
         starts = sorted(log.starts[job_id], key=lambda start: start.at)
         _count(found, job, starts, attempts[job["seq"]], job_id in log.accepted)
+        found.restarts += _restarts(starts, log)
         if job["state"] == "failed":
             reasons[_reason(attempts[job["seq"]])] += 1
         for violation in _violations(job, starts, log, attempts[job["seq"]]):
@@ -183,6 +186,13 @@ def _was_cut(starts: list[Start], attempts: dict[int, tuple[str, str]]) -> bool:
 def _asked_for_it(attempt: tuple[str, str] | None) -> bool:
     """Whether the task itself let go: for a retry, or at a checkpoint because its worker stops."""
     return attempt is not None and (attempt[0] == "RETRY" or attempt == ("INTERRUPTED", NO_ERROR))
+
+
+def _restarts(starts: list[Start], log: Log) -> Iterator[float]:
+    for earlier, later in pairwise(starts):
+        fell = [axe.began for axe in log.axes[earlier.pid] if earlier.at <= axe.began <= later.at]
+        if fell:
+            yield later.at - fell[0]
 
 
 def _reason(attempts: dict[int, tuple[str, str]]) -> str:

@@ -140,19 +140,21 @@ class Scenario:
     run: Callable[[Run], None]
     in_ci: bool
     """Whether the test suite runs its short form."""
+    only_long: bool
+    """Whether it says nothing in a short run: it takes its time, or is part of the tests anyway."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    number: str, about: str, *, in_ci: bool = False
+    number: str, about: str, *, in_ci: bool = False, only_long: bool = False
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Make a function a scenario of its own name."""
 
     def decorate(function: Callable[[Run], None]) -> Callable[[Run], None]:
         name = function.__name__.replace("_", "-")
-        SCENARIOS[name] = Scenario(name, number, about, function, in_ci)
+        SCENARIOS[name] = Scenario(name, number, about, function, in_ci, only_long)
         return function
 
     return decorate

@@ -35,6 +35,7 @@ def storm(run: Run) -> None:
     run.figure(
         "kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.axed.most_common())
     )
+    run.times("from the axe to the new start of a job that it hit", audit.restarts)
     run.figure("seconds", f"{done_in:.0f}")
     run.judge(audit)
     run.gate("no answer but 202 and 503", weather.strange[:3], not weather.strange)

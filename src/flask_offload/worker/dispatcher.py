@@ -167,6 +167,8 @@ class Dispatcher:
         if now >= self._next_poll:
             self._next_poll = now + POLL
             self._notice_changes()
+            if is_log_long(self._engine):
+                self._next_chores = min(self._next_chores, now + LONG_LOG_EVERY)
         self._recover(now)
         self._look |= self._waits_for_calm and not self._unrest.left(now)
         look = self._look

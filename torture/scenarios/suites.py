@@ -1,0 +1,79 @@
+"""Parts of the plan that are tests: run here for the figures, and in the long form for longer."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+
+from .. import ROOT
+from ..scenario import Run, scenario
+from ..world import PYTHON
+
+
+@scenario(
+    "T21",
+    "hypothesis does anything in any order, by two workers at once, to the store and to a plain"
+    " model of it; after each of 50 steps all rows are compared",
+    only_long=True,
+)
+def store_machine(run: Run) -> None:
+    examples = 10_000
+    passed = _pytest(run, ["test_store_machine.py"], OFFLOAD_MACHINE_EXAMPLES=f"{examples}")
+    run.figure("histories", f"{examples:,} of up to 50 steps")
+    run.gate("they never differ", passed, passed.startswith("all"))
+
+
+@scenario(
+    "T18",
+    "Redis and RabbitMQ are killed, stopped, cut off and started again under the Celery engine",
+    only_long=True,
+)
+def celery_outages(run: Run) -> None:
+    passed = _pytest(run, ["test_celery_outage.py", "test_celery_hosts.py"])
+    run.gate("all its tests pass", passed, passed.startswith("all"))
+
+
+@scenario(
+    "T19",
+    "jobs of the Celery engine that come due, or run, long after the broker's visibility timeout",
+    only_long=True,
+)
+def celery_late_jobs(run: Run) -> None:
+    passed = _pytest(run, ["test_celery_late.py"])
+    run.gate("all its tests pass", passed, passed.startswith("all"))
+
+
+@scenario(
+    "T23",
+    "hostile input to everything that listens or reads: requests, bodies, ids, pages, payloads,"
+    " settings, files",
+    only_long=True,
+)
+def hostile_input(run: Run) -> None:
+    examples = 2_000
+    files = ["test_hostile_requests.py", "test_hostile_pages.py", "test_hostile_settings.py"]
+    passed = _pytest(
+        run, [*files, "test_payload_hostile.py"], OFFLOAD_HOSTILE_EXAMPLES=f"{examples}"
+    )
+    run.figure("requests of each kind", f"{examples:,}")
+    run.gate("all its tests pass", passed, passed.startswith("all"))
+
+
+def _pytest(run: Run, files: Sequence[str], **env: str) -> str:
+    """Run tests; "all 12", or what pytest says of those that failed or were left out."""
+    argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "7200"]
+    argv += [f"--hypothesis-seed={run.report.seed}", *(f"tests/{name}" for name in files)]
+    # in CI nothing is skipped: the same here
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env={**os.environ, "CI": "true", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stdout.strip().rpartition("\n")[2]
+    number = re.fullmatch(r"(\d+) passed in .*", last)
+    return f"all {number[1]}" if number and not done.returncode else last
