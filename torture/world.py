@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -37,7 +38,7 @@ class World:
     database: where the job database lies, if not in the folder; `env` goes to every process.
     """
 
-    def __init__(self, folder: Path, database: Path | None = None, **env: str) -> None:
+    def __init__(self, folder: Path, database: Path | None = None, **env: Any) -> None:
         self.folder = folder
         self.database = database or folder / "jobs.sqlite3"
         self.witness = folder / "witness"
@@ -68,7 +69,7 @@ class World:
         *,
         ready: Callable[[Running], object] | str | None = None,
         timeout: float = 60.0,
-        **env: str,
+        **env: Any,
     ) -> Running:
         """Start a program in the world's folder."""
         return self._stack.enter_context(
@@ -79,7 +80,7 @@ class World:
         """A `flask offload` command."""
         return [PYTHON, "-m", "flask", "--app", APP, "offload", *arguments]
 
-    def worker(self, *arguments: str, wait: bool = True, **env: str) -> Running:
+    def worker(self, *arguments: str, wait: bool = True, **env: Any) -> Running:
         """A `flask offload worker`; `wait`: until it is registered."""
         process = self.start(self.command("worker", "--log-level", "warning", *arguments), **env)
         if wait:
@@ -105,7 +106,7 @@ class World:
         code = process.wait(timeout)
         assert code == 0, str(process)
 
-    def gunicorn(self, *arguments: str, **env: str) -> Web:
+    def gunicorn(self, *arguments: str, **env: Any) -> Web:
         """gunicorn on a free port."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"

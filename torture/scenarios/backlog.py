@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from flask_offload import JobStatus
 from flask_offload.engines.base import THREADS, JobQuery, NewJob
@@ -27,7 +28,6 @@ SAMPLES = 300
     "T12",
     "a million jobs wait (50,000 in the short form): what enqueue, claim and the pages' questions"
     " cost, against an empty queue; then all are deleted",
-    in_ci=True,
 )
 def backlog(run: Run) -> None:
     jobs = run.size(50_000, 1_000_000)
@@ -125,9 +125,9 @@ def _prune_all(run: Run, engine: SqliteEngine) -> None:
     run.figure("longest batch of deletions", show(longest))
 
 
-@scenario("T13", "sixteen processes enqueue at once, as fast as they can", in_ci=True)
+@scenario("T13", "sixteen processes enqueue at once, as fast as they can")
 def contention(run: Run) -> None:
-    writers, seconds = 16, run.size(6, 60)
+    writers, seconds = 16, run.size(4, 60)
     with World(run.new_folder()) as world:
         with world.here():
             accept(quick.enqueue())
@@ -153,8 +153,11 @@ def contention(run: Run) -> None:
 
 @scenario("T20", "a worker runs small jobs without end: its memory, its descriptors, the file")
 def soak(run: Run) -> None:
-    seconds = run.length or run.size(20, 300)
-    env = {"FLASK_OFFLOAD_KEEP_SUCCESSFUL": "5", "FLASK_OFFLOAD_KEEP_COUNT": "20000"}
+    seconds = run.length or run.size(10, 300)
+    env: dict[str, Any] = {
+        "FLASK_OFFLOAD_KEEP_SUCCESSFUL": "5",
+        "FLASK_OFFLOAD_KEEP_COUNT": "20000",
+    }
     done = 0
     samples: list[tuple[int, int, int]] = []
     with World(run.new_folder(), **env) as world, world.here():
@@ -199,7 +202,7 @@ def _descriptors(pid: int) -> int:
     " would destroy the database",
 )
 def log_resets(run: Run) -> None:
-    seconds = run.length or run.size(10, 300)
+    seconds = run.length or run.size(6, 300)
     checkpoints = 0
     with World(run.new_folder()) as world:
         with world.here():

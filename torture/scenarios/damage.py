@@ -75,7 +75,6 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "T9",
     "a worker is started on a database that is damaged or no database of ours; then a backup is put"
     " in its place",
-    in_ci=True,
 )
 def damaged(run: Run) -> None:
     wrong: list[str] = []
@@ -131,7 +130,6 @@ def _remove(path: Path) -> None:
     "T9",
     "the database file is deleted, then replaced by a backup, while a worker and an enqueuing"
     " process use it",
-    in_ci=True,
 )
 def replaced(run: Run) -> None:
     told: list[str] = []

@@ -18,10 +18,9 @@ SURVIVES = 0.5
     "T3",
     "the time from kill -9 to the new start of the job that was running: of a child, of a worker"
     " beside another, of a worker that a web process keeps, of a web process that keeps one",
-    in_ci=True,
 )
 def recovery(run: Run) -> None:
-    rounds = run.size(5, 100)
+    rounds = run.size(3, 100)
     with World(run.new_folder()) as world, world.here():
         first = world.worker("--threads", "1")
         child = [_kill_child(world, first) for _ in range(rounds)]

@@ -29,7 +29,6 @@ JOB = 1.0
 @scenario(
     "T8",
     "the disk of the database fills up while jobs are enqueued and others end; then there is room",
-    in_ci=True,
 )
 def full_disk(run: Run) -> None:
     errors: Counter[str] = Counter()
@@ -118,7 +117,6 @@ def _until_done(world: World, queue_name: str = "default") -> float:
     "T8",
     "the file system of the database becomes read-only, as ext4 does when the disk fails; then the"
     " machine is started again",
-    in_ci=True,
 )
 def read_only_disk(run: Run) -> None:
     folder = run.new_folder()
@@ -193,7 +191,6 @@ def locked_by_another(database: Path) -> Iterator[None]:
     "T8",
     "another program holds the database locked for 30 s (4 s in the short form), while eight"
     " threads enqueue and two jobs end",
-    in_ci=True,
 )
 def locked(run: Run) -> None:
     hold, patience = (30.0, 5.0) if run.long else (4.0, 1.0)
@@ -245,7 +242,6 @@ def locked(run: Run) -> None:
 @scenario(
     "T14",
     "a long reader keeps the write-ahead log from being emptied while jobs go on; then it ends",
-    in_ci=True,
 )
 def long_reader(run: Run) -> None:
     jobs = run.size(6_000, 200_000)
@@ -300,7 +296,6 @@ def _log_size(world: World) -> int:
 @scenario(
     "T8",
     "fsync fails now and then (EIO, by strace), under a process that enqueues and under a worker",
-    in_ci=True,
 )
 def fsync_errors(run: Run) -> None:
     every = 7
@@ -369,9 +364,7 @@ with app.app_context():
 """
 
 
-@scenario(
-    "T8", "a process that enqueues runs out of file descriptors, and gets them back", in_ci=True
-)
+@scenario("T8", "a process that enqueues runs out of file descriptors, and gets them back")
 def descriptors(run: Run) -> None:
     with World(run.new_folder()) as world:
         process = world.start([PYTHON, "-c", EXHAUSTED])

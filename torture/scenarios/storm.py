@@ -25,7 +25,7 @@ web server with all that came from it."""
     in_ci=True,
 )
 def storm(run: Run) -> None:
-    kills, jobs = run.size(25, 1_000), run.size(2_000, 100_000)
+    kills, jobs = run.size(20, 1_000), run.size(1_500, 100_000)
     with World(run.new_folder()) as world:
         weather = Weather(world, run.chance, jobs)
         with weather.web.client(pause=0.02):

@@ -37,7 +37,6 @@ Point = tuple[str, int]
     "T2",
     "an enqueuing process is killed at each system call that writes: while it makes the database,"
     " enqueues, and empties the log",
-    in_ci=True,
 )
 def kill_at_each_call_of_an_enqueue(run: Run) -> None:
     argv = [PYTHON, "-c", ENQUEUE]
@@ -85,7 +84,7 @@ class Tally:
     def __init__(self, run: Run, calls: Counter[str]) -> None:
         self._run = run
         self._all = [(name, n) for name, most in sorted(calls.items()) for n in range(1, most + 1)]
-        short = sorted(run.chance.sample(self._all, min(6, len(self._all))))
+        short = sorted(run.chance.sample(self._all, min(5, len(self._all))))
         self.points: list[Point] = self._all if run.long else short
         self.killed = 0
         self._wrong: list[str] = []
