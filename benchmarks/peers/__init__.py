@@ -197,4 +197,18 @@ PEERS = (
         drain=100,
     ),
 )
-BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in PEERS}
+ON_CELERY = tuple(
+    Peer(
+        f"ours-celery-{broker}",
+        "ours",
+        "Flask-Offload",
+        "crash",
+        _OURS,
+        broker,
+        environ={"FLASK_OFFLOAD_ENGINE": "celery"},
+    )
+    for broker in ("redis", "rabbitmq")
+)
+"""Ourselves on the other engine. They are measured by `benchmarks.engines`, beside `ours-power`."""
+
+BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in (*PEERS, *ON_CELERY)}

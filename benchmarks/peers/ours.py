@@ -18,6 +18,7 @@ job = offload.task(note)
 def init_app(app: Flask) -> None:
     """Add it to an app whose worker is started by hand."""
     folder = Path(os.environ["BENCH_FOLDER"])
+    app.config.from_prefixed_env()  # the engine, and what it needs
     app.config.update(OFFLOAD_SQLITE_PATH=folder / "jobs.sqlite3", OFFLOAD_WORKER="off")
     offload.init_app(app)
 

@@ -1,0 +1,150 @@
+"""What a job costs on each of our engines, in one run.
+
+    python -m benchmarks.engines [--rounds 3] [--json]
+
+The same app, the same task and the same commands; the environment chooses the engine. Each figure
+is taken once a round from every engine, in turns, and is the median of the rounds. "x" is the
+median of the rounds' own ratios to the embedded engine as it comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from .field import Entry, PeerFailed
+from .figures import percentile
+from .peers import BY_NAME, Peer
+from .services import rabbitmq, redis
+
+ENGINES = {
+    "sqlite": "ours-power",
+    "sqlite, durability process": "ours-process",
+    "celery on Redis": "ours-celery-redis",
+    "celery on RabbitMQ": "ours-celery-rabbitmq",
+}
+BASE = "sqlite"
+ENQUEUES = 300
+BATCH = 200
+DRAINED = {"sqlite": 4000, "celery": 600}
+PICKUPS = 60
+PATIENCE = 120.0
+
+Samples = dict[str, list[dict[str, float]]]
+"""By engine, the figures of each round."""
+
+
+class Ground:
+    """The services, and a fresh place in them for each run of each engine."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        for name in ("redis", "rabbitmq"):
+            (folder / name).mkdir()
+        self._redis = stack.enter_context(redis(folder / "redis"))
+        self._rabbit = stack.enter_context(rabbitmq(folder / "rabbitmq"))
+        self._runs = 0
+
+    def entry(self, peer: Peer) -> Entry:
+        """A peer with a folder and a database of its own. The queue of a shared RabbitMQ is empty
+        again after each run."""
+        self._runs += 1
+        records = f"{self._redis}/{self._runs}"
+        entry = Entry(peer, self._folder / f"run{self._runs}", None)
+        entry.environ |= {
+            "FLASK_OFFLOAD_CELERY_RECORDS": records,
+            "FLASK_CELERY__broker_url": self._rabbit if peer.service == "rabbitmq" else records,
+        }
+        return entry
+
+
+def measure(ground: Ground, peer: Peer) -> dict[str, float]:
+    """All figures of one engine, once. Raises PeerFailed."""
+    entry = ground.entry(peer)
+    with entry.sender() as sender:
+        sender.ask("enqueue", 20)
+        took = sender.ask("enqueue", ENQUEUES)
+        many = sender.ask("many", BATCH, 3)
+        waiting = 20 + ENQUEUES + 3 * BATCH
+        more = DRAINED["celery" if peer.service else "sqlite"]
+        sender.ask("fill", more)
+        began = time.monotonic()
+        with entry.worker():
+            if not entry.notes.wait(waiting + more, PATIENCE, 0.005):
+                raise PeerFailed(
+                    f"{entry.notes.count()} jobs in {PATIENCE:g} s: {entry.worker_log}"
+                )
+            started = [start for _, start in entry.notes.read()]
+            pickups = sender.ask("pickup", PICKUPS, 20.0, 30.0)
+    return {
+        "enqueue µs": percentile(took, 0.5) * 1e6,
+        "enqueue p99 µs": percentile(took, 0.99) * 1e6,
+        "enqueue_many µs": statistics.median(many) * 1e6,
+        "drain jobs/s": (len(started) - 1) / (started[-1] - started[0]),
+        "pickup ms": percentile(pickups, 0.5) * 1e3,
+        "pickup p99 ms": percentile(pickups, 0.99) * 1e3,
+        "worker ready s": started[0] - began,
+    }
+
+
+def rounds(count: int, say: Callable[[str], None]) -> Samples:
+    """Every engine in every round, in a new order each time."""
+    samples: Samples = {name: [] for name in ENGINES}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engines-")))
+        ground = Ground(folder, stack)
+        for number in range(count):
+            for name in random.sample(list(ENGINES), len(ENGINES)):
+                say(f"round {number + 1} of {count}: {name}")
+                samples[name].append(measure(ground, BY_NAME[ENGINES[name]]))
+    return samples
+
+
+def table(samples: Samples) -> str:
+    """As Markdown."""
+    figures = list(samples[BASE][0])
+    lines = ["| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
+    for name, found in samples.items():
+        cells = []
+        for figure in figures:
+            middle = statistics.median(each[figure] for each in found)
+            pairs = zip(found, samples[BASE], strict=True)
+            ratio = statistics.median(own[figure] / base[figure] for own, base in pairs)
+            cells.append(
+                f"{middle:,.3g} ({ratio:.2g} x)"
+                if middle < 1000
+                else f"{middle:,.0f} ({ratio:.2g} x)"
+            )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engines", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    samples = rounds(given.rounds, lambda text: print(text, flush=True))
+    if given.json:
+        print(json.dumps(samples))
+        return
+    print(
+        f"\n{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {os.cpu_count()} cores,", end=""
+    )
+    print(f" load {os.getloadavg()[0]:.1f}, {given.rounds} rounds\n")
+    print(table(samples))
+
+
+if __name__ == "__main__":
+    main()
