@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -230,18 +231,20 @@ def test_signals_tell_of_each_step(site: Site) -> None:
 
         return receiver
 
-    names = ["enqueued", "started", "succeeded", "failed"]
+    names = ["enqueued", "started", "succeeded", "failed", "cancelled"]
     receivers = {name: hear(name) for name in names}
     for name, receiver in receivers.items():
         getattr(signals, name).connect(receiver)
     try:
         add.enqueue(1, 1)
         fail.enqueue("x")
+        add.using(run_after=timedelta(hours=1)).enqueue(1, 1).cancel()
         drain(site.app)
     finally:
         for name, receiver in receivers.items():
             getattr(signals, name).disconnect(receiver)
-    assert heard == ["enqueued", "enqueued", "started", "succeeded", "started", "failed"]
+    begun = ["enqueued", "enqueued", "enqueued", "cancelled"]
+    assert heard == [*begun, "started", "succeeded", "started", "failed"]
 
 
 def test_an_app_hears_of_crashes_and_of_its_worker(site: Site) -> None:

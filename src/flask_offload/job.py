@@ -10,7 +10,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
+from flask import current_app
 
+from . import signals
 from .errors import InvalidTransition, JobFailed, WaitTimeout
 
 if TYPE_CHECKING:
@@ -333,6 +335,9 @@ class Job:
         Raises InvalidTransition if it has finished, JobNotFound if it is gone.
         """
         self._record = self._engine.cancel(self.id, force=force)
+        if self._record.status is JobStatus.CANCELLED:  # at once: no worker will tell of it
+            app = current_app._get_current_object() if current_app else None  # type: ignore[attr-defined]
+            signals.send(signals.cancelled, app, claim=self._record, outcome=None)
         return self
 
     def retry(self) -> Job:

@@ -107,8 +107,9 @@ def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
 
 
 @signals.cancelled.connect
-def _cancelled(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
-    _tell(logging.INFO, "job_cancelled", claim, "cancelled: %s", _why(outcome))
+def _cancelled(sender: Any, *, claim: Claim, outcome: Outcome | None) -> None:
+    why = "while it waited" if outcome is None else _why(outcome)
+    _tell(logging.INFO, "job_cancelled", claim, "cancelled: %s", why)
 
 
 @signals.crashed.connect

@@ -5,7 +5,8 @@ The sender is always the app. Receivers get keyword arguments:
 - `enqueued`: `job` (a Job). Sent where enqueue() was called, after the commit.
 - `started`, `retried`, `succeeded`, `failed`, `cancelled`: `claim` (what is run: `id`, `task`,
   `attempt`, …) and, except for `started`, `outcome`. Sent in the process that runs the job,
-  before the outcome is written to the database.
+  before the outcome is written to the database. A job that is cancelled while it waits is told
+  of where that is done, with `outcome=None`.
 - `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a process of the worker's app, when
   another one died.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.

@@ -103,7 +103,7 @@ def job(job_id: str, as_json: bool) -> None:
 def retry(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Run FAILED or CANCELLED jobs again, with a fresh count of attempts."""
     engine = engine_that("retries")
-    _for_each(engine, job_ids, as_json, engine.retry, _after_retry)
+    _for_each(engine, job_ids, as_json, Job.retry, _after_retry)
 
 
 @app_command("cancel")
@@ -118,12 +118,12 @@ def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
     """
     engine = offload_of_app()[1].engine
 
-    def cancel_one(job_id: str) -> JobRecord:
-        running = engine.get(job_id).status is JobStatus.RUNNING
+    def cancel_one(job: Job) -> Job:
+        running = job.status is JobStatus.RUNNING
         flag = "cancels_running" if running else "cancels_waiting"
         if not getattr(engine.flags, flag):
             raise engine.unsupported(flag)
-        return engine.cancel(job_id, force=force)
+        return job.cancel(force=force)
 
     _for_each(engine, job_ids, as_json, cancel_one, _after_cancel)
 
@@ -164,14 +164,14 @@ def _for_each(
     engine: Engine,
     job_ids: Sequence[str],
     as_json: bool,
-    change: Callable[[str], JobRecord],
+    change: Callable[[Job], Job],
     told: Callable[[Job], str],
 ) -> None:
     """Change all that can be changed; the others are told at the end, by exit code 1."""
     changed, errors = [], []
     for job_id in dict.fromkeys(job_ids):
         try:
-            changed.append(_job(change(full_id(engine, job_id))))
+            changed.append(change(_job(engine.get(full_id(engine, job_id)))))
         except OffloadError as error:
             errors.append(harmless(str(error)))
         else:
