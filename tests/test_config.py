@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
+import sys
+import types
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -134,6 +137,40 @@ def test_an_app_without_offload_says_what_is_missing() -> None:
 
     with Flask("bare").app_context(), pytest.raises(NotInitialized, match="init_app"):
         work.enqueue()
+
+
+def plain_function(x: int) -> int:
+    return x
+
+
+class Service:
+    @staticmethod
+    def method() -> None: ...
+
+
+def test_a_task_that_no_worker_would_know_is_refused_where_it_is_declared(tmp_path: Path) -> None:
+    offload = Offload()
+
+    def local() -> None: ...
+
+    module = types.ModuleType("lazily_imported")
+    exec("def later(): pass", vars(module))
+    sys.modules["lazily_imported"] = module
+    later = vars(module).pop("later")  # as while its decorator runs
+    app = Flask("some_app", instance_path=str(tmp_path))
+    app.config["OFFLOAD_WORKER"] = "off"
+    offload.init_app(app)
+    with app.test_request_context(environ_base={"SERVER_SOFTWARE": "a server"}):
+        for function in (local, shutil.copy, len, Service.method):
+            with pytest.raises(OptionError, match="no worker would hear of it: declare it where"):
+                offload.task(function)
+        with pytest.raises(OptionError, match="no worker would hear of it"):
+            offload.task(timeout=3)(plain_function)
+        assert offload.task(plain_function).name == "test_config.plain_function"
+        assert offload.task(timeout=3)(later).options.timeout == 3
+    with app.test_request_context():  # of a test, whose process runs the jobs itself
+        assert offload.task(local)
+    del sys.modules["lazily_imported"]
 
 
 def test_what_is_no_call_and_no_id_is_told_so(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .evidence.install import install as install_evidence
 from .evidence.timing import note_enqueue, span
 from .job import Job, JobStatus
-from .names import find_declared, task_name
+from .names import find_declared, task_name, will_be_known
 from .options import KeyFunction, TaskOptions, keep_per_status, seconds
 from .payload import Codecs
 from .rate import Rate
 from .retry import Backoff, RetryPolicy, exponential
+from .role import is_server_request
 from .schedule import CatchUp, Schedule
 from .state import AppState
 from .support import check_schedule, check_task, need
@@ -149,6 +150,11 @@ class Offload:
                 raise OptionError(
                     f"two tasks are named {name!r}: give one of them a name of its own (name=…)."
                 )
+        if is_server_request() and not will_be_known(function, has_options=bool(given)):
+            raise OptionError(
+                f"{name} is declared while a request is answered, and no worker would hear of it:"
+                " declare it where modules are imported (task = offload.task(…) at the top level)."
+            )
         task: Task[..., Any] = Task(self, function, name, options)
         for state in self.states.values():
             check_task(state.engine, task)

@@ -19,13 +19,12 @@ import time
 import weakref
 
 import click
-from flask import has_request_context, request
 
 from . import log
 from .appname import import_targets, python_path
 from .engines.sqlite.liveness import Lock, run_folder
 from .host import Host
-from .role import is_worker
+from .role import is_server_request, is_worker
 from .worker.supervisor import EXIT_IMPORT
 from .worker.threads import ThreadWorker
 
@@ -79,8 +78,8 @@ class Keeper:
         state = self._state()
         if state is None or state.app.testing or "_pytest" in sys.modules:
             return False
-        if has_request_context() and "SERVER_SOFTWARE" in request.environ:
-            return True  # only servers set it, test clients don't
+        if is_server_request():
+            return True
         # outside of a request, a script that enqueues something must not be taken for a server
         return self._context is None and not SERVERS.isdisjoint(sys.modules)
 

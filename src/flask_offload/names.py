@@ -55,6 +55,22 @@ def find_declared(name: str) -> Callable[..., Any] | None:
     return function if _is_own_code(getattr(module, "__file__", None)) else None
 
 
+def will_be_known(function: Callable[..., Any], *, has_options: bool) -> bool:
+    """Whether workers come to know a task that is declared while a request is answered.
+
+    They do if the declaration runs as its module is imported, since then the module does not have
+    the function yet, and if `find_declared` finds the function, which knows nothing of options.
+    """
+    name = getattr(function, "__qualname__", "")
+    if "." in name:  # local to a function, or a method
+        return False
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if getattr(module, name, None) is not function:
+        return True
+    is_plain = isinstance(function, FunctionType) and not has_options
+    return is_plain and _is_own_code(getattr(module, "__file__", None))
+
+
 def _is_own_code(file: str | None) -> bool:
     if file is None:
         return False
