@@ -117,8 +117,12 @@ class Dispatcher:
         self._next_chores = time.monotonic() + 1.0
         self._next_tick = self._tick_by = 0.0
         self.is_closing = False
-        self.is_idle = False
-        """Whether the last claim found nothing although every lane had room."""
+        self._has_found_nothing = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last claim found nothing although every lane had room, and nothing is due."""
+        return self._has_found_nothing and not self._is_due
 
     def ring(self) -> None:
         """Somebody changed the database: look at it in the next step."""
@@ -172,15 +176,14 @@ class Dispatcher:
         self._recover(now)
         self._look |= self._waits_for_calm and not self._unrest.left(now)
         look = self._look
-        if look:
-            self._look = False
-            self._due_at = self._ledger.next_due()
-            self._cancel()
         self._tick(now)
         self._promote()
         self._write_side_news()
-        if self._backlog.outcomes or self._look or look:
-            self._exchange()
+        if self._backlog.outcomes or self._look:
+            self._exchange()  # before all that can wait: a job may have been enqueued just now
+            self._due_at = self._ledger.next_due()  # a retry, a rate, or an enqueue may have set it
+        if look:
+            self._cancel()
         self._chores(now)
         return self._wait(now)
 
@@ -211,8 +214,12 @@ class Dispatcher:
                 worker=worker,
             )
 
+    @property
+    def _is_due(self) -> bool:
+        return self._due_at is not None and self._due_at <= self._engine.clock()
+
     def _promote(self) -> None:
-        while self._due_at is not None and self._due_at <= self._engine.clock():
+        while self._is_due:
             self._ledger.promote()
             self._look = True
             self._due_at = self._ledger.next_due()
@@ -261,10 +268,9 @@ class Dispatcher:
         visit = self._ledger.exchange(self._backlog.outcomes, room)
         self._crew.settle(self._backlog.outcomes)
         self._backlog.outcomes = []
-        self._due_at = self._ledger.next_due()  # retries and rates set times of their own
         if visit.claims:
             self._crew.hand_out(visit.claims)
-        self.is_idle = all(room.values()) and not visit.claims
+        self._has_found_nothing = all(room.values()) and not visit.claims
         if visit.stray_files and self._spool is not None:
             self._spool.remove(visit.stray_files)
         for late in visit.refused:

@@ -228,6 +228,8 @@ class Supervisor:
         self._select(wait)
         if self._rang:
             dispatcher.ring()
+            if not self._crew.holds:
+                dispatcher.step()  # somebody waits for nothing but us; the crew has nothing to tell
         if self._has_lost_neighbour:
             dispatcher.look_for_dead()
         now = time.monotonic()
