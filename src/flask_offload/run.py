@@ -1,13 +1,15 @@
-"""One attempt at a job, from claim to outcome, as a line of small steps. Every engine uses it."""
+"""One attempt at a job, from claim to outcome, as a line of small steps. Every engine uses it.
+
+asyncio is imported when a task needs it: it takes 2 MiB, and most apps have no such task.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import current_thread, main_thread
@@ -119,7 +121,7 @@ def ended_badly(
     ended = environment.clock()
     if isinstance(error, Interrupted):
         return Outcome(claim.seq, claim.attempt, Ending.INTERRUPTED, began, ended)
-    if isinstance(error, asyncio.CancelledError):
+    if _is_cancellation(error):
         error = JobCancelled("the job was cancelled while it ran").with_traceback(
             error.__traceback__
         )
@@ -186,6 +188,9 @@ def _surroundings(environment: Environment, context: JobContext) -> Iterator[Non
 
 def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run it to its end; in a thread of its own if an event loop runs in this one already."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -196,6 +201,8 @@ def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 async def _within(call: Awaitable[Any], context: JobContext) -> Any:
     """Await it; cancel it when its time is over, which it hears as JobTimeout's cause."""
+    import asyncio
+
     timeout = context.timeout
     try:
         async with asyncio.timeout(timeout) as scope:
@@ -204,6 +211,11 @@ async def _within(call: Awaitable[Any], context: JobContext) -> Any:
         if scope.expired():
             raise JobTimeout(f"the job has run longer than its timeout of {timeout:g} s") from error
         raise
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    asyncio = sys.modules.get("asyncio")  # what nobody has imported can't have raised anything
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def _encoded(environment: Environment, task: Runnable, value: Any) -> str | None:

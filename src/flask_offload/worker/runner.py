@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -11,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from .. import log
 from ..attempt import Claim, Outcome, Report
@@ -18,6 +18,9 @@ from ..context import JobContext
 from ..engines.base import ASYNC
 from ..errors import UnknownTask
 from ..run import Environment, run, run_async
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Runner:
@@ -166,11 +169,15 @@ class Runner:
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
+            import asyncio  # only here, as in run.py
+
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._run_loop, name="offload-async", daemon=True).start()
         return self._loop
 
     def _run_loop(self) -> None:
+        import asyncio
+
         loop = self._event_loop()
         asyncio.set_event_loop(loop)
         loop.run_forever()
