@@ -9,7 +9,10 @@ from ..field import Entry, Field, PeerFailed, Sender
 from . import Effort, Figure, Samples, best, interleave, percentile, ratio, tabulate
 
 JOBS = 200
-SLOWER = ("celery-redis", "celery-rabbitmq", "rq", "dramatiq", "procrastinate", "django-tasks-db")
+SLOWER = (
+    *("celery-redis", "celery-rabbitmq", "rq", "dramatiq"),
+    *("procrastinate", "django-tasks-db", "dbos"),
+)
 
 
 def measure(field: Field, effort: Effort) -> Figure:

@@ -189,6 +189,15 @@ PEERS = (
         environ={"DJANGO_SETTINGS_MODULE": f"{HERE}.django_settings"},
     ),
     Peer(
+        "dbos",
+        "dbos_peer",
+        "dbos",
+        "power cut",
+        (f"{HERE}.dbos_peer",),
+        drain=100,
+    ),
+    Peer("honker", "honker_peer", "honker", "crash", (f"{HERE}.honker_peer",), drain=500),
+    Peer(
         "flashq",
         "flashq_peer",
         "flashq",
