@@ -235,6 +235,14 @@ if "HEAR" in os.environ:
     def hear_crash(sender: object, *, job_id: str, reason: str, **what: object) -> None:
         witness(f"crashed {job_id} {reason}")
 
+    @signals.failed.connect
+    def hear_failure(sender: object, *, claim: Any, outcome: Any) -> None:
+        witness(f"failed {claim.id} {outcome.error.message}")
+
+    @signals.cancelled.connect
+    def hear_cancel(sender: object, *, claim: Any, outcome: Any) -> None:
+        witness(f"cancelled {claim.id} {outcome.error.message}")
+
     @signals.worker_started.connect
     def hear_start(sender: object, *, worker: str) -> None:
         witness("worker started")

@@ -29,6 +29,7 @@ from flask_offload.engines.sqlite.ticks import known_schedules
 from flask_offload.testing import drain
 from jobs_app import (
     add,
+    deaf,
     die,
     fail,
     limited,
@@ -252,7 +253,13 @@ def test_an_app_hears_of_crashes_and_of_its_worker(site: Site) -> None:
     with site.worker("--processes", "2", HEAR="1"):
         job.wait(30)
         crashes = site.wait_for_witness(f"crashed {job.id} killed by SIGKILL", 3)
+        failed = site.wait_for_witness(f"failed {job.id} the process that ran the job died", 1)
+        stopped = deaf.enqueue(60)
+        site.wait_for_witness("deaf")
+        stopped.cancel(force=True)
+        site.wait_for_witness(f"cancelled {stopped.id} the job was stopped by force", 1)
     assert len(crashes) == 3
+    assert len(failed) == 1
     assert "worker started" in site.witnessed()
     assert "worker stopped" in site.witnessed()
 

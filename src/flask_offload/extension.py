@@ -137,7 +137,10 @@ class Offload:
 
     def _declare(self, given: dict[str, Any], function: Callable[..., Any]) -> Task[..., Any]:
         if isinstance(function, Task):
-            raise OptionError(f"{function.name} is a task already: decorate it once.")
+            raise OptionError(
+                f"{function.name} is a task already: decorate it once, with @offload.every above"
+                " @offload.task."
+            )
         if not callable(function):
             raise OptionError(f"@offload.task decorates a function, not {function!r}.")
         name = given.get("name") or task_name(function)

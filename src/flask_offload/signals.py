@@ -8,7 +8,8 @@ The sender is always the app. Receivers get keyword arguments:
   before the outcome is written to the database. A job that is cancelled while it waits is told
   of where that is done, with `outcome=None`.
 - `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a process of the worker's app, when
-  another one died.
+  another one died. If that ends the job, `failed` follows; a job that was stopped by force is
+  told of in the same way, as `cancelled`.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.
 
 A receiver that raises is logged; it never changes what becomes of the job.

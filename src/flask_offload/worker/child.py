@@ -31,6 +31,7 @@ from .messages import (
     Crashed,
     Done,
     Drain,
+    Ended,
     Hello,
     ImportFailed,
     Judge,
@@ -186,15 +187,8 @@ class Child:
                 self._judged.append(
                     ended_badly(self._environment, context, JobTimeout(text), began)
                 )
-            case Crashed(job_id, task, attempt, reason):
-                signals.send(
-                    signals.crashed,
-                    self._environment.app,
-                    job_id=job_id,
-                    task=task,
-                    attempt=attempt,
-                    reason=reason,
-                )
+            case Crashed() | Ended():
+                message.announce(self._environment.app)
 
     def _tell(self) -> None:
         """Send what the runner has put into its outboxes, if anything."""

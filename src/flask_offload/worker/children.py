@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..attempt import Claim, Ending, Outcome
+import msgspec
+
+from ..attempt import Claim, Ending, Outcome, crashed_for_good
 from ..engines.base import ALONE, ASYNC, THREADS
 from ..job import Error
-from .messages import Channel, Judge, WorkerSettings
+from .messages import Channel, Crashed, Ended, Judge, WorkerSettings
 
 PREFETCH_TIME = 0.02
 """Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
@@ -187,6 +189,24 @@ def last_rites(
         return ended(Ending.INTERRUPTED, "Interrupted", text)
     text = f"the process that ran the job died ({reason})"
     return ended(Ending.CRASHED, "WorkerDied", text)
+
+
+def obituaries(claim: Claim, outcome: Outcome, reason: str) -> list[Crashed | Ended]:
+    """What the app's receivers are told of a job whose child died, and that has no word of its own.
+
+    reason: how the child died.
+    """
+    if outcome.ending is Ending.CANCELLED:
+        return [Ended(claim, outcome)]
+    if outcome.ending is not Ending.CRASHED:
+        return []
+    told: list[Crashed | Ended] = [Crashed(claim.id, claim.task, claim.attempt, reason)]
+    final = crashed_for_good(outcome.error, crashes=claim.crashes + 1, on_crash=claim.on_crash)
+    if final is not None:
+        told.append(
+            Ended(claim, msgspec.structs.replace(outcome, ending=Ending.FAILED, error=final))
+        )
+    return told
 
 
 def unjudged(judge: Judge) -> Outcome:

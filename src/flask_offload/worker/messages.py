@@ -8,8 +8,10 @@ import struct
 from typing import TypeAlias
 
 import msgspec
+from flask import Flask
 
-from ..attempt import Claim, Outcome, Report
+from .. import signals
+from ..attempt import Claim, Ending, Outcome, Report
 from ..engines.base import ScheduleSpec
 
 # --- to a child --------------------------------------------------------------------------------
@@ -58,8 +60,25 @@ class Crashed(msgspec.Struct, tag="crashed", array_like=True):
     attempt: int
     reason: str
 
+    def announce(self, app: Flask | None) -> None:
+        """Send the signal."""
+        signals.send(signals.crashed, app, **msgspec.structs.asdict(self))
 
-ToChild: TypeAlias = Begin | Run | Cancel | Recall | Drain | Judge | Crashed
+
+class Ended(msgspec.Struct, tag="ended", array_like=True):
+    """Tell the app's receivers of a job that ended with the death of its process."""
+
+    claim: Claim
+    outcome: Outcome
+
+    def announce(self, app: Flask | None) -> None:
+        """Send the signal."""
+        is_failed = self.outcome.ending is Ending.FAILED
+        signal = signals.failed if is_failed else signals.cancelled
+        signals.send(signal, app, claim=self.claim, outcome=self.outcome)
+
+
+ToChild: TypeAlias = Begin | Run | Cancel | Recall | Drain | Judge | Crashed | Ended
 
 # --- to the supervisor -------------------------------------------------------------------------
 

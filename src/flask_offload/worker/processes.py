@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import cast
 
-import msgspec
 from flask import Flask
 
-from .. import log, signals
-from ..attempt import Claim, Ending, Outcome, Report
+from .. import log
+from ..attempt import Claim, Outcome, Report
 from ..engines.base import ALONE, THREADS
 from ..engines.sqlite.liveness import Slots
 from .birth import Starts, fork_child
@@ -26,6 +25,7 @@ from .children import (
     Stop,
     how_it_died,
     last_rites,
+    obituaries,
     overdue,
     room_of,
     send_signal,
@@ -38,6 +38,7 @@ from .messages import (
     Crashed,
     Done,
     Drain,
+    Ended,
     FromChild,
     Hello,
     ImportFailed,
@@ -78,7 +79,7 @@ class Processes:
         self._children: list[Child] = []
         self._news = News()
         self._judgements: list[Judge] = []
-        self._crashes: list[Crashed] = []  # that no child has been told of
+        self._obituaries: list[Crashed | Ended] = []  # that no child has been told of
         self._unsettled: dict[int, int] = {}  # seq -> ticket
         self._starts = Starts()
         self._is_draining = False
@@ -184,8 +185,8 @@ class Processes:
             self._bury(child, status)
         self._news.outcomes += map(unjudged, self._judgements)
         self._judgements.clear()
-        for crash in self._crashes:  # for the log of this process at least
-            signals.send(signals.crashed, None, **msgspec.structs.asdict(crash))
+        for obituary in self._obituaries:  # for the log of this process at least
+            obituary.announce(None)
 
     def close(self) -> None:
         """Let idle children go, and wait for them."""
@@ -319,18 +320,18 @@ class Processes:
             send_signal(child.pid, signal.SIGKILL)
 
     def _tell_of_the_dead(self) -> None:
-        """Let a child judge what was stopped, and tell the app's receivers of crashes, once there
-        is a child that can."""
+        """Let a child judge what was stopped, and tell the app's receivers of what ended with its
+        process, once there is a child that can."""
         ready = next((child for child in self._children if child.is_ready), None)
         if ready is None:
             return
         for judge in self._judgements:
             ready.judging[judge.claim.seq] = judge
             ready.channel.send(judge)
-        for crash in self._crashes:
-            ready.channel.send(crash)
+        for obituary in self._obituaries:
+            ready.channel.send(obituary)
         self._judgements.clear()
-        self._crashes.clear()
+        self._obituaries.clear()
 
     def _recall(self, now: float) -> None:
         for child in self._children:
@@ -415,5 +416,4 @@ class Processes:
             self._judgements.append(verdict)
             return
         self._news.outcomes.append(verdict)
-        if verdict.ending is Ending.CRASHED:
-            self._crashes.append(Crashed(claim.id, claim.task, claim.attempt, reason))
+        self._obituaries += obituaries(claim, verdict, reason)
