@@ -163,15 +163,6 @@ def test_what_is_forgotten_is_gone_and_later_evidence_counts(store: Path) -> Non
     assert [row.route for row in spot_rows(store)] == ["GET /later"]
 
 
-def test_batches_that_could_not_be_written_are_put_together(store: Path) -> None:
-    first = batch(report("GET /a", seconds=1.0), a=[1.0])
-    first.merge(batch(report("GET /a", seconds=3.0, share=0.5), report("GET /b"), a=[3.0], b=[1.0]))
-    write(store, first)
-    rows = {row.route: row for row in spot_rows(store)}
-    assert (rows["GET /a"].count, rows["GET /b"].count) == (2, 1)
-    assert rows["GET /a"].share == pytest.approx(2.5 / 4, abs=0.001)
-
-
 # --- bounds ------------------------------------------------------------------------------------
 
 

@@ -94,7 +94,6 @@ class _Gate:
 
     def observe(self, watched: Watched) -> None:
         """A request begins."""
-        watched.is_gated = True
         if self._max_ms is not None:
             watched.look_at = min(FIRST_LOOK, self._max_ms / 3000)
         self._requests.append(watched)

@@ -86,6 +86,13 @@ class Batch:
     routes: dict[tuple[str, str], RouteBatch] = field(default_factory=dict)
     culprits: dict[tuple[str, str, str], _Culprit] = field(default_factory=dict)
 
+    def route(self, method: str, rule: str) -> RouteBatch:
+        """The requests of a route, to be added to."""
+        known = self.routes.get((method, rule))
+        if known is None:
+            known = self.routes[method, rule] = RouteBatch()
+        return known
+
     def add_report(self, found: SpotReport) -> None:
         """Count what was found about a slow request; the largest blocker stands for it."""
         blocker = found.blockers[0] if found.blockers else UNKNOWN
@@ -98,21 +105,6 @@ class Batch:
         culprit.blocked_ms += found.seconds * 1000 * blocker.share
         culprit.line, culprit.waiting = blocker.line, blocker.waiting
         culprit.sentence, culprit.seen_at = found.sentence, time.time()
-
-    def merge(self, later: Batch) -> None:
-        """Add what has come together after this."""
-        for key, route in later.routes.items():
-            known = self.routes.setdefault(key, RouteBatch())
-            known.seconds += route.seconds
-            known.arrivals += route.arrivals
-            known.lengths += route.lengths
-        for name, culprit in later.culprits.items():
-            before = self.culprits.get(name)
-            if before is not None:
-                culprit.reports += before.reports
-                culprit.request_ms += before.request_ms
-                culprit.blocked_ms += before.blocked_ms
-            self.culprits[name] = culprit
 
 
 def buckets_of(durations: list[float]) -> Counter[int]:

@@ -14,6 +14,7 @@ import apsw
 from flask import Flask
 
 from .call_tree import CallTree, Spent
+from .queue_time import arrival_header
 from .spot_report import SpotReport, report
 from .spot_store import Batch, write
 from .stacks import UserCode
@@ -21,6 +22,8 @@ from .wording import Surroundings
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
+
+    from .watched import Watched
 
 NO_ROUTE = "(no route)"
 _TELL_AGAIN = 60.0
@@ -46,10 +49,33 @@ class Spotter:
         self._app = app
         self._is_task = is_task
         self._on_report = on_report
-        self.batch = Batch()
         self._is_writable = True
         self._busy = 0
         self._told: dict[tuple[str, str], float] = {}
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what is not written yet."""
+        # four things for each request, one after the other: its method, its rule, its seconds, the
+        # length of its response. Objects would cost a fast request more than all the rest.
+        self.seen: list[Any] = []
+        self._arrivals: list[tuple[str, Rule | None, str | None, float]] = []
+        self._batch = Batch()
+
+    def count(self, watched: Watched) -> None:
+        """Note what a request has cost that is over."""
+        if self.store is not None:
+            method = watched.environ["REQUEST_METHOD"]
+            self.seen.extend((method, watched.rule, watched.seconds, watched.length))
+            self.note_arrival(watched)
+
+    def note_arrival(self, watched: Watched) -> None:
+        """Note when a request has come that is over, if a proxy told it."""
+        environ = watched.environ
+        header = arrival_header(environ)
+        if header is not None:
+            began = time.time() - watched.seconds
+            self._arrivals.append((environ["REQUEST_METHOD"], watched.rule, header, began))
 
     def report(
         self,
@@ -78,7 +104,7 @@ class Spotter:
         """Note it for the store, and log it: always in debug and testing, else once a minute for
         each culprit."""
         if self.store is not None:
-            self.batch.add_report(found)
+            self._batch.add_report(found)
         if self._on_report is not None:
             self._on_report(found)
         function = found.blockers[0].function if found.blockers else ""
@@ -88,25 +114,43 @@ class Spotter:
             self._told[found.route, function] = now
             self._app.logger.warning("%s", found.sentence)
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self.seen or self._batch.routes or self._batch.culprits)
+
     def write(self) -> None:
         """Write into the store what has come together since the last time."""
-        if self.store is None or not (self.batch.routes or self.batch.culprits):
+        self._gather()
+        if self.store is None or not (self._batch.routes or self._batch.culprits):
             return
-        # a request that is being counted right now may be lost: no lock is worth that
-        batch, self.batch = self.batch, Batch()
         try:
-            write(self.store, batch)
+            write(self.store, self._batch)
         except apsw.BusyError:
             self._busy += 1
             if self._busy <= _BUSY_AT_MOST:
-                batch.merge(self.batch)
-                self.batch = batch
+                return
         except (apsw.Error, OSError) as error:
             if self._is_writable:
                 self._app.logger.warning("evidence can't be written to %s: %s", self.store, error)
             self._is_writable = False
         else:
             self._is_writable, self._busy = True, 0
+        self._batch = Batch()
+
+    def _gather(self) -> None:
+        """Sort by routes what the requests have noted."""
+        # a request that is being counted right now may be lost: no lock is worth that
+        seen, self.seen = iter(self.seen), []
+        arrivals, self._arrivals = self._arrivals, []
+        for method, rule, seconds, length in zip(seen, seen, seen, seen, strict=True):
+            route = self._batch.route(method, NO_ROUTE if rule is None else rule.rule)
+            route.seconds.append(seconds)
+            if length is not None:
+                route.lengths.append(length)
+        for method, rule, header, began in arrivals:
+            route = self._batch.route(method, NO_ROUTE if rule is None else rule.rule)
+            route.arrivals.append((header, began))
 
     def _view_codes(self, rule: Rule | None, method: str) -> frozenset[CodeType]:
         view: Any = self._app.view_functions.get(rule.endpoint) if rule is not None else None

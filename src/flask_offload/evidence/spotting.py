@@ -41,38 +41,46 @@ class SpotMiddleware:
 
     def handle(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """The WSGI app: its bound method, which is called faster than an object is."""
-        # Every request comes through here: watchdog.enter() and leave() are written out for the
-        # usual case, because to call them would cost as much again.
+        # Every request comes through here. What stands elsewhere as enter(), leave() and count() is
+        # written out for the usual case: to call them would cost as much again.
         fraction = self._fraction
         if fraction is None:
             fraction = self._first_request()
         observe = observer.get()
         if observe is None and fraction < 1 and random() >= fraction:
             return self._wsgi_app(environ, start_response)
-        watched = Watched(self._spotter, environ, start_response)
+        watched = Watched()
+        watched.spotter = spotter = self._spotter
+        watched.environ = environ
+        watched.next_start = start_response
         if observe is not None:
             observe(watched)
         thread = get_ident()
-        watched.since = clock()
+        watched.since = since = clock()
         outer = _active.setdefault(thread, watched)
         if outer is not watched or not watchdog.is_awake:
             watchdog.enter(watched)
+        goes_on = False
         try:
             body = self._wsgi_app(environ, watched.start_response)
             # servers know some kinds of body and send them in ways of their own: only Werkzeug's
             # ordinary one is followed
-            if watched.streams and type(body) is ClosingIterator:
-                watched.goes_on = True
-                return _Streamed(watched, body)
-            return body
+            goes_on = watched.streams and type(body) is ClosingIterator
+            return _Streamed(watched, body, observe is not None) if goes_on else body
         finally:
-            watched.seconds = clock() - watched.since
+            seconds = watched.seconds = clock() - since
             if outer is watched:
                 _active.pop(thread, None)
             else:
                 _active[thread] = outer
-            if not watched.goes_on:
-                watchdog.finish(watched)
+            if not goes_on:
+                if spotter.store is not None:
+                    seen = (environ["REQUEST_METHOD"], watched.rule, seconds, watched.length)
+                    spotter.seen.extend(seen)
+                    if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
+                        spotter.note_arrival(watched)
+                if seconds >= spotter.above or observe is not None:
+                    watchdog.end(watched)
 
     def _first_request(self) -> float:
         # not in init_app: TESTING is often set after it
@@ -96,9 +104,11 @@ class SpotMiddleware:
 class _Streamed:
     """A body that is made while it is sent: watched while its chunks are made, not in between."""
 
-    def __init__(self, watched: Watched, body: Any) -> None:
+    def __init__(self, watched: Watched, body: Any, is_gated: bool) -> None:
         self._watched = watched
         self._body = body
+        self._is_gated = is_gated
+        self._is_over = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -121,9 +131,11 @@ class _Streamed:
             self._finish()
 
     def _finish(self) -> None:
-        if self._watched.goes_on:
-            self._watched.goes_on = False
-            watchdog.finish(self._watched)
+        if not self._is_over:
+            self._is_over = True
+            self._watched.spotter.count(self._watched)
+            if self._is_gated or self._watched.is_slow:
+                watchdog.end(self._watched)
 
 
 BOUNDARIES = (SpotMiddleware.handle.__code__, _Streamed.__next__.__code__)

@@ -11,17 +11,14 @@ import math
 import os
 import sys
 import threading
-import time
 from collections import deque
 from threading import get_ident
 from types import CodeType, FrameType
 from weakref import WeakSet
 
-from .queue_time import arrival_header
 from .sampling import outward, sample
 from .spot_report import SpotReport
-from .spot_store import Batch, RouteBatch
-from .spotter import NO_ROUTE, Spotter
+from .spotter import Spotter
 from .watched import Watched, clock
 
 _POLL = 0.025
@@ -57,7 +54,7 @@ class Watchdog:
         self.active.clear()
         self._slow: deque[Watched] = deque(maxlen=1_000)
         for spotter in self._spotters:
-            spotter.batch = Batch()
+            spotter.start_anew()
         self.is_awake = False
         self._bell = threading.Event()
         self._stopping = threading.Event()
@@ -90,26 +87,11 @@ class Watchdog:
         else:
             self.active[get_ident()] = watched.outer
 
-    def finish(self, watched: Watched) -> None:
-        """The request is over: count it; if there is more to say, the thread will say it."""
-        spotter = watched.spotter
-        seconds = watched.seconds
-        if spotter.store is not None:
-            environ = watched.environ
-            rule = watched.rule
-            key = (environ["REQUEST_METHOD"], NO_ROUTE if rule is None else rule.rule)
-            route = spotter.batch.routes.get(key)
-            if route is None:
-                route = spotter.batch.routes.setdefault(key, RouteBatch())
-            route.seconds.append(seconds)
-            if watched.length is not None:
-                route.lengths.append(watched.length)
-            if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
-                route.arrivals.append((arrival_header(environ), time.time() - seconds))
-        if seconds >= spotter.above or watched.is_gated:
-            watched.end()
-            if seconds >= spotter.above:
-                self._slow.append(watched)
+    def end(self, watched: Watched) -> None:
+        """The request is over, and there is more to say than that: the thread will say it."""
+        watched.end()
+        if watched.is_slow:
+            self._slow.append(watched)
 
     def report(self, watched: Watched) -> SpotReport:
         """What was found about a request that is over."""
@@ -183,7 +165,7 @@ class Watchdog:
         if self.active or self._slow or self._stopping.is_set():
             self.is_awake = True  # a request came before it could see that nobody is awake
         else:
-            unwritten = any(spotter.batch.routes for spotter in self._spotters)
+            unwritten = any(spotter.has_unwritten for spotter in self._spotters)
             self._bell.wait(max(self._write_at - clock(), 0.0) if unwritten else None)
             self.is_awake = True
         # stay up for a while: the request that rang may be over by now, and to be woken by each

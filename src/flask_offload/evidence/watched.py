@@ -23,12 +23,17 @@ FIRST_LOOK = 0.030
 
 
 class Watched:
-    """A request under watch. The defaults stand in the class: most requests change none of them.
+    """A request under watch. There is no __init__, and the defaults stand in the class: every
+    request makes one of these, and most change no default.
 
+    next_start: the server's `start_response`.
     since: when its code began to run. seconds: how long it ran before that; once it is over, in
     all. The `last_` fields belong to the thread that looks at it.
     """
 
+    spotter: Spotter
+    environ: WSGIEnvironment
+    next_start: StartResponse
     tree: CallTree | None = None
     look_at = FIRST_LOOK
     last_age = 0.0
@@ -37,8 +42,6 @@ class Watched:
     rule: Rule | None = None
     length: str | None = None
     streams = False
-    goes_on = False
-    is_gated = False
     is_over = False
     outer: Watched | None = None
     since = 0.0
@@ -46,16 +49,14 @@ class Watched:
     method = ""
     _report: SpotReport | None = None
 
-    def __init__(
-        self, spotter: Spotter, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> None:
-        self.spotter = spotter
-        self.environ = environ
-        self._start_response = start_response
-
     def age(self, now: float) -> float:
         """Seconds of work so far; a streamed response works only while it makes its next chunk."""
         return self.seconds + now - self.since
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it took long enough to be reported, once it is over."""
+        return self.seconds >= self.spotter.above
 
     def note_route(self) -> None:
         """Note the route, for which Flask's request object must still be there."""
@@ -78,14 +79,14 @@ class Watched:
         else:
             kind = next((value for name, value in headers if name == "Content-Type"), "")
             self.streams = not kind.startswith("text/event-stream")  # those are meant to last
-        return self._start_response(status, headers, exc_info)
+        return self.next_start(status, headers, exc_info)
 
     def end(self) -> None:
         """It is over: let go of what belongs to the request."""
         self.method = self.environ["REQUEST_METHOD"]
         self.is_over = True
         self.environ = {}  # not deleted: the watchdog may be looking at this moment
-        del self._start_response
+        del self.next_start
 
     def report(self) -> SpotReport:
         """What was found, once it is over."""
