@@ -6,6 +6,7 @@ asyncio is imported when a task needs it: it takes 2 MiB, and most apps have no 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 import traceback
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
 
-from . import signals
+from . import log, signals
 from .attempt import Claim, Ending, Outcome, Report
 from .carry import Carry, load, restored
 from .context import Interrupted, JobContext, active
@@ -168,18 +169,20 @@ def described(error: BaseException) -> Error:
 
 def _started(environment: Environment, context: JobContext) -> Runnable:
     task = environment.find(context.task)
-    signals.send(signals.started, environment.app, claim=context.claim)
+    if log.is_heard(signals.started, logging.DEBUG):
+        signals.send(signals.started, environment.app, claim=context.claim)
     context.check()  # it may have been cancelled before its first line
     return task
 
 
 @contextlib.contextmanager
 def _surroundings(environment: Environment, context: JobContext) -> Iterator[None]:
+    saved = load(context.claim.context)
     token = active.set(context)
     try:
         with (
             environment.app.app_context(),
-            restored(environment.carries, load(context.claim.context)),
+            restored(environment.carries, saved) if saved else contextlib.nullcontext(),
         ):
             yield
     finally:
@@ -245,7 +248,8 @@ def _succeeded(
         keep=options.keep_for(JobStatus.SUCCESSFUL),
         result_ttl=options.result_ttl,
     )
-    signals.send(signals.succeeded, environment.app, claim=claim, outcome=outcome)
+    if log.is_heard(signals.succeeded, logging.INFO):
+        signals.send(signals.succeeded, environment.app, claim=claim, outcome=outcome)
     return outcome
 
 

@@ -75,8 +75,7 @@ class AppState:
         if self.keeper is not None:
             self.keeper.start()
         jobs = [Job(record, self.engine, self.declared.codecs) for record in records]
-        # the log is a receiver too; to send a signal to it alone costs more than the rest of this
-        is_heard = len(signals.enqueued.receivers) > 1 or log.logger.isEnabledFor(logging.DEBUG)
+        is_heard = log.is_heard(signals.enqueued, logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
                 self.forget_files(new_job.files)
