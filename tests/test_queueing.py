@@ -1,4 +1,4 @@
-"""How many workers a load needs: the formula in `benchmarks/queueing.py`, and what holds it true."""
+"""How many workers a load needs: `benchmarks/queueing.py`, its formula beside its simulation."""
 
 from __future__ import annotations
 
