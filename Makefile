@@ -54,7 +54,7 @@ lock: $(VENV)/.dev ## Raise the pins in requirements/ to what is current
 
 clean: ## Remove all that these commands made
 	rm -rf $(VENV) dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 # A copied checkout must not run the original's code: its environment is made anew.
 ifneq ($(shell cat $(VENV)/.home 2>/dev/null),$(CURDIR))

@@ -43,6 +43,11 @@ class Sender:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of its process, which leads a session of its own."""
+        return self._process.pid
+
     def ask(self, command: str, *arguments: Any) -> Any:
         """Do it there. Raises PeerFailed."""
         process = self._process

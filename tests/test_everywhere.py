@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from redis import Redis as Client
 
 from album.files import SIZES
 from album_site import album_site, celery_settings
@@ -145,6 +146,9 @@ def test_the_table_of_the_lab_on_rabbit(
     assert row.route.p50_ms < row.work_ms, log
     assert (row.survival.answered, row.survival.done) == (2, 2), log
     assert row.survival.recovered_ms is not None
+    records = bench.engine.environ["FLASK_OFFLOAD_CELERY_PREFIX"]
+    with Client.from_url(redis.url) as client:
+        assert list(client.scan_iter(f"{records}*")) == [], "nothing of it is left"
 
 
 def test_the_lab_on_an_engine_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 from benchmarks.queueing import SHAPES, Load, Seen, servers_needed, simulate
 
-JOBS = 60_000
+JOBS = 40_000
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,13 @@ class ClubEngine:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.environ = {"FLASK_OFFLOAD_CELERY_PREFIX": f"offload-lab-{secrets.token_hex(4)}:"}
+        prefix = f"offload-lab-{secrets.token_hex(4)}:"
+        self.environ = {"FLASK_OFFLOAD_CELERY_PREFIX": prefix}
         """For the club's processes: its records are its own, whoever else uses that server."""
         self._app = Flask(__name__)
         self._app.config.from_prefixed_env()
         self._app.config.update(
+            OFFLOAD_CELERY_PREFIX=prefix,
             OFFLOAD_SQLITE_PATH=str(folder / "offload.sqlite3"),
             OFFLOAD_SERVER_TIMING=False,
             OFFLOAD_SPOT=False,
