@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,18 @@ def test_retries_until_it_works(site: Site) -> None:
         "attempt 2",
         None,
     ]
+
+
+def test_a_burst_waits_for_what_is_due_soon_and_for_nothing_else(site: Site) -> None:
+    def unknown() -> None: ...
+
+    stray = site.offload.task(name="not_in_the_app")(unknown).enqueue()
+    del site.offload.tasks["not_in_the_app"]
+    job = fail_until.enqueue(3)
+    far = note.using(run_after=timedelta(hours=1)).enqueue("later")
+    site.burst()
+    assert outcomes(job.refresh()) == ["RETRY", "RETRY", "SUCCESSFUL"]
+    assert stray.refresh().status is far.refresh().status is JobStatus.READY
 
 
 def test_gives_up_after_max_attempts_and_can_be_retried_by_hand(site: Site) -> None:

@@ -106,7 +106,7 @@ class Offload:
         concurrency_key: KeyFunction | None = None,
         rate: str | Rate | None = None,
         rate_key: KeyFunction | None = None,
-        keep: float | timedelta | Mapping[JobStatus, float | timedelta] | None = None,
+        keep: float | timedelta | Mapping[str, float | timedelta] | None = None,
         result_ttl: float | timedelta | None = None,
         expose: Literal["result"] | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...

@@ -15,6 +15,12 @@ def send_welcome(user_id: int, *, greeting: str = "hello") -> str:
     return f"{greeting} {user_id}"
 
 
+@offload.task(
+    keep={"FAILED": 60, "SUCCESSFUL": timedelta(days=1)}, unique_states=["READY"], unique=True
+)
+def kept() -> None: ...
+
+
 @offload.task
 def plain() -> None: ...
 

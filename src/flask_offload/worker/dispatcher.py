@@ -136,6 +136,10 @@ class Dispatcher:
         """Jobs that will not be started here, for the next step."""
         self._backlog.unstarted += claims
 
+    def is_due_within(self, seconds: float) -> bool:
+        """Whether a job that has to wait, for a retry, its time or its rate, may soon run."""
+        return self._due_at is not None and self._due_at <= self._engine.clock() + seconds
+
     @property
     def has_unwritten(self) -> bool:
         """Whether outcomes wait for a database that can't be written."""

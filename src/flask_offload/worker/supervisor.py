@@ -41,6 +41,9 @@ EXIT_OTHER_ENGINE = -1
 
 LAST_WORDS = 10.0
 """Seconds for writing the last outcomes when the database can't be written at the end."""
+BURST_WAITS = 4.0
+"""Seconds for which a burst waits for a job that comes due: a retry, or one of a full rate. Less
+than UNKNOWN_DELAY, or a job whose task is unknown would keep it alive for ever."""
 LOOK_AROUND = 1.0
 """Seconds between two looks for workers that are new."""
 
@@ -200,12 +203,16 @@ class Supervisor:
         wait = 0.0
         while not self._stops_asked:
             wait = self._turn(dispatcher, wait)
-            if self._options.burst and dispatcher.is_idle and not self._crew.holds:
+            if self._options.burst and self._is_done(dispatcher):
                 return
             if self._orphaned_at is not None:
                 wait = min(wait, 0.1)
                 if self._has_successor():
                     return
+
+    def _is_done(self, dispatcher: Dispatcher) -> bool:
+        is_busy = self._crew.holds or not dispatcher.is_idle
+        return not is_busy and not dispatcher.is_due_within(BURST_WAITS)
 
     def _has_successor(self) -> bool:
         """Whether another web process's worker is up, or the time of the hand-over is over."""
