@@ -13,6 +13,10 @@ import pytest
 from PIL import Image
 
 import support
+from evidence_support import require_chromium
+from flask_offload.lab.bench import Bench
+from flask_offload.lab.experiments.headless import headless
+from flask_offload.lab.mailserver import Pace
 from flask_offload.lab.photo import SAMPLE
 from flask_offload.lab.processes import descendants
 from flask_offload.lab.site.modes import MODES
@@ -121,7 +125,7 @@ def test_says_what_the_lesson_says(lab: RunningLab) -> None:
 
 def test_shows_the_code_that_really_runs(lab: RunningLab) -> None:
     code = re.sub(r"<[^>]+>", "", lab.get("/measure").text)
-    for line in ("welcome(new_member())", "welcome.enqueue(new_member())", "def welcome(member"):
+    for line in ("    welcome(member)", "job = welcome.enqueue(member)", "def welcome(member"):
         assert line in code
 
 
@@ -281,6 +285,18 @@ def test_a_race_with_the_work_moved_is_none(lab: RunningLab, pattern: str) -> No
     opened = [event["id"] for event in events if event["kind"] == "begin"]
     closed = [event["id"] for event in events if event["kind"] == "end"]
     assert sorted(opened) == sorted(closed)
+
+
+def test_measure_counts_what_no_page_may_count_about_itself() -> None:
+    """Also while the work takes long: the page is watched until its job has ended."""
+    require_chromium()
+    slow = Pace(greeting=1.5, recipient=1.5, content=(0.1, 0.1))
+    with Bench(lab_origin="http://127.0.0.1:1", pace=slow) as bench:
+        [found] = [event for event in headless(bench, ["careless"]) if "pattern" in event]
+    assert found["pattern"] == "careless"
+    assert found["reflows"] >= 60  # one for each row that asks for the layout
+    assert found["dom"] > 60
+    assert found["paint"] > 0
 
 
 @pytest.mark.parametrize(

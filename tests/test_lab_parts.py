@@ -20,7 +20,7 @@ from flask_offload.lab.listen import listen
 from flask_offload.lab.processes import descendants, is_running, kill_now
 from flask_offload.lab.show import Show
 from flask_offload.lab.site.challenges import CHALLENGES
-from flask_offload.lab.site.highlight import highlight, lines
+from flask_offload.lab.site.highlight import highlight, lines, with_code
 from flask_offload.lab.site.modes import BY_SLUG, LESSON_MINUTES, MODES
 from flask_offload.lab.site.recall import QUESTIONS
 from support import running, wait_until
@@ -125,6 +125,11 @@ def test_no_span_reaches_over_a_line() -> None:
 @pytest.mark.parametrize("text", ["def (", "'''never closed", "  bad\n indent", "pip install <x>"])
 def test_what_is_no_python_comes_back_plain(text: str) -> None:
     assert text_of(highlight(text)) == text
+
+
+def test_code_in_a_sentence_is_marked_and_nothing_else_is() -> None:
+    html = with_code("Say `a < b`, not <b>`b`</b>.")
+    assert html == "Say <code>a &lt; b</code>, not &lt;b&gt;<code>b</code>&lt;/b&gt;."
 
 
 # --- texts -------------------------------------------------------------------------------------

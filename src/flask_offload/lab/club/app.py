@@ -52,20 +52,27 @@ def welcome(member: str) -> int:
 
 @club.get("/sync")
 def sync() -> str:
-    welcome(new_member())
+    member = new_member()
+    welcome(member)
     return page("Welcome.")
 
 
 @club.get("/thread")
 def thread() -> str:
-    work = copy_current_request_context(welcome)
-    Thread(target=work, args=[new_member()]).start()
+    member = new_member()
+
+    @copy_current_request_context
+    def work() -> None:
+        welcome(member)
+
+    Thread(target=work).start()
     return page("Welcome.")
 
 
 @club.get("/background")
 def background() -> str:
-    job = welcome.enqueue(new_member())
+    member = new_member()
+    job = welcome.enqueue(member)
     return page("Welcome.", job)
 
 

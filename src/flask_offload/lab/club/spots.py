@@ -83,9 +83,7 @@ def tags() -> str:
     words = text.split()
     if len(words) > 50:
         return "That is too long.\n"
-    if not TAGS.fullmatch(text):
-        return "Tags end with a hash sign.\n"
-    return "Thank you for the tags.\n"
+    return "Thanks.\n" if TAGS.fullmatch(text) else "Tags end with a #.\n"
 
 
 # --- 5 -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from ..guard import Guard
-from .highlight import highlight
+from .highlight import highlight, with_code
 from .lab import Lab
 from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
 from .pages import pages
@@ -29,6 +29,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
     app.extensions["lab"] = lab
     Guard(origin, frames=[lab.bench.club.origin], links=True).watch(app)
     app.jinja_env.filters["highlight"] = highlight
+    app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["indented"] = lambda code: code.replace(" ", "\N{NO-BREAK SPACE}")
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -6,6 +6,7 @@ import builtins
 import inspect
 import io
 import keyword
+import re
 import tokenize
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,11 @@ def highlight(code: str) -> Markup:
 def lines(code: str) -> list[Markup]:
     """The highlighted code line by line; no span reaches over the end of a line."""
     return [Markup(line) for line in highlight(code).split("\n")]
+
+
+def with_code(text: str) -> Markup:
+    """A sentence with its `code` between backticks as <code>."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def source(thing: Callable[..., Any]) -> str:

@@ -26,7 +26,7 @@ MODES = tuple(
     for number, rest in enumerate(
         (
             ("why", "Why", "The work takes a second. Who waits for it?", 1),
-            ("see", "See", "Watch two seconds in the life of a web server.", 1),
+            ("see", "See", "Watch a few seconds in the life of a web server.", 1),
             ("measure", "Measure", "What the browser feels, in figures from your own.", 3),
             ("deep", "Deep", "What a thread costs, and what a worker does instead.", 5),
             ("try", "Try", "Press the buttons: mail, photo, one visitor or twenty.", 3),

@@ -38,13 +38,13 @@ function drawGil() {
   const width = Math.max(svg.clientWidth, 300);
   const most = Math.max(100, ...Object.values(gilRuns).flatMap((each) => each.points.map(([, wait]) => wait)));
   const seconds = Math.max(2.4, ...Object.values(gilRuns).flatMap((each) => each.points.map(([at]) => at)));
-  const x = (at) => 56 + (at / seconds) * (width - 76);
+  const x = (at) => 64 + (at / seconds) * (width - 84);
   const y = (wait) => 176 - (wait / most) * 158;
   const parts = scale(most, 4, (value) => [
-    node("line", { class: "axis", x1: 52, x2: width - 12, y1: y(value), y2: y(value) }),
-    node("text", { x: 46, y: y(value) + 4, "text-anchor": "end" }, `${Math.round(value)} ms`),
+    node("line", { class: "axis", x1: 60, x2: width - 12, y1: y(value), y2: y(value) }),
+    node("text", { x: 54, y: y(value) + 4, "text-anchor": "end" }, `${Math.round(value)} ms`),
   ]);
-  parts.push(node("text", { x: width - 14, y: 200, "text-anchor": "end" }, "seconds since the computations began"), node("text", { x: 56, y: 200 }, "0"));
+  parts.push(...scale(seconds, width < 520 ? 3 : 6, (value) => [node("text", { x: x(value), y: 194, "text-anchor": "middle" }, `${Number(value.toPrecision(2))} s`)]));
   for (const [where, kind] of [["thread", "dot-a"], ["background", "dot-b"]]) {
     for (const [at, wait] of gilRuns[where]?.points ?? []) parts.push(node("circle", { class: kind, cx: x(at), cy: y(wait), r: 4 }));
   }

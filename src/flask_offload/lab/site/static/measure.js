@@ -59,17 +59,17 @@ function show(key) {
   cell(key, "dom", String(got.changes), "page");
   cell(key, "ttfb", ms(got.ttfb), "page");
   cell(key, "lcp", ms(got.lcp), `page, ${got.lcpElement?.split(" ")[0] ?? "none"}`);
-  const [verdict, why] = judge(got);
+  const [verdict, why] = judge(key, got);
   cell(key, "verdict", verdict, why);
   drawPipeline(key);
   drawGauges();
   if (got.timing.length) $("#header").textContent = `Server-Timing: ${got.timing.map((each) => `${each.name};dur=${each.duration.toFixed(1)}`).join(", ")}`;
 }
 
-function judge(got) {
+function judge(key, got) {
   if (got.ttfb > 600) return ["✗ Bad", "the first byte is late"];
   if (got.cls > 0.02) return ["△ Mixed", `the text jumps, CLS ${got.cls.toFixed(2)}`];
-  return ["✓ Good", "an immediate answer"];
+  return ["✓ Good", key === "thread" ? "quick; lost in a crash" : "an immediate answer"];
 }
 
 function cell(key, column, text, source) {
@@ -179,12 +179,12 @@ onPress($("#headless"), $("#table-status"), async (say) => {
     if (event.pattern === undefined) return;
     cell(event.pattern, "dom", String(event.dom ?? "–"), "headless");
     cell(event.pattern, "reflows", String(event.reflows ?? "–"), "headless");
-    cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "±100 %");
+    cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "headless");
     if (loads[event.pattern]) return;
     cell(event.pattern, "ttfb", ms(event.ttfb), "headless");
     cell(event.pattern, "lcp", ms(event.lcp), "headless");
   });
-  say("Counted. Reflows and operations are exact; paint cost varies from load to load, so compare it with care.");
+  say("Counted. Reflows and operations are exact. The paint cost of one and the same page may be twice as high in the next load: compare it with care.");
 });
 
 for (const button of $$("[data-tip]")) {
