@@ -2,10 +2,10 @@
 
     python -m benchmarks.hops [--samples 300]
 
-Each of these processes sleeps until the one before wakes it, as between an enqueue and a job there
-are the program that enqueues, the supervisor, and the child with its thread. The path is walked with
-less and less in it, in turns, with 5 to 15 ms between two walks, so that caches are as cold as in the
-figure "pickup". Milliseconds from before the first step to the first line after the last.
+Each of these processes sleeps until the one before wakes it, as the supervisor, and the child with its
+threads, wait for the program that enqueues. The path is walked with more and more in it, in turns,
+with 5 to 15 ms between two walks, so that caches are as cold as in the figure "pickup". Shown are
+milliseconds from before the first step to the first line after the last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -45,7 +44,7 @@ def connect(path: Path) -> apsw.Connection:
     return connection
 
 
-class Path3:
+class Walk:
     """The processes of one path. hops: how many processes are woken. stores: whether the first
     inserts a row and the second claims it."""
 
@@ -109,11 +108,11 @@ def main() -> None:
     samples = parser.parse_args().samples
     with tempfile.TemporaryDirectory(prefix="hops-") as name:
         folder = Path(name)
-        paths: dict[str, Path3] = {
-            "one process woken through a pipe": Path3(folder, 1, stores=False),
-            "the same, with an insert and a claim": Path3(folder, 1, stores=True),
-            "two processes and a thread": Path3(folder, 2, stores=False),
-            "the same, with an insert and a claim ": Path3(folder, 2, stores=True),
+        paths: dict[str, Walk] = {
+            "one process woken through a pipe": Walk(folder, 1, stores=False),
+            "the same, with an insert and a claim": Walk(folder, 1, stores=True),
+            "two processes and a thread": Walk(folder, 2, stores=False),
+            "the same, with an insert and a claim ": Walk(folder, 2, stores=True),
         }
         took: dict[str, list[float]] = {what: [] for what in paths}
         for _ in range(samples):
