@@ -2,10 +2,10 @@
 
     python -m benchmarks.hops [--samples 300]
 
-Each of these processes sleeps until the one before wakes it, as the supervisor, and the child with its
-threads, wait for the program that enqueues. The path is walked with more and more in it, in turns,
-with 5 to 15 ms between two walks, so that caches are as cold as in the figure "pickup". Shown are
-milliseconds from before the first step to the first line after the last.
+Each of these processes sleeps until the one before wakes it, as the supervisor, and the child with
+its threads, wait for the program that enqueues. The path is walked with more and more in it, in
+turns, with 5 to 15 ms between two walks, so that caches are as cold as in the figure "pickup".
+Shown are milliseconds from before the first step to the first line after the last.
 """
 
 from __future__ import annotations
