@@ -17,7 +17,7 @@ import pytest
 import celery_app
 from brokers import Rabbit, Redis, Server, serving
 from celery_fixtures import rabbit, workshop  # noqa: F401 (fixtures)
-from celery_site import make_site
+from celery_site import CelerySite, make_site
 from flask_offload import JobNotFound, JobStatus
 from flask_offload.errors import EngineUnavailable
 from proc import descendants
@@ -89,9 +89,11 @@ def test_a_host_that_does_not_answer_holds_nobody_longer_than_promised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server, broker: Server
 ) -> None:
     with make_site(tmp_path, monkeypatch, redis, broker) as site:
-        celery_app.add.enqueue(1, 2)
+        job = celery_app.add.enqueue(1, 2)
         with broker.frozen():
             _refused_within_bound()
+            if broker is not redis:  # how jobs stand is told by Redis, and can still be asked
+                assert job.refresh().status is JobStatus.READY
             began = time.monotonic()
             for _ in range(20):  # while that call hangs, others need not wait for the same
                 _refused_within_bound()
@@ -99,6 +101,11 @@ def test_a_host_that_does_not_answer_holds_nobody_longer_than_promised(
         # what was refused is taken back, even if the host had taken it in before it went deaf
         wait_until(lambda: _works(), 30, "the way to be open again")
         wait_until(lambda: site.engine.count()[JobStatus.READY] == 2, 30)
+
+
+def _said(site: CelerySite, check: str) -> str:
+    """What `flask offload check` says of this."""
+    return next(found.message for found in site.engine.findings() if found.check == check)
 
 
 def _works() -> bool:
@@ -133,6 +140,11 @@ def test_the_outbox_keeps_jobs_and_relays_them_in_order_exactly_once(
         jobs += [celery_app.add.enqueue(0, number) for number in range(1, 30)]
         duplicate = [celery_app.once.enqueue(1) for _ in range(2)]
         assert {job.refresh().status for job in jobs[1:]} == {JobStatus.READY}
+        for change in (jobs[-1].cancel, jobs[-1].retry):
+            with pytest.raises(EngineUnavailable, match="waits in this machine's outbox"):
+                change()
+        assert site.engine.arguments(jobs[-1].id) == "[[0,29],{}]"
+        assert "wait until Redis" in _said(site, "outbox")
         mortal.start()
         outbox = site.engine.outbox
         assert outbox is not None

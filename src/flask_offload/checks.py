@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import apsw
-import msgspec
 
-from .engines.base import QueueInfo, ScheduleInfo
+from .engines.base import Finding, QueueInfo, ScheduleInfo
 from .engines.sqlite import SqliteEngine
 from .engines.sqlite.database import SAFE_SQLITE
 from .engines.sqlite.filesystem import NETWORK
@@ -45,16 +44,6 @@ LARGE_LOG = 64 * 1024 * 1024
 LITTLE_ROOM = 64 * 1024 * 1024
 LOOKS = 3
 
-Level = Literal["ok", "note", "problem"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What one check says: `ok`, a `note` that is no fault, or a `problem` and how to mend it."""
-
-    check: str
-    level: Level
-    message: str
-
 
 @dataclass(frozen=True)
 class Situation:
@@ -82,7 +71,7 @@ def check_all(offload: Offload, state: AppState) -> list[Finding]:
     findings = list(check_configuration(offload, state))
     engine = state.engine
     if not engine.flags.own_worker:
-        return findings
+        return [*findings, *engine.findings()]
     assert isinstance(engine, SqliteEngine)
     path = engine.database.path
     findings += [*check_sqlite(apsw.SQLITE_VERSION_NUMBER), *check_disk(path, state.config)]

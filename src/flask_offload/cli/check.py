@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..checks import Finding, check_all
+from ..checks import check_all
+from ..engines.base import Finding
 from ..errors import OffloadError
 from ..textui import plain as harmless
 from .common import echo_json, enter_app, json_option, offload_of_app

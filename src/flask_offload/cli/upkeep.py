@@ -17,6 +17,7 @@ from ..engines.sqlite.upkeep import (
     prune_finished,
 )
 from ..engines.sqlite.upkeep import prune as prune_expired
+from ..errors import UnsupportedByEngine
 from ..spool import Spool, show_bytes
 from .common import app_command, echo_json, json_option, offload_of_app, own_engine
 
@@ -57,8 +58,13 @@ def prune(before: float | None, all_finished: bool, as_json: bool) -> None:
     """
     if before is not None and all_finished:
         raise click.UsageError("--before and --all-finished exclude each other.")
-    engine = own_engine()
     state = offload_of_app()[1]
+    if state.engine.flags.retention and not state.engine.flags.own_worker:
+        raise UnsupportedByEngine(
+            f"workers of the {state.engine.name} engine delete by themselves what is over"
+            " (OFFLOAD_KEEP_…): there is nothing to be done by hand"
+        )
+    engine = own_engine()
     now = engine.clock()
     size = _size(engine.database.path)
     if all_finished or before is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -207,6 +207,17 @@ class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
     paused_at: float | None
 
 
+Level = Literal["ok", "note", "problem"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check says: `ok`, a `note` that is no fault, or a `problem` and how to mend it."""
+
+    check: str
+    level: Level
+    message: str
+
+
 class Engine(ABC):
     """The sender half: what an app and its commands ask of an engine.
 
@@ -274,6 +285,11 @@ class Engine(ABC):
         """Run jobs in this process until told to stop; the exit code. For engines with
         `worker_command` and without `own_worker`."""
         raise self.unsupported("worker_command")
+
+    def findings(self) -> Iterable[Finding]:
+        """What `flask offload check` tells of this engine: whether its store can be reached, who
+        runs jobs, what is stuck. Raises nothing."""
+        return ()
 
     def clear(self) -> None:
         """Forget every job, so that a test begins with none."""

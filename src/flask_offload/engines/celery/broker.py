@@ -137,11 +137,13 @@ class Broker:
     def _options(self) -> dict[str, Any]:
         if self._driver == "redis":
             return {
+                **ONCE_MORE,
                 "socket_timeout": self._timeout,
                 "socket_connect_timeout": self._timeout,
                 "retry_on_timeout": False,
             }
         return {
+            **ONCE_MORE,
             "confirm_publish": True,  # wait for RabbitMQ's word that it has the message
             "read_timeout": self._timeout,
             "write_timeout": self._timeout,

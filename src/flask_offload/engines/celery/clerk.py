@@ -133,7 +133,10 @@ class Clerk:
         suspects = {
             lane: lane.rpartition("|")[0] for lane, count in zip(lanes, old, strict=True) if count
         }
-        empty = {name: self._engine.broker.depth(name) == 0 for name in set(suspects.values())}
+        try:
+            empty = {name: self._engine.broker.depth(name) == 0 for name in set(suspects.values())}
+        except EngineUnavailable:
+            return  # Celery itself tells of it and goes on trying
         for lane, name in suspects.items():
             arguments = (lane, clock, OVERTAKEN, UNSEEN, int(empty[name]), BATCH)
             if lost := ledger.run("sweep", *arguments):

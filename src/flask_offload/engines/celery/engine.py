@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from celery import Celery
@@ -13,14 +14,23 @@ from flask import Flask
 
 from ...errors import EngineUnavailable, JobNotFound
 from ...job import JobRecord, JobStatus, check_cancel, check_retry
-from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo, WorkOptions
+from ..base import (
+    Engine,
+    Finding,
+    Flags,
+    JobQuery,
+    NewJob,
+    QueueInfo,
+    ScheduleInfo,
+    WorkOptions,
+)
 from .broker import Broker
 from .deadline import Deadline
 from .entrance import Entrance
 from .ledger import Ledger
 from .outbox import Outbox
 from .records import decode_job, new_record, record
-from .setup import celery_of, records_url, settle
+from .setup import celery_of, check_setup, records_url, settle
 from .ticks import known_schedules
 
 if TYPE_CHECKING:
@@ -63,8 +73,13 @@ class CeleryEngine(Engine):
 
     def __init__(self, state: Host) -> None:
         self._state = state
-        self._deadline = Deadline(state.config.enqueue_timeout, "Redis or Celery's broker")
         config = state.config
+        check_setup(state.app, config.celery_records)
+        self._deadline = Deadline(config.enqueue_timeout, "Redis or Celery's broker")
+        # of its own, so that a broker that hangs hides nobody's status
+        self._records_deadline = Deadline(
+            config.enqueue_timeout, "Redis, which keeps the jobs' records,"
+        )
         self._entrance = Entrance(self, self._deadline)
         self.outbox: Outbox | None = None
         if config.outbox:
@@ -120,7 +135,8 @@ class CeleryEngine(Engine):
                 celery = celery_of(self._state.app)
                 settle(celery)
                 timeout = config.enqueue_timeout
-                url = records_url(celery, config.celery_records)
+                conf = celery.conf
+                url = records_url(conf.broker_url, conf.result_backend, config.celery_records)
                 ledger = Ledger(url, config.celery_prefix, timeout)
                 self._ready = celery, ledger, Broker(celery, timeout)
             return self._ready
@@ -144,12 +160,11 @@ class CeleryEngine(Engine):
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
         try:
-            return self._within(lambda: self.read(job_id))
+            return self.bounded(lambda: self.read(job_id))
         except (JobNotFound, EngineUnavailable):
-            waiting = None if self.outbox is None else self.outbox.get(job_id)
-            if self.outbox is None or waiting is None:
+            waiting = self._in_outbox(job_id)
+            if waiting is None:
                 raise
-            self.outbox.relay()
             return new_record(waiting, now=self._state.clock())
 
     def read(self, job_id: str) -> JobRecord:
@@ -189,11 +204,14 @@ class CeleryEngine(Engine):
             now = self._state.clock()
             return [record(row, tried, None, now=now) for row, tried, _ in rows_found if row]
 
-        return self._within(work)
+        return self.bounded(work)
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
-        body = self._within(lambda: self.ledger.ask("HGET", f"job:{job_id}", "body"))
+        waiting = self._in_outbox(job_id)
+        if waiting is not None:
+            return waiting.args
+        body = self.bounded(lambda: self.ledger.ask("HGET", f"job:{job_id}", "body"))
         if body is None:
             raise JobNotFound(f"there is no job {job_id!r}")
         return decode_job(body).args
@@ -201,19 +219,19 @@ class CeleryEngine(Engine):
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""
         limits = (f"[{beginning}", f"({beginning}\xff", "LIMIT", 0, 2)
-        found: list[str] = self._within(lambda: self.ledger.ask("ZRANGEBYLEX", "ids", *limits))
+        found: list[str] = self.bounded(lambda: self.ledger.ask("ZRANGEBYLEX", "ids", *limits))
         return found
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
         commands = [("ZCARD", f"is:{status}") for status in JobStatus]
-        numbers = self._within(lambda: self.ledger.ask_all(commands))
+        numbers = self.bounded(lambda: self.ledger.ask_all(commands))
         return dict(zip(JobStatus, numbers, strict=True))
 
     def queues(self) -> Iterable[QueueInfo]:
         """Every queue that has ever had a job."""
         commands = [("SMEMBERS", "queues"), ("HGETALL", "tally"), ("HGETALL", "paused")]
-        names, tally, paused = self._within(lambda: self.ledger.ask_all(commands))
+        names, tally, paused = self.bounded(lambda: self.ledger.ask_all(commands))
         return [
             QueueInfo(
                 name=name,
@@ -226,7 +244,7 @@ class CeleryEngine(Engine):
 
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
-        return self._within(lambda: known_schedules(self.ledger))
+        return self.bounded(lambda: known_schedules(self.ledger))
 
     # --- change ---
 
@@ -242,7 +260,8 @@ class CeleryEngine(Engine):
                 check_cancel(JobStatus(before), job_id)
             return self.read(job_id)
 
-        return self._within(work)
+        with self._minding_outbox(job_id, "cancelled"):
+            return self.bounded(work)
 
     def retry(self, job_id: str) -> JobRecord:
         """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
@@ -254,28 +273,36 @@ class CeleryEngine(Engine):
                 self.send_again([job_id])
             return self.read(job_id)
 
-        return self._within(work)
+        self._parts()
+        with self._minding_outbox(job_id, "retried"):
+            return self._deadline.run(lambda _: work())
 
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue. Their messages are taken from the broker, and the jobs
         wait in the records."""
         now = self._state.clock()
-        self._within(lambda: self.ledger.ask("HSETNX", "paused", queue_name, now))
+        self.bounded(lambda: self.ledger.ask("HSETNX", "paused", queue_name, now))
 
     def resume(self, queue_name: str) -> None:
         """Take back pause(). Workers send the messages again."""
         now = self._state.clock()
-        self._within(lambda: self.ledger.run("resume", queue_name, now))
+        self.bounded(lambda: self.ledger.run("resume", queue_name, now))
 
     def clear(self) -> None:
         """Forget every job and schedule. Messages that are still under way then come to nothing."""
-        self._within(self.ledger.clear)
+        self.bounded(self.ledger.clear)
 
     def work(self, options: WorkOptions) -> int:
         """Be a Celery worker until told to stop; the exit code."""
         from .work import work  # what only workers need is loaded only there
 
         return work(self, self._state, options)
+
+    def findings(self) -> Iterable[Finding]:
+        """Whether Redis and the broker can be reached, who works, and what is stuck."""
+        from .health import look_into  # only a command asks
+
+        return look_into(self, self._state)
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
@@ -286,10 +313,29 @@ class CeleryEngine(Engine):
 
     # --- steps ---
 
-    def _within(self, work: Callable[[], T]) -> T:
-        """Do it within OFFLOAD_ENQUEUE_TIMEOUT."""
+    def bounded(self, work: Callable[[], T]) -> T:
+        """What the records answer, within OFFLOAD_ENQUEUE_TIMEOUT."""
         self._parts()
-        return self._deadline.run(lambda _: work())
+        return self._records_deadline.run(lambda _: work())
+
+    def _in_outbox(self, job_id: str) -> NewJob | None:
+        """A job that is accepted and could not be relayed yet."""
+        waiting = None if self.outbox is None else self.outbox.get(job_id)
+        if self.outbox is not None and waiting is not None:
+            self.outbox.relay()
+        return waiting
+
+    @contextmanager
+    def _minding_outbox(self, job_id: str, done: str) -> Iterator[None]:
+        try:
+            yield
+        except (JobNotFound, EngineUnavailable) as error:
+            if self._in_outbox(job_id) is None:
+                raise
+            raise EngineUnavailable(
+                f"job {job_id} waits in this machine's outbox until Redis and Celery's broker can"
+                f" be reached, and can't be {done} before: try again then"
+            ) from error
 
 
 def _after_fork() -> None:

@@ -149,6 +149,16 @@ class Ledger:
         except (RedisError, OSError) as error:
             raise self._explained(error) from error
 
+    def info(self) -> dict[str, Any]:
+        """What Redis tells of itself; {} if it may not."""
+        try:
+            told: dict[str, Any] = self._redis.info()
+        except ResponseError:  # access rules forbid it
+            return {}
+        except (RedisError, OSError) as error:
+            raise self._explained(error) from error
+        return told
+
     def clear(self) -> None:
         """Forget everything."""
         try:

@@ -80,6 +80,16 @@ class Outbox:
         )
         return bool(found)
 
+    def count(self) -> int:
+        """How many jobs wait here."""
+        if not self.path.exists():
+            return 0
+        self._prepare()
+        found: int = self._database.read(
+            lambda connection: connection.execute("SELECT count(*) FROM outbox").get
+        )
+        return found
+
     def get(self, job_id: str) -> NewJob | None:
         """A job that waits here."""
         if not self.path.exists():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from flask import Flask
+from redis.connection import parse_url
 
 from ...errors import ConfigError
 from .levels import PRIORITY_STEPS
@@ -18,6 +19,7 @@ from .levels import PRIORITY_STEPS
 if TYPE_CHECKING:
     from ...host import Host
 
+_parse_url: Any = parse_url  # the Redis client is typed in parts
 REDIS: Final = ("redis://", "rediss://", "unix://")
 SILENCE: Final = 20
 """Seconds after which a host that does not answer is taken for gone. Without it, a worker whose
@@ -51,36 +53,58 @@ def celery_of(app: Flask) -> Celery:
     known = app.extensions.get("celery")
     if isinstance(known, Celery):
         return known
-    settings = app.config.get("CELERY")
-    if not isinstance(settings, dict) or not settings.get("broker_url"):
-        raise ConfigError(
-            "OFFLOAD_ENGINE = 'celery' needs the app's Celery: set app.config['CELERY'] to a dict"
-            " such as {'broker_url': 'redis://localhost'}, or put your own Celery into"
-            " app.extensions['celery']"
-        )
     celery = Celery(app.import_name, set_as_current=False)
-    celery.config_from_object(settings)
+    celery.config_from_object(_settings(app))
     app.extensions["celery"] = celery
     return celery
 
 
-def records_url(celery: Celery, chosen: str | None) -> str:
+def _settings(app: Flask) -> dict[str, Any]:
+    settings = app.config.get("CELERY")
+    if not isinstance(settings, dict) or not settings.get("broker_url"):
+        raise ConfigError(
+            "OFFLOAD_ENGINE = 'celery' needs the app's Celery: before offload.init_app(app), set"
+            " app.config['CELERY'] to a dict such as {'broker_url': 'redis://localhost'}, or put"
+            " your own Celery into app.extensions['celery']"
+        )
+    return settings
+
+
+def check_setup(app: Flask, chosen: str | None) -> None:
+    """Raise ConfigError, when the app is made, for what could not work. The Celery itself is made
+    later, as the app may still bring its own."""
+    known = app.extensions.get("celery")
+    if isinstance(known, Celery):
+        records_url(known.conf.broker_url, known.conf.result_backend, chosen)
+    else:
+        settings = _settings(app)
+        records_url(settings["broker_url"], settings.get("result_backend"), chosen)
+
+
+def records_url(broker: object, backend: object, chosen: str | None) -> str:
     """The Redis that keeps the jobs' records: as chosen, else the result backend, else the broker.
 
-    Raises ConfigError when none of them is a Redis.
+    Raises ConfigError when none of them is a Redis. URLs are not shown: they hold passwords.
     """
-    broker, backend = celery.conf.broker_url, celery.conf.result_backend
     for url in (chosen, backend, broker):
         if isinstance(url, str) and url.startswith(REDIS):
+            try:
+                _parse_url(url)
+            except ValueError:
+                raise ConfigError(
+                    "the URL of the Redis for the jobs' records can't be read: write it as"
+                    " redis://:password@host:port/number"
+                ) from None
             return url
-        if url is not None and url is chosen:
+        if chosen is not None:
             raise ConfigError(
-                f"OFFLOAD_CELERY_RECORDS = {url!r} can't be used: it takes the URL of a Redis,"
-                " redis://…, rediss://… or unix://…"
+                f"OFFLOAD_CELERY_RECORDS = '{chosen.partition(':')[0]}:…' can't be used: it takes"
+                " the URL of a Redis, redis://…, rediss://… or unix://…"
             )
     raise ConfigError(
-        "the Celery engine keeps the jobs' records in Redis, and neither result_backend nor"
-        " broker_url is one: set OFFLOAD_CELERY_RECORDS = 'redis://…'. Messages stay where they are"
+        "the Celery engine keeps the jobs' records in Redis, since no message broker can tell how a"
+        " job stands, and neither result_backend nor broker_url is one: start a Redis, and set"
+        " OFFLOAD_CELERY_RECORDS = 'redis://…'. Messages stay on your broker"
     )
 
 

@@ -1,0 +1,82 @@
+"""What the Celery engine says of its settings: mistakes are told when the app is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from flask import Flask
+
+from flask_offload import ConfigError, Offload
+from flask_offload.engines.celery.engine import CeleryEngine
+
+RABBIT, REDIS = "amqp://guest:guest@localhost//", "redis://localhost:1/0"
+
+
+def make(folder: Path, celery: Celery | None = None, **config: Any) -> CeleryEngine:
+    """The engine of an app with these settings. Nothing is connected to."""
+    app = Flask("setup", instance_path=str(folder))
+    app.config.update(OFFLOAD_ENGINE="celery", **config)
+    if celery is not None:
+        app.extensions["celery"] = celery
+    engine = Offload(app).state_of(app).engine
+    assert isinstance(engine, CeleryEngine)
+    return engine
+
+
+@pytest.mark.parametrize("settings", [{}, {"CELERY": {}}, {"CELERY": "redis://localhost"}])
+def test_an_app_without_celery_is_told_where_to_put_it(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    text = r"before offload.init_app\(app\), set app.config\['CELERY'\].*app.extensions\['celery'\]"
+    with pytest.raises(ConfigError, match=text):
+        make(tmp_path, **settings)
+
+
+def test_rabbitmq_alone_is_told_what_it_lacks_and_why(tmp_path: Path) -> None:
+    text = "no message broker can tell how a job stands.*OFFLOAD_CELERY_RECORDS = 'redis://"
+    with pytest.raises(ConfigError, match=text):
+        make(tmp_path, CELERY={"broker_url": RABBIT})
+    with pytest.raises(ConfigError, match=text):
+        make(tmp_path, Celery("own", broker=RABBIT, backend="rpc://", set_as_current=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"CELERY": {"broker_url": REDIS}}, "localhost:1/0"),
+        ({"CELERY": {"broker_url": RABBIT, "result_backend": REDIS}}, "localhost:1/0"),
+        (
+            {"CELERY": {"broker_url": RABBIT}, "OFFLOAD_CELERY_RECORDS": "redis://r:2/3"},
+            "r:2/3",
+        ),
+        (
+            {"CELERY": {"broker_url": REDIS}, "OFFLOAD_CELERY_RECORDS": "unix:///tmp/r.sock"},
+            "/tmp/r.sock",
+        ),
+    ],
+    ids=["broker", "result backend", "chosen", "chosen before broker"],
+)
+def test_the_records_are_in_the_first_redis_that_is_named(
+    tmp_path: Path, settings: dict[str, Any], place: str
+) -> None:
+    assert make(tmp_path, **settings).ledger.place == place
+
+
+def test_an_existing_celery_is_taken_as_it_is(tmp_path: Path) -> None:
+    own = Celery("own", broker=RABBIT, backend=REDIS, set_as_current=False)
+    own.conf.worker_prefetch_multiplier = 3
+    engine = make(tmp_path, own)
+    assert engine.celery is own
+    assert own.conf.worker_prefetch_multiplier == 3
+    assert own.conf.accept_content == ["json"]  # what it had not set itself
+
+
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "secret", "redis://:secret@h:port"])
+def test_a_place_that_is_no_redis_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"redis://") as raised:
+        make(tmp_path, CELERY={"broker_url": RABBIT}, OFFLOAD_CELERY_RECORDS=url)
+    assert "secret@" not in str(raised.value)
+    assert "secret" not in str(raised.value) or url == "secret"
