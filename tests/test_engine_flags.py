@@ -153,9 +153,10 @@ def test_a_batch_is_refused_and_a_single_job_is_not(without: Callable[..., Flask
         assert offload.enqueue_many([]) == []
 
 
-def test_threads_of_ours_are_refused_where_they_can_run_nothing(
-    without: Callable[..., Flask],
-) -> None:
+def test_settings_that_would_have_no_effect_are_refused(without: Callable[..., Flask]) -> None:
+    with refused("outbox", "OFFLOAD_OUTBOX = True"):
+        without("outbox", OFFLOAD_OUTBOX=True)
+    without(OFFLOAD_OUTBOX=True)
     with refused("own_worker", "OFFLOAD_WORKER = 'thread'"):
         without(OFFLOAD_WORKER="thread")
     for worker in ("auto", "off"):

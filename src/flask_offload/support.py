@@ -56,6 +56,8 @@ def check_settings(engine: Engine, config: Config) -> None:
     """The same for the app's settings."""
     if config.worker == "thread":
         need(engine, "own_worker", "OFFLOAD_WORKER = 'thread'")
+    if config.outbox:
+        need(engine, "outbox", "OFFLOAD_OUTBOX = True")
 
 
 def need(engine: Engine, flag: str, what: str) -> None:

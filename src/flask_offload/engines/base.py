@@ -63,6 +63,8 @@ class Flags:
     """Our own worker runs its jobs, and the keeper of a web process keeps one."""
     worker_command: bool = False
     """`flask offload worker` starts a worker for it."""
+    outbox: bool = False
+    """`OFFLOAD_OUTBOX` is kept: jobs are accepted while no server can be reached."""
     files: bool = False
     """Uploaded files travel beside the arguments, up to OFFLOAD_MAX_FILE; without it they travel
     among them, up to OFFLOAD_MAX_PAYLOAD."""

@@ -66,6 +66,7 @@ class CeleryEngine(Engine):
         retention=True,
         transactional_batches=True,
         worker_command=True,
+        outbox=True,
     )
 
     crew: Crew
