@@ -113,6 +113,9 @@ def test_the_command_ends_with_1_when_there_is_a_problem(site: CelerySite) -> No
     with site.command("check") as check:
         assert check.wait(30) == 1
         assert "none runs: start `flask offload worker`" in check.output()
+    with site.command("worker", "--async-concurrency", "5") as worker:
+        assert worker.wait(30) == 1
+        assert "--async-concurrency needs an engine with the flag 'own_worker'" in worker.output()
     with site.command("prune") as prune:
         assert prune.wait(30) == 1
         assert "delete by themselves what is over" in prune.output()

@@ -47,7 +47,7 @@ def test_one_worker_host_is_cut_off_and_another_dies_and_the_work_goes_on(
         broker.start()
         site = stack.enter_context(make_site(tmp_path, monkeypatch, broker))
         one = _worker(stack, site, network, "one")
-        long = celery_app.until_cancelled.enqueue(5.0)
+        long = celery_app.until_cancelled.enqueue(15.0)  # a busy machine is slow to start the next
         site.wait_for_witness("start")
         two = _worker(stack, site, network, "two")
         jobs = site.offload.enqueue_many([celery_app.slow.call(0.2) for _ in range(60)])

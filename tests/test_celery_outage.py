@@ -210,10 +210,9 @@ def test_a_worker_that_is_killed_is_missed_and_its_jobs_run_elsewhere(
     workshop: Workshop,  # noqa: F811
 ) -> None:
     with make_site(tmp_path, monkeypatch, redis, broker) as site, ExitStack() as stack:
-        doomed = stack.enter_context(site.worker(workshop))
-        jobs = site.offload.enqueue_many([celery_app.slow.call(0.3) for _ in range(40)])
-        site.wait_for_witness("end", 4)
-        survivor = stack.enter_context(site.worker(workshop))
+        doomed, survivor = (stack.enter_context(site.worker(workshop)) for _ in range(2))
+        jobs = site.offload.enqueue_many([celery_app.slow.call(1.5) for _ in range(20)])
+        site.wait_for_witness("start", 8)  # both work
         for pid in [doomed.pid, *descendants(doomed.pid)]:
             kill9(pid)
         died = time.monotonic()

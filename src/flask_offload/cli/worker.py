@@ -10,10 +10,11 @@ import click
 from flask.cli import ScriptInfo, pass_script_info
 
 from .. import log
-from ..engines.base import WorkOptions
+from ..engines.base import Engine, WorkOptions
 from ..errors import OffloadError, OptionError
 from ..options import check_queue_name
 from ..role import become_worker
+from ..support import need
 from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
 NICENESS = 5
@@ -100,13 +101,15 @@ def _work_here(
     log.logger.setLevel(log_level.upper())
     become_worker()
     app = info.load_app()
-    engine = app.extensions["offload"].state_of(app).engine
+    engine: Engine = app.extensions["offload"].state_of(app).engine
     names = ("processes", "threads", "drain_timeout", "burst")
     options = WorkOptions(
         queues=queues, log_level=log_level, **{name: given[name] for name in names}
     )
     try:
-        code: int = engine.work(options)
+        if given["async_concurrency"] is not None:
+            need(engine, "own_worker", "--async-concurrency")
+        code = engine.work(options)
     except OffloadError as error:
         click.echo(f"The worker can't start: {error}", err=True)
         code = EXIT_FAILED

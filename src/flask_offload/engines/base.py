@@ -234,7 +234,8 @@ class Engine(ABC):
 
     @abstractmethod
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Accept jobs, all or none; the records come back in the same order.
+        """Accept jobs, all or none; the records come back in the same order. More than one comes
+        only with the flag transactional_batches.
 
         A unique job that exists already comes back as it stands, with `is_duplicate` set.
         """
