@@ -89,6 +89,20 @@ def test_the_environment_knows_the_words_of_json_and_of_python(
     assert Config.from_app(app).spot is False
 
 
+def test_a_setting_that_comes_too_late_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("some_app", instance_path=str(tmp_path))
+    app.config.update(OFFLOAD_WORKER="off", OFFLOAD_SPOT="False")
+    Offload(app)
+    app.config.update(OFFLOAD_ENGINE="inline", OFFLOAD_WORKER="off")
+    for _ in range(2):
+        app.test_client().get("/")
+    assert caplog.messages == [
+        "OFFLOAD_ENGINE was set after init_app, and has no effect: set it before"
+    ]
+
+
 def test_an_unknown_key_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_OFFLOAD_WORKR", "off")
     with pytest.raises(ConfigError, match=r"OFFLOAD_WORKR .* did you mean OFFLOAD_WORKER\?"):

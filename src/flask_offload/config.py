@@ -176,7 +176,7 @@ class Config:
             value = app.config.get(key, _from_environment(key))
             if value is MISSING:
                 continue
-            value = PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
+            value = _understood(value)
             if not item.metadata["check"](value):
                 raise ConfigError(
                     f"{key} = {value!r} can't be used: it takes {item.metadata['wants']}"
@@ -184,6 +184,15 @@ class Config:
                 )
             values[item.name] = value
         return cls(**values)
+
+    def unheard(self, app: Flask) -> list[str]:
+        """The keys that have been set, or changed, since these settings were read."""
+        changed = []
+        for item in fields(self):
+            key = PREFIX + item.name.upper()
+            if key in app.config and _understood(app.config[key]) != getattr(self, item.name):
+                changed.append(key)
+        return changed
 
     def database(self, app: Flask) -> Path:
         """The absolute path of the SQLite file."""
@@ -199,6 +208,10 @@ def _from_environment(key: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _understood(value: Any) -> Any:
+    return PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
 
 
 def _unknown(key: str, known: list[str]) -> str:

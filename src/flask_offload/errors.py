@@ -6,6 +6,7 @@ A class's docstring is its default message: what happened, and how to mend it.
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 
 
 class OffloadError(Exception):
@@ -99,10 +100,12 @@ class JobCancelled(OffloadError):
 class Retry(OffloadError):
     """Raise it inside a task to run the job again, after `after` seconds.
 
-    after: seconds to wait; None takes the task's own backoff.
+    after: seconds or a timedelta to wait; None takes the task's own backoff.
     """
 
-    def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, after: float | timedelta | None = None
+    ) -> None:
         super().__init__(message or "the task asked to be run again")
         self.after = after
 

@@ -48,6 +48,7 @@ class AppState:
             else None
         )
         self.keeper = Keeper(self) if self.engine.flags.own_worker else None
+        self._is_in_use = False
 
     @property
     def app(self) -> Flask:
@@ -72,8 +73,7 @@ class AppState:
 
     def accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
         """Jobs for what the engine has accepted; wakes the keeper and tells receivers."""
-        if self.keeper is not None:
-            self.keeper.start()
+        self._start()
         jobs = [Job(record, self.engine, self.declared.codecs) for record in records]
         is_heard = log.is_heard(signals.enqueued, logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
@@ -90,8 +90,16 @@ class AppState:
 
     def on_request(self) -> None:
         """Before each request: this is a web process, so somebody should run its jobs."""
+        self._start()
+
+    def _start(self) -> None:
         if self.keeper is not None:
             self.keeper.start()
+        if not self._is_in_use:
+            self._is_in_use = True
+            for key in self.config.unheard(self.app):
+                message = "%s was set after init_app, and has no effect: set it before"
+                log.tell(logging.WARNING, "setting_unheard", message, key)
 
     def evidence_settings(self) -> EvidenceSettings:
         """The part of the settings that evidence needs."""
