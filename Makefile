@@ -40,7 +40,7 @@ torture: $(VENV)/.dev ## kill -9, full disks, poison: the short form, at most fo
 	@$(python) -m torture $(ARGS)
 
 torture-long: $(VENV)/.dev ## The long form: 1,000 kills over 100,000 jobs; takes hours
-	@$(python) -m torture --long $(ARGS)
+	@$(python) -m torture --long --record $(ARGS)
 
 docs: $(VENV)/.dev ## Write anew what the docs take from the code
 	@PYTHONPATH=tests $(python) tests/engine_docs.py

@@ -129,6 +129,8 @@ def test_real_answers_are_as_described(
     ask("PUT", waiting)
     ask("DELETE", waiting)
     ask("DELETE", ended[0][0])
+    for part in ("/cancel", "/retry"):
+        ask("POST", pressed, part, headers={"Sec-Fetch-Site": "cross-site"})
     ask("POST", pressed, "/cancel")
     site.open("x")
     ask("POST", pressed, "/retry")

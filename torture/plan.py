@@ -83,6 +83,11 @@ PLAN: dict[str, Item] = {
     "T23": Item(
         "hostile requests, payloads, settings",
         "no answer 5xx, nothing runs, nothing leaks",
-        ("test_payload_hostile.py",),
+        (
+            "test_hostile_requests.py",
+            "test_hostile_pages.py",
+            "test_hostile_settings.py",
+            "test_payload_hostile.py",
+        ),
     ),
 }

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,7 @@ class Web:
         self.requests += 1
         try:
             response = http_request("POST", self.url + path, timeout=30)
-        except OSError as error:
+        except (OSError, HTTPException) as error:  # killed, perhaps in the middle of its answer
             self.errors.append(f"{type(error).__name__}: {error}")
             return
         if response.status == 202:

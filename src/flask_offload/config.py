@@ -47,7 +47,12 @@ def _text() -> tuple[Callable[[Any], bool], str]:
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str | os.PathLike) and os.fspath(value) not in ("", ":memory:")
+    if not isinstance(value, str | os.PathLike):
+        return False
+    path = os.fspath(value)
+    if not isinstance(path, str) or "\0" in path or path == ":memory:":
+        return False
+    return bool(Path(path).name)
 
 
 def _is_prefix(value: Any) -> bool:

@@ -20,7 +20,7 @@ SURVIVES = 0.5
     " beside another, of a worker that a web process keeps, of a web process that keeps one",
 )
 def recovery(run: Run) -> None:
-    rounds = run.size(3, 100)
+    rounds = run.size(3, 50)
     with World(run.new_folder()) as world, world.here():
         first = world.worker("--threads", "1")
         child = [_kill_child(world, first) for _ in range(rounds)]

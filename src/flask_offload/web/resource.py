@@ -133,6 +133,9 @@ class JobResource:
         return response
 
     def _press(self, job_id: str, action: Any) -> Response:
+        # a form needs no permission to be sent across sites, as DELETE does
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            return problem(403, "This button was pressed on a page of another site.")
         job = self._find(job_id)
         with contextlib.suppress(InvalidTransition):
             action(job)

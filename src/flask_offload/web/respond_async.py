@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Flask, Response, current_app, request
 
 from ..context import current_job
 from ..engines.base import NewJob
@@ -116,7 +116,9 @@ class _Moved:
 
     def _enqueue(self, values: dict[str, Any]) -> Job:
         owner = None if self.owner is None else self.owner()
-        stored = store_request(self.headers, self.session)
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        limit = self.offload.state_of(app).config.max_payload
+        stored = store_request(self.headers, self.session, limit=limit)
         unique = self.offload.engine.flags.unique
         key = idempotency_key(self.task.name, owner, stored) if unique else None
         call = self.task.call(stored, values)

@@ -14,6 +14,7 @@ from flask import Flask, Response, current_app, g, request, session
 from werkzeug.datastructures import FileStorage, Headers, ImmutableMultiDict
 
 from ..errors import Discard, JobCancelled, JobTimeout, PayloadTooLarge, Retry
+from ..spool import show_bytes
 
 ENVIRON = frozenset(
     {
@@ -101,8 +102,11 @@ class StoredResponse:
 # --- before the job ----------------------------------------------------------------------------
 
 
-def store_request(headers: Iterable[str] = (), session_keys: Iterable[str] = ()) -> StoredRequest:
-    """The current request as data.
+def store_request(
+    headers: Iterable[str] = (), session_keys: Iterable[str] = (), *, limit: int
+) -> StoredRequest:
+    """The current request as data. limit: bytes of a body that brings no files; a larger one is not
+    even read. Raises PayloadTooLarge.
 
     headers: names of headers to store beside HEADERS. session_keys: what of the session the view
     needs; it can read, not change it. The key under which Flask-WTF keeps its token is always
@@ -115,7 +119,12 @@ def store_request(headers: Iterable[str] = (), session_keys: Iterable[str] = ())
         if key in wanted and isinstance(value, str)
     }
     # the body comes first: a form is made from it, but of a form nothing leads back to it
-    body = b"" if request.mimetype == MULTIPART else request.get_data()
+    is_multipart = request.mimetype == MULTIPART
+    length = request.content_length or 0
+    if length > limit and not is_multipart:
+        most = f"of {show_bytes(limit)} at most (OFFLOAD_MAX_PAYLOAD)"
+        raise PayloadTooLarge(f"its body has {show_bytes(length)}, {most}")
+    body = b"" if is_multipart else request.get_data()
     is_form = request.mimetype in FORMS and not body
     token = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
     return StoredRequest(
