@@ -51,6 +51,7 @@ class World:
                 [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             VARIABLE: str(self.witness),
+            "FLASK_OFFLOAD_KEEP_COUNT": "1000000",  # all, until the auditor has seen them
             **env,
         }
         self._stack = ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -29,7 +30,7 @@ def storm(run: Run) -> None:
     with World(run.new_folder()) as world:
         weather = Weather(world, run.chance, jobs)
         with weather.web.client(pause=0.02):
-            weather.rage(kills)
+            kills = weather.rage(kills, run.length or math.inf)
         done_in = weather.calm()
         audit = world.audit()
     run.figure(
@@ -63,13 +64,17 @@ class Weather:
         self._enqueuers = [self._new_enqueuer() for _ in range(2)]
         self._began = time.monotonic()
 
-    def rage(self, kills: int) -> None:
-        """So many kills, while the jobs come and go."""
-        while sum(self.axed.values()) < kills:
+    def rage(self, kills: int, seconds: float) -> int:
+        """So many kills, while the jobs come and go; fewer if the time is over. How many."""
+        until = self._began + seconds
+        while sum(self.axed.values()) < kills and time.monotonic() < until:
             time.sleep(self.chance.expovariate(1 / 0.4))
             (what,) = self.chance.choices(list(AXES), list(AXES.values()))
             self.axed[what] += getattr(self, f"_axe_{what}")()
             self._mend()
+        if time.monotonic() >= until:
+            self._wanted = 0
+        return sum(self.axed.values())
 
     def calm(self) -> float:
         """Until everything is enqueued and done; the seconds since the beginning."""
