@@ -12,8 +12,8 @@ from pathlib import Path
 
 from .processes import descendants
 
-STOP = 3.0
-"""Seconds that it may take to leave when asked to."""
+STOP = 1.0
+"""Seconds that it may take to leave when asked to: what it runs is of no use any more."""
 
 
 class ClubWorker:
