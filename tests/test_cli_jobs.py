@@ -24,7 +24,7 @@ from flask_offload import Job, JobStatus
 from flask_offload.cli import COMMANDS, offload_group, spot
 from flask_offload.cli.upkeep import STRAY
 from flask_offload.engines.sqlite.ticks import tick
-from flask_offload.evidence.spot_store import SpotRow
+from flask_offload.evidence.spot_store import Batch, SpotRow, write
 from flask_offload.testing import drain, travel
 from flask_offload.worker.settings import worker_settings
 
@@ -370,12 +370,21 @@ def test_prune_sweeps_files_that_no_job_knows(shop: Shop) -> None:
 # --- spot --------------------------------------------------------------------------------------
 
 
+def quick_requests() -> Batch:
+    batch = Batch()
+    batch.route("GET", "/").seconds += [0.01, 0.02]
+    return batch
+
+
 def test_spot_says_when_there_is_nothing(tmp_path: Path) -> None:
     shop = Shop(tmp_path, OFFLOAD_SPOT=False)
     assert "spotting is off here (OFFLOAD_SPOT)" in shop.text("spot")
     assert shop.json("spot") == []
     watching = Shop(tmp_path, OFFLOAD_SPOT=True, OFFLOAD_SPOT_ABOVE=150)
     assert watching.text("spot") == "No request was slower than 150 ms so far.\n"
+    assert "on in debug" in Shop(tmp_path).text("spot")
+    write(shop.database.with_name(shop.database.name + "-evidence.sqlite3"), quick_requests())
+    assert Shop(tmp_path).text("spot") == "No request was slower than 200 ms so far.\n"
 
 
 def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

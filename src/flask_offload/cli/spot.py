@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..evidence.spot_store import forget as forget_evidence
-from ..evidence.spot_store import spot_rows
+from ..evidence.spot_store import route_rows, spot_rows
 from ..textui import plain as harmless
 from .common import app_command, echo_json, echo_table, json_option, offload_of_app
 
@@ -47,8 +47,13 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
         click.echo()
         for row in rows:
             click.echo(f"- {harmless(row.sentence)}")
-    elif settings.spot:
+    elif settings.spot or route_rows(settings.store_path):
         click.echo(f"No request was slower than {settings.spot_above_ms:g} ms so far.")
+    elif settings.spot is None:
+        click.echo(
+            "Nothing was watched so far. Spotting is on in debug (flask run --debug); elsewhere,"
+            " OFFLOAD_SPOT = 0.1 watches every tenth request."
+        )
     else:
         click.echo(
             "Nothing was watched: spotting is off here (OFFLOAD_SPOT). It is on in debug; in"

@@ -24,7 +24,7 @@ def advice(part: Part, around: Surroundings) -> str:
     call = part.call
     outermost = list(call.callers())[-1] if call.code else call
     if call.code is None:
-        return "An extension or the session does it, outside of this app's own code"
+        return "Flask, an extension or an import does it, outside of this app's own code"
     if around.is_view(call):
         return (
             "The time is spent in the view itself: move these lines into a function decorated with"
