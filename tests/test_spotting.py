@@ -117,6 +117,23 @@ def test_the_sentence_names_route_time_function_chain_and_remedy(
         del sys.modules[module]
 
 
+def draw() -> None:
+    end = time.monotonic() + SLOW / 2
+    while time.monotonic() < end:
+        pass
+
+
+def nap_and_draw() -> None:
+    nap()
+    draw()
+
+
+def test_a_function_with_several_things_to_do_is_not_said_to_do_one(found: Found) -> None:
+    get(app_with(found.settings(), lambda: nap_and_draw()))
+    sentence = found.next().sentence
+    assert "% in nap_and_draw, most of it waiting in nap <- test_spotting.py:" in sentence
+
+
 def rates() -> int:
     time.sleep(SLOW)
     return 3

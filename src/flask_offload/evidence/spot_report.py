@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .advice import advice
 from .call_site import call_site, full_name
-from .call_tree import Call, Position
-from .culprit import Part, parts_of
+from .call_tree import Call, Position, Spent
+from .culprit import MOST, Part, parts_of
 from .stacks import Place, is_template
 from .wording import Surroundings, chain_of, file_name, function_name, line_number
 
@@ -17,7 +17,7 @@ class Blocker:
     """A function that held a request up.
 
     share: of the request's time, 0 to 1. waiting: it waited (True) or computed (False); None: not
-    known. line: where in the function. advice: what to do about it.
+    known. line: where in the function. what: what it did, and where. advice: what to do about it.
     """
 
     function: str
@@ -25,7 +25,7 @@ class Blocker:
     line: int
     share: float
     waiting: bool | None
-    where: str
+    what: str
     advice: str
 
 
@@ -62,17 +62,16 @@ def _sentence(route: str, seconds: float, blockers: tuple[Blocker, ...]) -> str:
             " kept Python's interpreter to itself, as a regular expression does"
         )
     first, *others = blockers
-    text = f"{text}: {_share(first)} {first.where}"
+    text = f"{text}: {_share(first)}"
     if others:
-        rest = ", ".join(f"{_share(other)} {other.where}" for other in others)
+        rest = ", ".join(_share(other) for other in others)
         said = first.advice[0].lower() + first.advice[1:]
         return f"{text}; {rest}. About {first.function}: {said}"
     return f"{text}. {first.advice}"
 
 
 def _share(blocker: Blocker) -> str:
-    doing = {True: "waiting", False: "computing", None: "spent"}[blocker.waiting]
-    return f"{min(blocker.share, 1.0) * 100:.0f}% {doing}"
+    return f"{min(blocker.share, 1.0) * 100:.0f}% {blocker.what}"
 
 
 def _blocker(part: Part, seconds: float, around: Surroundings) -> Blocker:
@@ -86,9 +85,26 @@ def _blocker(part: Part, seconds: float, around: Surroundings) -> Blocker:
         line=line_number(call, at),
         share=part.spent.seconds / seconds,
         waiting=part.waiting,
-        where=_where(call, inner, position, at, around),
+        what=_what(part, inner, _where(call, inner, position, at, around)),
         advice=advice(part, around),
     )
+
+
+def _what(part: Part, inner: Call | None, where: str) -> str:
+    """What it did, and where; a function with several things to do is said not to do only one."""
+    if inner is not None:
+        spent = Spent()
+        for child in part.call.children:
+            if child.code is inner.code:
+                spent.add(child.total)
+        if spent.seconds < MOST * part.call.total.seconds:
+            name = function_name(part.call)
+            return f"in {name}, most of it {_doing_of(Part(inner, spent))} {where}"
+    return f"{_doing_of(part)} {where}"
+
+
+def _doing_of(part: Part) -> str:
+    return {True: "waiting", False: "computing", None: "spent"}[part.waiting]
 
 
 def _heaviest_inside(call: Call) -> Call | None:
