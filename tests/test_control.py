@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -344,6 +345,40 @@ def test_a_worker_tells_of_a_failure_once_however_the_app_logs(
     )
     told = f"{job.id} of jobs_app.fail, attempt 1: failed after"
     assert done.stderr.count(told) == 1, done.stderr
+
+
+def test_a_plain_call_runs_here_whatever_it_reports(site: Site) -> None:
+    def report(items: list[int]) -> tuple[bool, list[int], object, str]:
+        found = list(current_job.track(items, message="on the way"))
+        current_job.progress(1, 2)
+        current_job.check()
+        current_job.checkpoint({"at": 3})
+        return bool(current_job), found, current_job.cursor, current_job.id
+
+    async def report_later() -> tuple[bool, list[int], object, str]:
+        await asyncio.sleep(0)
+        return report([1])
+
+    try:
+        task = offload.task(name="report")(report)
+        assert task([1, 2]) == (False, [1, 2], {"at": 3}, "")
+        assert asyncio.run(offload.task(name="later")(report_later)()) == (
+            False,
+            [1],
+            {"at": 3},
+            "",
+        )
+        with pytest.raises(TypeError):
+            task()  # type: ignore[call-arg]
+        assert not current_job
+        with pytest.raises(NoCurrentJob):
+            current_job.check()
+        outer = offload.task(name="outer")(lambda: (task([1]), current_job.id)).enqueue()
+        drain(site.app)
+        assert outer.refresh().return_value == ((True, [1], {"at": 3}, outer.id), outer.id)
+    finally:
+        for name in ("report", "later", "outer"):
+            offload.tasks.pop(name, None)
 
 
 def test_outside_of_a_job_there_is_no_current_one() -> None:

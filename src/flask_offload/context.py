@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
@@ -177,6 +178,33 @@ class JobContext:
         )
 
 
+class PlainCall(JobContext):
+    """What `current_job` is while a task is called plainly: false, and without an id. It takes
+    progress and checkpoints, and nobody hears of them."""
+
+    __slots__ = ()
+
+    def __init__(self, task: str) -> None:
+        nobodys = Claim(
+            *(0, "", task, "", "", 0),
+            attempt=1,
+            failures=0,
+            crashes=0,
+            on_crash="",
+            owner=None,
+            origin="",
+            enqueued_at=0.0,
+            claimed_at=0.0,
+            args="",
+            context=None,
+            cursor=None,
+        )
+        super().__init__(nobodys, lambda report: None)
+
+    def __bool__(self) -> bool:
+        return False
+
+
 active: ContextVar[JobContext] = ContextVar("flask_offload.current_job")
 
 
@@ -189,3 +217,17 @@ def _active() -> JobContext:
 
 current_job: JobContext = LocalProxy(_active)  # type: ignore[assignment]
 """The running job, like Flask's `current_app`. False outside of one."""
+
+
+@contextmanager
+def called_plainly(task: str) -> Iterator[None]:
+    """Inside of the block, a task is called in place of being enqueued. A job that does so itself
+    stays the current one."""
+    if active.get(None) is not None:
+        yield
+        return
+    token = active.set(PlainCall(task))
+    try:
+        yield
+    finally:
+        active.reset(token)

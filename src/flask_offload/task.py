@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
@@ -14,6 +14,7 @@ import msgspec
 from flask import Flask
 
 from .carry import Carry, save_all
+from .context import called_plainly
 from .engines.base import NewJob
 from .errors import OptionError
 from .evidence.timing import note_enqueue
@@ -88,8 +89,12 @@ class Task(Generic[P, R]):
         return f"<Task {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it here and now, as if it were not decorated."""
-        return self.function(*args, **kwargs)
+        """Run it here and now, as if it were not decorated; what it reports, nobody hears."""
+        if self.is_async:
+            coroutine: Any = self.function(*args, **kwargs)
+            return _awaited(self.name, coroutine)  # type: ignore[return-value]
+        with called_plainly(self.name):
+            return self.function(*args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Hand the call over to a worker; returns as soon as it is safely written down.
@@ -205,6 +210,11 @@ class Task(Generic[P, R]):
         self, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
         return self.name if function is None else f"{self.name}:{function(*args, **kwargs)}"
+
+
+async def _awaited(task: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with called_plainly(task):
+        return await coroutine
 
 
 def unique_states(states: Iterable[JobStatus | str] | None) -> frozenset[JobStatus] | None:
