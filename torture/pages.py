@@ -56,9 +56,15 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit that is checked out; `+` if something was changed since."""
-    argv = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    written = (f":!{path.relative_to(ROOT)}" for path in (PAGE, RESULTS))
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    argv = ["git", *words]
     told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    return told.stdout.strip()
 
 
 def _told(report: Report) -> dict[str, Any]:
