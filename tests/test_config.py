@@ -233,6 +233,16 @@ def test_options_are_checked_when_the_task_is_declared() -> None:
         {"keep": {"READY": 3}},
         {"no_such_option": 1},
         {"timeout": "long"},
+        {"name": ""},
+        {"isolate": "yes"},
+        {"unique": "id"},
+        {"unique": True, "unique_states": 5},
+        {"concurrency": 2, "concurrency_key": "id"},
+        {"rate": 5},
+        {"rate": "5/m", "rate_key": "id"},
+        {"retry_on": None},
+        {"retry_on": "ValueError"},
+        {"discard_on": ValueError("an instance")},
     ):
         with pytest.raises(OptionError):
             offload.task(**options)(lambda: None)

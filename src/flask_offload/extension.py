@@ -21,7 +21,7 @@ from .evidence.install import install as install_evidence
 from .evidence.timing import note_enqueue, span
 from .job import Job, JobStatus
 from .names import find_declared, task_name, will_be_known
-from .options import KeyFunction, TaskOptions, keep_per_status, seconds
+from .options import KeyFunction, TaskOptions, check_task_name, keep_per_status, seconds
 from .payload import Codecs
 from .rate import Rate
 from .retry import Backoff, RetryPolicy, exponential
@@ -143,7 +143,11 @@ class Offload:
             )
         if not callable(function):
             raise OptionError(f"@offload.task decorates a function, not {function!r}.")
-        name = given.get("name") or task_name(function)
+        name = given.get("name")
+        if name is None:
+            name = task_name(function)
+        else:
+            check_task_name(name)
         options = _options(given)
         known = self.tasks.get(name)
         if known is not None:
@@ -346,7 +350,7 @@ def _options(given: dict[str, Any]) -> TaskOptions:
     known.discard("retry")
     for key in options.keys() - known:
         raise OptionError(
-            f"@offload.task has no option {key!r}; it has {', '.join(sorted(known))}."
+            f"@offload.task has no option {key!r}; it has {', '.join(sorted({*known, 'name'}))}."
         )
     backoff = options.pop("backoff", None)
     options["retry"] = RetryPolicy(
@@ -367,8 +371,11 @@ def _options(given: dict[str, Any]) -> TaskOptions:
     return TaskOptions(**options)
 
 
-def _types(value: Any) -> tuple[type[BaseException], ...]:
-    return (value,) if isinstance(value, type) else tuple(value)
+def _types(value: Any) -> Any:
+    """What RetryPolicy takes, or refuses."""
+    if isinstance(value, type):
+        return (value,)
+    return tuple(value) if isinstance(value, list | set | frozenset) else value
 
 
 def _is_same_code(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -53,6 +53,10 @@ class TaskOptions:
         check_priority(self.priority)
         _check(self.on_crash in ("retry", "fail"), "on_crash", self.on_crash, '"retry" or "fail"')
         _check(self.expose in (None, "result"), "expose", self.expose, '"result" or None')
+        _check(isinstance(self.isolate, bool), "isolate", self.isolate, "True or False")
+        is_key = isinstance(self.unique, bool) or callable(self.unique)
+        _check(is_key, "unique", self.unique, "True, False or a function of the arguments")
+        _check(isinstance(self.rate, Rate | None), "rate", self.rate, 'a text such as "100/m"')
         for name in ("timeout", "unique_for", "result_ttl"):
             value = getattr(self, name)
             _check(value is None or value > 0, name, value, "seconds above 0, or None")
@@ -63,7 +67,9 @@ class TaskOptions:
             "a whole number above 0",
         )
         for name, needs in (("concurrency_key", "concurrency"), ("rate_key", "rate")):
-            if getattr(self, name) is not None and getattr(self, needs) is None:
+            key = getattr(self, name)
+            _check(key is None or callable(key), name, key, "a function of the arguments")
+            if key is not None and getattr(self, needs) is None:
                 raise OptionError(f"{name}= needs {needs}=: a key alone limits nothing.")
         for name in ("unique_for", "unique_states"):
             if getattr(self, name) is not None and not self.unique:
@@ -106,6 +112,12 @@ def keep_per_status(value: Any) -> dict[JobStatus, float] | None:
             raise OptionError(f"keep={value!r}: give seconds of 0 or more, or a timedelta.")
         result[JobStatus(status)] = number
     return result
+
+
+def check_task_name(value: Any) -> None:
+    """Raise OptionError unless it can be the name of a task."""
+    good = isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+    _check(good, "name", value, "a text of 1 to 200 characters")
 
 
 def check_queue_name(value: Any) -> None:

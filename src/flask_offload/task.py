@@ -222,7 +222,7 @@ def unique_states(states: Iterable[JobStatus | str] | None) -> frozenset[JobStat
     if states is None:
         return None
     try:
-        return frozenset(JobStatus(state) for state in states)
-    except ValueError as error:
+        return frozenset(map(JobStatus, [states] if isinstance(states, str) else states))
+    except (TypeError, ValueError) as error:
         names = ", ".join(JobStatus)
         raise OptionError(f"unique_states={states!r}: {error}; the statuses are {names}.") from None
