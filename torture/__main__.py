@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from .scenario import SCENARIOS, Report, Scenario, perform
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; the exit code."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and end what was started
     if options.list:
         for item in SCENARIOS.values():
             print(f"{item.name:30} {item.number:4} {item.about}")

@@ -72,6 +72,7 @@ def _told(report: Report) -> dict[str, Any]:
         "form": "long" if report.long else "short",
         "seed": report.seed,
         "seconds": round(report.seconds),
+        "load": round(os.getloadavg()[1]),
         "left_out": report.left_out,
         "figures": report.figures,
         "gates": [[gate.text, gate.found, gate.holds] for gate in report.gates],
@@ -126,7 +127,7 @@ def _part(name: str, found: dict[str, Any]) -> str:
     lines = [f"### {name} ({item.number})", "", f"{item.about[0].upper()}{item.about[1:]}.", ""]
     facts = (
         f"{found['date']}, commit {found['commit']}, {found['machine']}, seed {found['seed']},"
-        f" {found['form']} form, {found['seconds']:,} s"
+        f" {found['form']} form, {found['seconds']:,} s, load average {found.get('load', '?')}"
     )
     if found["left_out"] is not None:
         return "\n".join([*lines, f"Left out on {facts}: {found['left_out']}"])
