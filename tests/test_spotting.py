@@ -210,12 +210,23 @@ def test_a_declared_task_is_known_by_the_object_that_calls_it(found: Found, tmp_
     )
 
 
-def test_an_enqueue_does_not_block_and_so_is_not_reported(found: Found, tmp_path: Path) -> None:
+def test_an_enqueue_that_has_to_wait_is_not_to_be_moved(found: Found, tmp_path: Path) -> None:
     app, task = offload_app(found, tmp_path)
     app.add_url_rule("/enqueued", "enqueued", lambda: task.enqueue().id)
+    state = app.extensions["offload"].state_of(app)
+    with app.app_context():
+        task.enqueue()  # makes the database
+    other = apsw.Connection(str(state.database))
+    other.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(SLOW * 2, other.close)
+    release.start()
     get(app, "/enqueued")
-    app.extensions["offload"].state_of(app).engine.close()
-    assert nothing_more(found)
+    release.join()
+    state.engine.close()
+    sentence = found.next().sentence
+    assert "in Flask-Offload's enqueue <- test_spotting.py:" in sentence
+    assert "It waits for the job database, not for the job" in sentence
+    assert "@offload.task" not in sentence
 
 
 def test_a_job_of_the_inline_engine_is_said_to_be_one(found: Found, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .call_site import Usage, call_site
 from .call_tree import Call
 from .culprit import Part
-from .stacks import is_template
+from .stacks import ENQUEUE, is_template
 from .wording import Surroundings, function_name
 
 _HOOKS = {
@@ -25,6 +25,11 @@ def advice(part: Part, around: Surroundings) -> str:
     outermost = list(call.callers())[-1] if call.code else call
     if call.code is None:
         return "Flask, an extension or an import does it, outside of this app's own code"
+    if _is_enqueue(call):
+        return (
+            "It waits for the job database, not for the job: the first enqueue of a process opens"
+            " it; if it happens again, the disk is slow or another program has the file locked"
+        )
     if around.is_view(call):
         return (
             "The time is spent in the view itself: move these lines into a function decorated with"
@@ -102,6 +107,14 @@ def _answer(call: Call, is_task: bool) -> str:
         "do this in a function decorated with @offload.task, enqueue that and answer with"
         " offload.accepted(job)"
     )
+
+
+def _is_enqueue(call: Call) -> bool:
+    """Whether most of its time went by in making a job."""
+    here = max(call.own, key=lambda position: call.own[position].seconds, default=None)
+    if here is None or here.inside != ENQUEUE:
+        return False
+    return call.own[here].seconds >= call.total.seconds / 2
 
 
 def _view_name(call: Call, around: Surroundings) -> str:

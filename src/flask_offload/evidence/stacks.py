@@ -14,6 +14,9 @@ MAX_CALLS = 200
 """Calls of user code that a stack keeps; a deeper recursion counts as its outermost calls."""
 
 _OURS = str(Path(__file__).parents[1]) + "/"
+ENQUEUE = "Flask-Offload's enqueue"
+"""What `Stack.inside` says of it."""
+_ENQUEUES = {(_OURS + "task.py", "enqueue"), (_OURS + "extension.py", "enqueue_many")}
 _FOLDED = {"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 _FRAMEWORK = {"flask", "werkzeug", "asgiref"}
 _USER_SHELLS = ("<stdin>", "<ipython")
@@ -171,6 +174,8 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
             # a task object or a span between caller and function: as if it were not there
             is_task = code.co_name == "__call__" and code.co_filename == _OURS + "task.py"
             is_job = is_job or code.co_filename == _OURS + "engines/inline.py"
+            if (code.co_filename, code.co_name) in _ENQUEUES:
+                inside = ENQUEUE
         else:
             direct = False
             if not calls and frame.f_globals.get("__name__") == "flask.app":
