@@ -24,6 +24,7 @@ from flask_offload.evidence import watchdog as watchdog_module
 from flask_offload.evidence.install import EvidenceSettings, install
 from flask_offload.evidence.sampling import thread_seconds
 from flask_offload.evidence.spot_store import Batch, SpotRow, route_rows, spot_rows, write
+from flask_offload.evidence.spotting import watchdog
 from support import running, wait_until
 
 SLOW = 0.25
@@ -300,11 +301,18 @@ def test_by_default_only_in_debug_and_testing(
 
 def test_a_fraction_of_requests_is_watched(tmp_path: Path) -> None:
     store = tmp_path / "evidence.sqlite3"
-    app = app_with(EvidenceSettings(False, 0.25, store_path=store), lambda: "at once")
+    watched: list[bool] = []
+    app = app_with(
+        EvidenceSettings(False, 0.25, store_path=store),
+        lambda: watched.append(threading.get_ident() in watchdog.active),
+    )
     for _ in range(400):
         get(app)
-    row = wait_until(lambda: route_rows(store), message="the first write")[0]
-    assert 20 < row.count < 180  # 100 on average; the chance of missing these bounds is 1e-15
+    assert 20 < sum(watched) < 180  # 100 on average; the chance of missing these bounds is 1e-15
+    wait_until(
+        lambda: [row.count for row in route_rows(store)] == [sum(watched)],
+        message=lambda: f"{sum(watched)} requests in {route_rows(store)}",
+    )
 
 
 def test_two_apps_report_to_their_own(found: Found) -> None:
