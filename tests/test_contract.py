@@ -467,7 +467,7 @@ def test_a_running_job_can_be_asked_to_stop(stage: Stage) -> None:
     stage.needs("cancels_running")
     job = stage.task("until_cancelled").enqueue()
     with stage.worker():
-        wait_until(lambda: stage.journal() == ["running"], 30)
+        wait_until(lambda: stage.journal() == ["running"], 60)
         if stage.flags.retries:
             with pytest.raises(InvalidTransition, match="RUNNING"):
                 job.retry()
@@ -482,7 +482,7 @@ def test_a_job_survives_the_death_of_every_process(stage: Stage) -> None:
     job = stage.task("survive").enqueue()
     waiting = stage.task("note").enqueue("waited")
     with stage.worker() as process:
-        wait_until(lambda: "attempt 1" in stage.journal(), 30)
+        wait_until(lambda: "attempt 1" in stage.journal(), 60)
         for pid in (process.pid, *process.family()):
             with suppress(ProcessLookupError):
                 kill9(pid)
