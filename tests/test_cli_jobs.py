@@ -420,6 +420,8 @@ def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.Mon
     assert re.search(r"^POST /signup +40 +810 +950 +90 % +signup +app\.py:12$", text, re.M)
     assert text.endswith("\n\n- Slow. Move.\n")
     assert "/list" not in text
+    evidence.append(SpotRow("GET /", 1, 300.0, 300.0, "(not seen)", "", 0, 1.0, None, "Unseen."))
+    assert re.search(r"^GET / .*\(not seen\)$", shop.text("spot"), re.M)
     assert shop.json("spot", "--forget") == shop.json("spot") == []
 
 

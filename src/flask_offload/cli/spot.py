@@ -39,7 +39,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
                     round(row.p95_ms),
                     f"{row.share * 100:.0f} %",
                     row.function,
-                    f"{row.file}:{row.line}",
+                    f"{row.file}:{row.line}" if row.file else "",
                 )
                 for row in rows
             ],
