@@ -272,6 +272,7 @@ class Supervisor:
         self, dispatcher: Dispatcher, timeout: float | None, settings: WorkerSettings
     ) -> None:
         """Finish what runs, within the time; put the rest back."""
+        asked = min(self._stops_asked, 1)  # the second may have come before we are here
         dispatcher.is_closing = True
         assert self._engine is not None
         assert self._registration is not None
@@ -279,7 +280,6 @@ class Supervisor:
             set_stopping(self._engine, self._registration.id)
         self._crew.drain()
         deadline = time.monotonic() + (settings.drain_timeout if timeout is None else timeout)
-        asked = self._stops_asked
         wait = 0.0
         while self._crew.holds and self._stops_asked <= asked:
             left = deadline - time.monotonic()
