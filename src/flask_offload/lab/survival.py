@@ -16,7 +16,7 @@ Pattern = Literal["sync", "thread", "background"]
 UNDER_WAY = 15.0
 """Seconds until the work of all members has begun."""
 
-PATIENCE = {"sync": 0.5, "thread": 3.0, "background": 30.0}
+PATIENCE = {"sync": 0.5, "thread": 3.0, "background": 60.0}
 """Seconds to wait for mails after the restart. Jobs lie in the database until somebody runs them.
 What the others had begun was only in the process that is dead; they get more than twice the time
 that the work takes, in case somebody finds it after all."""
