@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from torture import ROOT, scenarios  # noqa: F401  (importing the scenarios makes them known)
+from torture import ROOT, pages, scenarios  # noqa: F401  (importing the scenarios makes them known)
 from torture.auditor import Audit, audit
 from torture.plan import PLAN
 from torture.scenario import SCENARIOS
@@ -39,6 +39,17 @@ def test_the_plan_knows_every_scenario_and_every_test() -> None:
     for number, item in PLAN.items():
         assert number in built or item.tests
         assert all((ROOT / "tests" / name).exists() for name in item.tests), number
+
+
+def test_the_page_says_what_the_newest_runs_have_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing between its markers is written by hand."""
+    copy = tmp_path / "page.md"
+    copy.write_text(pages.PAGE.read_text().replace("| T1 |", "| T1, by hand |"))
+    monkeypatch.setattr(pages, "PAGE", copy)
+    pages.write_page()
+    assert copy.read_text() == (ROOT / "docs" / "reliability.md").read_text()
 
 
 # --- the auditor -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -123,24 +123,29 @@ class World:
 
     # --- the axe ---
 
-    def kill(self, what: str, pid: int, victims: Iterable[int] = ()) -> float:
-        """kill -9 a process, and note whose jobs may have died: its own and those of `victims`,
-        who die with it. When it was done (monotonic seconds)."""
+    def kill(self, what: str, pid: int, *, alone: bool = False) -> float:
+        """kill -9 a process, and note whose jobs may have died: its own and those of its children,
+        who die with it unless it dies `alone`. When it was done (monotonic seconds)."""
         assert pid > 1, what
-        doomed = [pid, *victims]
         began = time.monotonic()
         with suppress(ProcessLookupError):
+            if not alone:
+                os.kill(pid, signal.SIGSTOP)  # so that none is born after we have looked
+            doomed = [pid] if alone else [pid, *descendants(pid)]
+            began = time.monotonic()
             os.kill(pid, signal.SIGKILL)
-        self._wait_for_death(what, doomed, began)
+            self._wait_for_death(what, doomed, began)
         return began
 
     def kill_group(self, what: str, leader: int) -> float:
         """kill -9 a process group and all that came from its leader."""
-        doomed = [leader, *descendants(leader)]
         began = time.monotonic()
         with suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGSTOP)
+            doomed = [leader, *descendants(leader)]
+            began = time.monotonic()
             os.killpg(leader, signal.SIGKILL)
-        self._wait_for_death(what, doomed, began)
+            self._wait_for_death(what, doomed, began)
         return began
 
     def _wait_for_death(self, what: str, doomed: list[int], began: float) -> None:

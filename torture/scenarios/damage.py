@@ -214,7 +214,7 @@ def power_loss(run: Run) -> None:
                 began = time.monotonic()
                 disk.cut_power()
                 for process in (worker, *enqueuers):
-                    world.kill("power", process.pid, descendants(process.pid))
+                    world.kill("power", process.pid)
                 world.note("power", f"{began:.6f}")
         with disk.mounted():
             _pretend_reboot(world.database)

@@ -63,7 +63,7 @@ def _kill_supervisor(
     """Kill the worker that runs the job; the other takes over. A new one comes beside it."""
     job_id, pid = _running_job(world)
     victim, other = (first, second) if pid in descendants(first.pid) else (second, first)
-    began = world.kill("supervisor", victim.pid, descendants(victim.pid))
+    began = world.kill("supervisor", victim.pid)
     seconds = _until_again(world, job_id, began)
     return seconds, other, world.worker("--threads", "1")
 
@@ -71,14 +71,14 @@ def _kill_supervisor(
 def _kill_kept(world: World, web: Web) -> float:
     kept = _kept_worker(world, web)
     job_id, _ = _running_job(world, web, "/until-killed")
-    return _until_again(world, job_id, world.kill("kept", kept, descendants(kept)))
+    return _until_again(world, job_id, world.kill("kept", kept))
 
 
 def _kill_keeper(world: World, web: Web) -> bool:
     """Whether the job was cut."""
     kept = _kept_worker(world, web)
     job_id, _ = _running_job(world, web, f"/slow/{SURVIVES}")
-    world.kill("web", parent(kept) or 0)
+    world.kill("web", parent(kept) or 0, alone=True)
     world.quiesce(20)
     return len([words for words in world.lines("start") if words[2] == job_id]) > 1
 

@@ -136,7 +136,7 @@ def read_only_disk(run: Run) -> None:
             living = [alive(process.pid) for process in (worker, other)]
             told = worker.output() + other.output()
             for process in (worker, other):
-                world.kill("worker", process.pid, descendants(process.pid))
+                world.kill("worker", process.pid)
             world.note("power", f"{began:.6f}")  # what was not synced is lost
             world.engine.close()
             offload.engine.close()

@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 
-from proc import alive, descendants
+from proc import alive, descendants, parent
 from support import Running
 
 from ..scenario import Run, scenario
@@ -93,7 +93,7 @@ class Weather:
 
     def _axe_child(self) -> bool:
         parents = [worker.pid for worker in self.world.workers()]
-        children = [child for parent in parents for child in descendants(parent)]
+        children = [child for above in parents for child in descendants(above)]
         return self._fall("child", children)
 
     def _axe_supervisor(self) -> bool:
@@ -101,7 +101,7 @@ class Weather:
         if not pids:
             return False
         pid = self.chance.choice(pids)
-        self.world.kill("supervisor", pid, descendants(pid))
+        self.world.kill("supervisor", pid)
         return True
 
     def _axe_group(self) -> bool:
@@ -113,21 +113,20 @@ class Weather:
         return self._fall("enqueuer", [process.pid for process in self._enqueuers])
 
     def _axe_web(self) -> bool:
-        kept = {worker.pid for worker in self.world.workers()}
-        children = set(descendants(self.web.process.pid))
-        for pid in kept & children:
-            children -= {pid, *descendants(pid)}
-        return self._fall("web", sorted(children))
+        """The worker that it may have kept is the child of a web process, and lives on."""
+        master = self.web.process.pid
+        children = [pid for pid in descendants(master) if parent(pid) == master]
+        return self._fall("web", children, alone=True)
 
     def _axe_server(self) -> bool:
         self.world.kill_group("server", self.web.process.pid)
         return True
 
-    def _fall(self, what: str, pids: list[int]) -> bool:
+    def _fall(self, what: str, pids: list[int], *, alone: bool = False) -> bool:
         living = [pid for pid in pids if alive(pid)]
         if not living:
             return False
-        self.world.kill(what, self.chance.choice(living))
+        self.world.kill(what, self.chance.choice(living), alone=alone)
         return True
 
     # --- new ones for those that died ---
