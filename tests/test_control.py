@@ -392,13 +392,13 @@ def test_outside_of_a_job_there_is_no_current_one() -> None:
 def test_progress_in_a_tight_loop_costs_next_to_nothing(site: Site) -> None:
     @offload.task(name="tight")
     def tight(times: int) -> tuple[float, float]:
-        began = time.perf_counter()
+        began = time.thread_time()
         for number in range(times):
             current_job.progress(number, times)
-        between = time.perf_counter()
+        between = time.thread_time()
         for number in range(times):
             str(number)
-        return between - began, time.perf_counter() - between
+        return between - began, time.thread_time() - between
 
     job = tight.enqueue(100_000)
     try:
@@ -406,5 +406,4 @@ def test_progress_in_a_tight_loop_costs_next_to_nothing(site: Site) -> None:
     finally:
         del offload.tasks["tight"]
     with_progress, bare = job.refresh().return_value
-    assert with_progress < 100 * bare
-    assert with_progress / 100_000 < 20e-6  # a write would cost more than that each time
+    assert with_progress < 100 * bare  # a write each time would cost a thousand times as much
