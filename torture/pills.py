@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -215,10 +216,9 @@ def change_folder() -> None:
 
 @pill(None)
 def remove_its_folder() -> None:
-    folder = f"gone-{os.getpid()}-{time.monotonic_ns()}"
-    os.mkdir(folder)
+    folder = tempfile.mkdtemp()  # not in the current one, which another pill may just have changed
     os.chdir(folder)
-    os.rmdir(f"../{folder}")
+    os.rmdir(folder)
 
 
 @pill(None)
