@@ -43,7 +43,10 @@ class Store:
         self.clock = Clock()
         self.path = folder / "jobs.sqlite3"
         self.engine = SqliteEngine(
-            self.path, clock=self.clock, keep_failed=KEEP.failed, **{"durable": False, **options}
+            self.path,
+            clock=self.clock,
+            keep_cancelled=lambda task: KEEP.failed,
+            **{"durable": False, **options},
         )
         self._workers: list[Worker] = []
 

@@ -526,8 +526,9 @@ def test_results_and_jobs_are_forgotten_in_their_time(stage: Stage) -> None:
     stage.needs("retention")
     (kept,) = stage.done(stage.task("echo").enqueue(1))
     brief, gone = stage.task("brief").enqueue(2), stage.task("gone_soon").enqueue(3)
+    withdrawn = stage.task("gone_soon").enqueue(4).cancel()
     with stage.worker():
-        wait_until(lambda: _is_gone(gone), 60)
+        wait_until(lambda: _is_gone(gone) and _is_gone(withdrawn), 60)
         wait_until(lambda: brief.refresh().is_finished and brief.return_value is None, 60)
     assert brief.status is JobStatus.SUCCESSFUL
     assert kept.refresh().return_value == 1

@@ -14,6 +14,7 @@ from flask import Flask
 from .carry import Carry
 from .config import Config
 from .engines.base import Engine, NewJob
+from .job import JobStatus
 from .payload import Codecs
 from .run import Environment, Runnable
 from .schedule import Schedule
@@ -54,3 +55,10 @@ class Host(Protocol):
     def clock(self) -> Callable[[], float]: ...
     @property
     def declared(self) -> Declared: ...
+
+
+def keep_cancelled(host: Host, task: str) -> float:
+    """Seconds for which a job of this task is kept once it is cancelled."""
+    declared = host.declared.tasks.get(task)
+    own = None if declared is None else declared.options.keep_for(JobStatus.CANCELLED)
+    return host.config.keep_failed if own is None else own

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..host import Host, keep_cancelled
 from .base import Engine
-
-if TYPE_CHECKING:
-    from ..host import Host
 
 GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
@@ -26,7 +23,7 @@ def _sqlite(state: Host) -> Engine:
         durable=config.durability == "power",
         busy_timeout=config.busy_timeout,
         force=config.sqlite_force,
-        keep_failed=config.keep_failed,
+        keep_cancelled=lambda task: keep_cancelled(state, task),
         clock=lambda: state.clock(),
     )
 

@@ -164,7 +164,6 @@ class Supervisor:
             durable=settings.durable,
             busy_timeout=settings.busy_timeout,
             force=settings.force,
-            keep_failed=settings.keep_failed,
         )
         processes = self._options.processes or settings.processes
         threads = self._options.threads or settings.threads

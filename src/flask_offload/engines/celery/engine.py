@@ -13,6 +13,7 @@ from celery import Celery
 from flask import Flask
 
 from ...errors import EngineUnavailable, JobNotFound
+from ...host import Host, keep_cancelled
 from ...job import JobRecord, JobStatus, check_cancel, check_retry
 from ..base import (
     Engine,
@@ -34,7 +35,6 @@ from .setup import celery_of, check_setup, records_url, settle
 from .ticks import known_schedules
 
 if TYPE_CHECKING:
-    from ...host import Host
     from .crew import Crew
 
 T = TypeVar("T")
@@ -253,9 +253,9 @@ class CeleryEngine(Engine):
         """End a waiting job; ask the worker of a running one to stop it."""
         now = self._state.clock()
         how = 2 if force else 1
-        expires = now + self._state.config.keep_failed
 
         def work() -> JobRecord:
+            expires = now + keep_cancelled(self._state, self.read(job_id).task)
             before = self.ledger.run("cancel", job_id, how, now, expires)
             if before:
                 check_cancel(JobStatus(before), job_id)

@@ -65,7 +65,7 @@ JOB_TABLES = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
 class SqliteEngine(Engine):
     """Jobs in one SQLite file. Every method may raise the subclasses of EngineUnavailable.
 
-    keep_failed: seconds that a cancelled job is kept.
+    keep_cancelled: seconds that a job of a task, given by name, is kept when `cancel` ends it.
     clock: unix seconds; tests travel in time with it.
     """
 
@@ -79,13 +79,13 @@ class SqliteEngine(Engine):
         durable: bool = True,
         busy_timeout: float = 5.0,
         force: bool = False,
-        keep_failed: float = 30 * 86_400.0,
+        keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = Database(path, durable=durable, busy_timeout=busy_timeout, force=force)
         self.bells = Bells(run_folder(path))
         self.clock = clock
-        self._keep_failed = keep_failed
+        self._keep_cancelled = keep_cancelled
         self._known_queues: set[str] = set()
         self._known_in = -1  # the database's generation of which we know them
 
@@ -188,7 +188,8 @@ class SqliteEngine(Engine):
             if status is JobStatus.RUNNING:
                 connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
             else:
-                keys = connection.execute(CANCEL, (now, now + self._keep_failed, row[0])).fetchall()
+                times = (now, now + self._keep_cancelled(row[2]))
+                keys = connection.execute(CANCEL, (*times, row[0])).fetchall()
                 admit(connection, now, [keys[0][0]], [keys[0][1]])
             return full(connection, job_id, now)[1]
 
