@@ -128,7 +128,7 @@ def _day_around(run: Run, zone: str, change: float, cron: str, hours: int) -> li
     try:
         for minute in range(2 * hours * 60):
             now[0] = begin + minute * 60
-            if run.chance.random() < 0.02:  # the clock is set back, and right again
+            if minute and run.chance.random() < 0.02:  # the clock is set back, and right again
                 tick(engine, spec, now[0] - HOUR)
             fired[int(now[0])] += len(tick(engine, spec, now[0]))
     finally:
