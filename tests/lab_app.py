@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
+import threading
 from pathlib import Path
 
+from flask_offload.lab.command import leave
 from flask_offload.lab.mailserver import Pace
 from flask_offload.lab.show import Show
 
@@ -17,10 +20,11 @@ def main(*words: str) -> None:
     """Serve until SIGTERM. words: name=value, for project and guest."""
     given = dict(word.split("=", 1) for word in words)
     project = Path(given["project"]) if "project" in given else None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    told_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, functools.partial(leave, told_to_end))
     with Show(port=0, project=project, guest=given.get("guest"), pace=QUICK) as show:
         print(f"The lab: {show.origin}/", flush=True)
-        show.serve()
+        show.serve(told_to_end)
 
 
 if __name__ == "__main__":

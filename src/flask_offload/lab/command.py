@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -40,7 +42,8 @@ def lab_command(
     from ..errors import OffloadError
     from .show import Show
 
-    signal.signal(signal.SIGTERM, _leave)
+    told_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, functools.partial(leave, told_to_end))
     try:
         with Show(host, port, expose=expose, project=build, guest=guest) as show:
             if not no_table:
@@ -50,7 +53,7 @@ def lab_command(
             if once:
                 sys.exit(0 if show.held else 1)
             click.echo(f"The lab: {show.origin}/   (Ctrl-C ends it)")
-            show.serve()
+            show.serve(told_to_end)
     except OffloadError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -68,6 +71,11 @@ def _check_extra() -> None:
         ) from None
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End like Ctrl-C, so that the club and its worker end too."""
+def leave(told_to_end: threading.Event, number: int, frame: FrameType | None) -> None:
+    """A signal handler that ends the lab like Ctrl-C, so that the club and its worker end too.
+
+    Python drops an exception that a signal raises inside a callback of the garbage collector; hence
+    the event.
+    """
+    told_to_end.set()
     sys.exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,13 +113,19 @@ class Show:
         told = [{"claim": claim.text, "held": claim.held} for claim in claims(self.table)]
         return {"engine": self.table.engine, "rows": rows, "claims": told}
 
-    def serve(self) -> None:
-        """Serve the lesson until the process is told to end."""
+    def serve(self, told_to_end: threading.Event) -> None:
+        """Serve the lesson until the process is told to end, by this event or by an exception."""
         app = create_lab(self._lab, self.origin)
         server = make_server(
             LOOPBACK, 0, app, threaded=True, request_handler=_Quiet, fd=self._listening.fileno()
         )
-        server.serve_forever()
+        serving = threading.Thread(target=server.serve_forever, name="lab", daemon=True)
+        serving.start()
+        try:
+            told_to_end.wait()
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
