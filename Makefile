@@ -13,8 +13,9 @@ help: ## List these commands
 demo: $(VENV)/.demo ## See it: the lab, on this machine (ONCE=1: print the table and end)
 	@$(python) -m flask_offload.lab $(if $(filter-out 0 false no,$(ONCE)),--once) $(ARGS)
 
+# Most tests wait for processes, so two share a machine well. More would disturb those that compare times.
 test: lint types ## Check it: linters and types first, then all tests (ARGS="-k retry -x": some tests)
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Style, format and the direction of imports
 	@$(python) -m ruff check .
