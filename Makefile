@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## See it: the lab, on this machine (ONCE=1: print the table
 
 # Most tests wait for processes, so two share a machine well. More would disturb those that compare times.
 test: lint types ## Check it: linters and types first, then all tests (ARGS="-k retry -x": some tests)
-	@$(python) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## Style, format and the direction of imports
 	@$(python) -m ruff check .
