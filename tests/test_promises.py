@@ -80,8 +80,8 @@ def _bare_insert(path: Path, level: int) -> Iterator[Callable[[], object]]:
 
 
 def _ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-    """The best of three: whoever else writes to the disk meanwhile delays only one of them."""
-    return min(_ratio_of_medians(ours, theirs, 40) for _ in range(3))
+    """The best of four: whoever else writes to the disk meanwhile often delays only one of them."""
+    return min(_ratio_of_medians(ours, theirs, 30) for _ in range(4))
 
 
 def _ratio_of_medians(
