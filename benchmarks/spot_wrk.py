@@ -1,12 +1,14 @@
-"""Does spotting cost a real server throughput? gunicorn under wrk, with and without, side by side.
+"""Does spotting cost a real server throughput? gunicorn under wrk, with and without, in turns.
 
-    python -m benchmarks.spot_wrk [--rounds 12] [--seconds 3]
+    python -m benchmarks.spot_wrk [--rounds 80] [--seconds 1]
 
-Both servers (1 worker, 4 threads) run all the time; in each round wrk (1 thread, 8 connections)
-loads both at once, so that whatever else the machine does hits both alike. Requests a second are
-what is left of the machine for each; so the processor time that the server took for each request is
-told as well: it is what limits a server that has a processor to itself. Compare the ratio with the
-spread of the rounds: a difference that is smaller is noise.
+Three servers (1 worker, 4 threads) run all the time: a plain one, the same once more, and one that
+watches every request. In each round wrk (1 thread, 8 connections) loads each for a moment, one
+after the other in random order, so that a machine that speeds up or slows down does so for all.
+Each is divided by the plain one of its round; what is printed is the median of these ratios, and
+between which two the true median lies with 95 % confidence. The same once more should come out at
+1: how far it is off tells what this machine can tell. Requests a second are one figure, the
+processor time that the server took for each is the other.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import floor, sqrt
 from pathlib import Path
-from statistics import median, quantiles
+from random import sample
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -87,35 +90,45 @@ def serving(store: str) -> Iterator[Server]:
         yield Server(port, worker)
 
 
+def medians_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and between which values the true one lies with 95 % confidence.
+
+    By order statistics: how many of n values are below the true median is binomial (n, 1/2), whose
+    standard deviation is sqrt(n) / 2; 1.96 of these hold 95 %.
+    """
+    ordered = sorted(values)
+    count = len(ordered)
+    lowest = max(0, floor(count / 2 - 0.98 * sqrt(count)))
+    return median(ordered), ordered[lowest], ordered[count - 1 - lowest]
+
+
 def main() -> None:
-    """Print the medians, the ratio of each round's two, and its spread."""
+    """Print the medians, and the ratios with their range."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=80)
+    parser.add_argument("--seconds", type=int, default=1)
     arguments = parser.parse_args()
     wrk = require_tool("wrk")
-    found: dict[str, list[tuple[float, float]]] = {"plain": [], "watched": []}
     with (
         tempfile.TemporaryDirectory() as folder,
         serving("") as plain,
+        serving("") as again,
         serving(str(Path(folder) / "evidence.sqlite3")) as watched,
-        ThreadPoolExecutor(2) as pool,
     ):
+        servers = {"plain": plain, "plain again": again, "watched": watched}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for number in range(arguments.rounds + 1):
-            loads = [
-                pool.submit(server.load, wrk, arguments.seconds) for server in (plain, watched)
-            ]
-            for name, load in zip(found, loads, strict=True):
+            for name in sample(list(servers), len(servers)):
+                load = servers[name].load(wrk, arguments.seconds)
                 if number:  # the first requests are slower
-                    found[name].append(load.result())
+                    found[name].append(load)
     for index, unit in enumerate(("requests/s", "µs of processor time for each")):
-        before, after = ([each[index] for each in found[name]] for name in ("plain", "watched"))
-        ratios = sorted(one / other for one, other in zip(after, before, strict=True))
-        low, middle, high = quantiles(ratios, n=4)
-        print(
-            f"plain {median(before):,.0f}, watched {median(after):,.0f} {unit}:"
-            f" ratio {middle:.3f} (middle half {low:.3f} … {high:.3f})"
-        )
+        values = {name: [load[index] for load in loads] for name, loads in found.items()}
+        print(f"{unit}: plain {median(values['plain']):,.0f}")
+        for name in ("plain again", "watched"):
+            ratios = [one / other for one, other in zip(values[name], values["plain"], strict=True)]
+            middle, low, high = medians_range(ratios)
+            print(f"  {name:<12} ÷ plain: {middle:.3f} (95 %: {low:.3f} … {high:.3f})")
 
 
 if __name__ == "__main__":
