@@ -19,7 +19,12 @@ from flask_offload.job import Error, JobRecord, JobStatus, new_id
 START = 1_800_000_000.0
 """The moment (unix seconds) at which a test's clock begins."""
 
-KEEP = Retention(successful=100.0, failed=1000.0, count=1000)
+KEEP = Retention(
+    successful=100.0,
+    failed=1000.0,
+    count=1000,
+    own={"brief": {JobStatus.FAILED: 5.0, JobStatus.CANCELLED: 6.0}},
+)
 
 
 class Clock:

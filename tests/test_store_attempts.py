@@ -12,7 +12,7 @@ import pytest
 from flask_offload.attempt import MAX_CRASHES, Claim, Ending, Report
 from flask_offload.engines.base import ASYNC, ISOLATED, SUSPECT, THREADS, JobQuery
 from flask_offload.engines.sqlite import outcomes
-from flask_offload.job import Error, JobStatus
+from flask_offload.job import Error, JobRecord, JobStatus
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
 
 
@@ -338,7 +338,7 @@ def test_a_late_word_changes_nothing(store: Store, cancelled: bool) -> None:
     try_late_writes(store, cancelled=cancelled)
 
 
-FENCED = ("SUCCEED", "HELD", "UNCLAIM", "UNCLAIM_CANCELLED", "REPORT")
+FENCED = ("SUCCEED", "HELD", "UNCLAIM", "REPORT")
 PREDICATES = {
     "seq = ?": "seq IS NOT ?",
     "attempt = ?": "? IS NOT NULL",
@@ -357,11 +357,11 @@ def test_each_part_of_each_fence_is_needed(
     assert sql.count(predicate) == 1, (statement, predicate)
     monkeypatch.setattr(outcomes, statement, sql.replace(predicate, PREDICATES[predicate]))
     with pytest.raises(AssertionError):
-        try_late_writes(store, cancelled=statement == "UNCLAIM_CANCELLED")
+        try_late_writes(store, cancelled=False)
 
 
 def test_no_statement_about_an_attempt_is_without_a_fence() -> None:
-    """Those two follow HELD, which has the fence, in the same transaction."""
+    """Those three follow HELD, which has the fence, in the same transaction."""
     about = {
         name: sql
         for name, sql in vars(outcomes).items()
@@ -370,6 +370,7 @@ def test_no_statement_about_an_attempt_is_without_a_fence() -> None:
     assert {name for name, sql in about.items() if outcomes.FENCE not in sql} == {
         "END",
         "READY_AGAIN",
+        "UNCLAIM_CANCELLED",
     }
     assert {name for name, sql in about.items() if outcomes.FENCE in sql} == set(FENCED)
 
@@ -386,6 +387,38 @@ def test_a_worker_that_was_given_up_is_not_heard_when_it_wakes(store: Store) -> 
     assert healthy.finish(again, result='"good"')
     assert stopped.ledger.exchange([late], {}).refused == [late]
     assert store.get(record).result == '"good"'
+
+
+def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(store: Store) -> None:
+    """Its process died, or it was stopped by force before it began."""
+
+    def expires_at(record: JobRecord) -> Any:
+        return store.query("SELECT expires_at FROM jobs WHERE id = ?", record.id)[0][0]
+
+    died, stopped, unstarted = (store.enqueue(task="brief", on_crash="fail") for _ in range(3))
+    worker = store.worker()
+    first, second, third = worker.claim(3)
+    store.engine.cancel(stopped.id, force=True)
+    store.engine.cancel(unstarted.id)
+    worker.finish(first, Ending.CRASHED)
+    worker.finish(second, Ending.CRASHED)
+    worker.give_back(third)
+    found = [(store.status(record), expires_at(record)) for record in (died, stopped, unstarted)]
+    assert found == [
+        (JobStatus.FAILED, START + 5),
+        (JobStatus.CANCELLED, START + 6),
+        (JobStatus.CANCELLED, START + 6),
+    ]
+
+
+def test_a_dead_workers_jobs_are_kept_as_their_task_says(store: Store) -> None:
+    record = store.enqueue(task="brief", on_crash="fail")
+    worker = store.worker()
+    worker.claim_one()
+    worker.die()
+    store.recover()
+    assert store.status(record) is JobStatus.FAILED
+    assert store.query("SELECT expires_at FROM jobs WHERE id = ?", record.id) == [(START + 5,)]
 
 
 def test_retention_is_kept_per_outcome(store: Store) -> None:

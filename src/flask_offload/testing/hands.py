@@ -20,7 +20,7 @@ from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.ticks import next_tick, tick
 from ..errors import NotInitialized, UnsupportedByEngine
 from ..run import run
-from ..worker.settings import worker_settings
+from ..worker.settings import own_keeps, worker_settings
 
 if TYPE_CHECKING:
     from ..extension import Offload
@@ -98,7 +98,12 @@ class _SqliteHand(Hand):
         self._engine = engine
         self._queues = None if queue_name is None else {queue_name}
         config = state.config
-        self._retention = Retention(config.keep_successful, config.keep_failed, config.keep_count)
+        self._retention = Retention(
+            config.keep_successful,
+            config.keep_failed,
+            config.keep_count,
+            own_keeps(state.declared),
+        )
         self._ledger = self._ledger_of("")
 
     @contextmanager

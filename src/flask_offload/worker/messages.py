@@ -13,6 +13,7 @@ from flask import Flask
 from .. import signals
 from ..attempt import Claim, Ending, Outcome, Report
 from ..engines.base import ScheduleSpec
+from ..job import JobStatus
 
 # --- to a child --------------------------------------------------------------------------------
 
@@ -98,6 +99,8 @@ class WorkerSettings(msgspec.Struct, array_like=True):
     keep_successful: float
     keep_failed: float
     keep_count: int
+    own_keeps: dict[str, dict[JobStatus, float]]
+    """The `keep=` of the tasks that have one, by their names."""
     files: str
     isolates: bool
     timeouts: dict[str, float]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..engines.base import ScheduleSpec
 from ..engines.schedules import spec_of
-from ..host import Host
+from ..host import Declared, Host
+from ..job import JobStatus
 from .messages import WorkerSettings
 
 
@@ -25,6 +26,7 @@ def worker_settings(state: Host) -> WorkerSettings:
         keep_successful=config.keep_successful,
         keep_failed=config.keep_failed,
         keep_count=config.keep_count,
+        own_keeps=own_keeps(declared),
         files=str(state.spool.folder) if state.spool else "",
         isolates=any(task.options.isolate for task in tasks),
         timeouts={
@@ -33,6 +35,15 @@ def worker_settings(state: Host) -> WorkerSettings:
         schedules=schedule_specs(state),
         own_worker=state.engine.flags.own_worker,
     )
+
+
+def own_keeps(declared: Declared) -> dict[str, dict[JobStatus, float]]:
+    """How long jobs are kept whose task says so itself, by its name."""
+    return {
+        name: dict(task.options.keep)
+        for name, task in declared.tasks.items()
+        if task.options.keep is not None
+    }
 
 
 def schedule_specs(state: Host) -> list[ScheduleSpec]:

@@ -189,7 +189,9 @@ class Supervisor:
             queues=self._options.queues,
             capacity=processes * threads,
         )
-        retention = Retention(settings.keep_successful, settings.keep_failed, settings.keep_count)
+        retention = Retention(
+            settings.keep_successful, settings.keep_failed, settings.keep_count, settings.own_keeps
+        )
         ledger = Ledger(engine, registration.id, retention, self._options.queues)
         spool = Spool(settings.files, max_file=0, max_total=0) if settings.files else None
         return Dispatcher(

@@ -143,7 +143,9 @@ class ThreadWorker:
         places = threads + coroutines + len(ALONE)
         registration = Registration(run_folder(state.database), places)
         bell = Bell(registration.bell_path)
-        retention = Retention(config.keep_successful, config.keep_failed, config.keep_count)
+        retention = Retention(
+            config.keep_successful, config.keep_failed, config.keep_count, settings.own_keeps
+        )
         ledger = Ledger(engine, registration.id, retention)
         runner = Runner(
             state.environment,

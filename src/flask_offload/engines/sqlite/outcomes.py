@@ -6,12 +6,14 @@ worker. What comes too late (from a worker that was stopped or given up) is refu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from ...attempt import MAX_CRASHES, Claim, Ending, Outcome, Report, crashed_for_good
-from ...job import Error
+from ...job import Error, JobStatus
 from ..base import SUSPECT
 from .admission import IN_LINE, take_back_start
 from .connection import Connection
@@ -24,10 +26,11 @@ WHERE {FENCE} RETURNING concurrency_key, rate_key
 """
 
 HELD = f"""
-SELECT concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane FROM jobs WHERE {FENCE}
+SELECT concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task FROM jobs
+WHERE {FENCE}
 """
 
-# These two follow HELD in the same transaction, which has looked at the fence.
+# These three follow HELD in the same transaction, which has looked at the fence.
 END = """
 UPDATE jobs SET state = ?, failures = ?, crashes = ?, started_at = ?, finished_at = ?,
     expires_at = ?
@@ -40,18 +43,17 @@ UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane =
 WHERE seq = ?
 """
 
+UNCLAIM_CANCELLED = """
+UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL, state = 'cancelled',
+    finished_at = ?, expires_at = ?
+WHERE seq = ? RETURNING concurrency_key, rate_key
+"""
+
 UNCLAIM = f"""
 UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
     run_after = coalesce(?, run_after),
     state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
 WHERE {FENCE} AND cancel = 0 RETURNING concurrency_key, rate_key
-"""
-
-# It follows UNCLAIM, which has found nothing: if the fence holds, somebody wants the job stopped.
-UNCLAIM_CANCELLED = f"""
-UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL, state = 'cancelled',
-    finished_at = ?, expires_at = ?
-WHERE {FENCE} RETURNING concurrency_key, rate_key
 """
 
 REPORT = f"""
@@ -67,11 +69,19 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 @dataclass(frozen=True)
 class Retention:
-    """How long finished jobs are kept, in seconds, and how many at most."""
+    """How long finished jobs are kept, in seconds, and how many at most.
+
+    own: what tasks say themselves, by their names.
+    """
 
     successful: float
     failed: float
     count: int
+    own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
+
+    def unsuccessful(self, task: str, status: JobStatus) -> float:
+        """For a job that has FAILED or was CANCELLED, also where its task could not be asked."""
+        return self.own.get(task, {}).get(status, self.failed)
 
 
 @dataclass
@@ -111,15 +121,20 @@ class Books:
         fence = self._fence(held)
         run_after = self.now + delay if delay else None
         keys = self.connection.execute(UNCLAIM, (run_after, bool(delay), *fence)).fetchall()
-        if not keys:
-            expires_at = self.now + self.retention.failed
-            keys = self.connection.execute(
-                UNCLAIM_CANCELLED, (self.now, expires_at, *fence)
-            ).fetchall()
+        if not keys:  # if the fence holds, somebody wants the job stopped
+            keys = self._cancel_unstarted(fence)
         for concurrency_key, rate_key in keys:
             if rate_key is not None:
                 take_back_start(self.connection, rate_key)
             self.freed.add(concurrency_key, rate_key)
+
+    def _cancel_unstarted(self, fence: tuple[int, int, str]) -> list[tuple[Any, ...]]:
+        row = self.connection.execute(HELD, fence).fetchone()
+        if row is None:
+            return []
+        expires_at = self.now + self.retention.unsuccessful(row[-1], JobStatus.CANCELLED)
+        cancelled = (self.now, expires_at, fence[0])
+        return self.connection.execute(UNCLAIM_CANCELLED, cancelled).fetchall()
 
     def report(self, report: Report) -> None:
         """Write down progress and a cursor."""
@@ -158,7 +173,7 @@ class Books:
         row = self.connection.execute(HELD, self._fence(outcome)).fetchone()
         if row is None:
             return False
-        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane = row
+        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
         self.freed.add(concurrency_key, rate_key)
         failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
         crashes += outcome.ending is Ending.CRASHED
@@ -170,7 +185,9 @@ class Books:
             outcome = msgspec.structs.replace(outcome, error=final)
         self._note_attempt(outcome)
         if state is not None:
-            keep = self.retention.failed if outcome.keep is None else outcome.keep
+            keep = outcome.keep
+            if keep is None:
+                keep = self.retention.unsuccessful(task, JobStatus(state.upper()))
             times = (outcome.started_at, outcome.finished_at, self.now + keep)
             self.connection.execute(END, (state, failures, crashes, *times, outcome.seq))
         else:
