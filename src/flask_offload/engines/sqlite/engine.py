@@ -261,15 +261,16 @@ def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[
     """Insert them; the first one's number tells the others', as nobody else writes meanwhile."""
     if not jobs:
         return []
-    connection.execute(INSERT, _row(jobs[0], int(now * TICKS), now))
+    states = [_first_state(job, now) for job in jobs]
+    connection.execute(INSERT, _row(jobs[0], states[0], int(now * TICKS)))
     first = connection.last_insert_rowid()
+    numbered = list(zip(jobs, states, range(first, first + len(jobs)), strict=True))
     if len(jobs) > 1:
-        rows = [_row(job, seq, now) for seq, job in enumerate(jobs[1:], first + 1)]
-        connection.executemany(INSERT, rows)
-    return [_inserted(connection, job, seq, now) for seq, job in enumerate(jobs, first)]
+        connection.executemany(INSERT, [_row(*each) for each in numbered[1:]])
+    return [_inserted(connection, *each) for each in numbered]
 
 
-def _row(job: NewJob, seq: int, now: float) -> tuple[Any, ...]:
+def _row(job: NewJob, state: str, seq: int) -> tuple[Any, ...]:
     """What INSERT binds. seq: the least number it may get."""
     return (
         seq,
@@ -278,7 +279,7 @@ def _row(job: NewJob, seq: int, now: float) -> tuple[Any, ...]:
         job.queue_name,
         job.lane,
         job.priority,
-        _first_state(job, now),
+        state,
         job.on_crash,
         job.origin,
         job.owner,
@@ -292,7 +293,7 @@ def _row(job: NewJob, seq: int, now: float) -> tuple[Any, ...]:
     )
 
 
-def _inserted(connection: Connection, job: NewJob, seq: int, now: float) -> JobRecord:
+def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobRecord:
     """The record of a job whose row is there; what lies beside the row is added."""
     if len(job.args) > INLINE_ARGS:
         connection.execute("INSERT INTO payloads (seq, args) VALUES (?, ?)", (seq, job.args))
@@ -300,7 +301,7 @@ def _inserted(connection: Connection, job: NewJob, seq: int, now: float) -> JobR
         connection.executemany(
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
         )
-    accepted = job.record(waiting_for=WAITING_FOR.get(_first_state(job, now)))
+    accepted = job.record(waiting_for=WAITING_FOR.get(state))
     accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
     return accepted
 
