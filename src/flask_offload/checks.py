@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from .engines.base import Finding, QueueInfo, ScheduleInfo
+from .engines.findings import unknown_tasks
 from .engines.sqlite import SqliteEngine
 from .engines.sqlite.database import SAFE_SQLITE
 from .engines.sqlite.filesystem import NETWORK
@@ -22,7 +24,7 @@ from .engines.sqlite.recovery import WorkerInfo, live_workers
 from .engines.sqlite.upkeep import is_intact
 from .errors import EngineUnavailable
 from .spool import show_bytes
-from .textui import duration
+from .textui import duration, show_jobs
 
 if TYPE_CHECKING:
     from .config import Config
@@ -223,13 +225,13 @@ def check_queues(at: Situation) -> Iterator[Finding]:
     for queue in at.queues:
         if queue.paused_at is not None:
             since = duration(max(0.0, at.now - queue.paused_at))
-            message = f"{queue.name} is paused for {since}, with {_jobs(queue.ready)} waiting"
+            message = f"{queue.name} is paused for {since}, with {show_jobs(queue.ready)} waiting"
             findings.append(Finding("queues", "note", message))
     used = {task.options.queue_name for task in at.offload.tasks.values()}
     for name in sorted(used | waiting.keys()):
         if at.workers and name not in paused and not at.servers(name):
             some = waiting.get(name, 0)
-            told = f"while {_jobs(some)} in it wait" if some else "though a task uses it"
+            told = f"while {show_jobs(some)} in it wait" if some else "though a task uses it"
             message = f"no running worker serves {name}, {told}: start one with --queue {name}"
             findings.append(Finding("queues", "problem" if some else "note", message))
     names = ", ".join(sorted({queue.name for queue in at.queues})) or "none used yet"
@@ -238,18 +240,10 @@ def check_queues(at: Situation) -> Iterator[Finding]:
 
 def check_tasks(at: Situation) -> Iterator[Finding]:
     """Waiting jobs whose task this app does not have."""
-    waiting: dict[str, int] = {}
+    waiting: Counter[str] = Counter()
     for (_, task), count in at.health.waiting.items():
-        if at.offload.find_task(task) is None:
-            waiting[task] = waiting.get(task, 0) + count
-    for task, count in sorted(waiting.items()):
-        message = (
-            f"{_jobs(count)} of {task} waiting, and this app has no such task: import the module"
-            " that declares it, or cancel them"
-        )
-        yield Finding("tasks", "problem", message)
-    if not waiting:
-        yield Finding("tasks", "ok", "every waiting job has a task in this app")
+        waiting[task] += count
+    return unknown_tasks(waiting, at.offload.find_task)
 
 
 def check_waiting(at: Situation) -> Iterator[Finding]:
@@ -257,7 +251,7 @@ def check_waiting(at: Situation) -> Iterator[Finding]:
     starved = [jobs for jobs in at.health.ready if jobs.overtaken]
     for jobs in starved:
         message = (
-            f"{_jobs(jobs.count)} of priority {jobs.priority} in {jobs.queue_name} starve: the"
+            f"{show_jobs(jobs.count)} of priority {jobs.priority} in {jobs.queue_name} starve: the"
             f" oldest has waited {duration(at.now - jobs.since)} while younger ones of higher"
             " priority started. Add threads or processes, or raise the priority"
         )
@@ -280,11 +274,13 @@ def check_invariants(at: Situation) -> Iterator[Finding]:
     for worker, count in at.health.running.items():
         if worker not in alive:
             mended = "the living one has not put back" if alive else "the next one puts back"
-            held = f"{_jobs(count)} RUNNING under the dead worker {worker}"
+            held = f"{show_jobs(count)} RUNNING under the dead worker {worker}"
             found.append(f"{held}: {mended} what it held")
     for kind, key, count in at.health.stuck_keys:
         if alive or kind == "concurrency":
-            found.append(f"{_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds")
+            found.append(
+                f"{show_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds"
+            )
     if at.health.overdue is not None and alive:
         late = duration(at.now - at.health.overdue)
         found.append(f"a scheduled job is {late} late, though a worker runs")
@@ -362,12 +358,8 @@ def _ready(health: Health) -> str:
     """What could start this moment, in words; "" if nothing could."""
     queues = ", ".join(sorted({jobs.queue_name for jobs in health.ready}))
     if queues:
-        return f"{_jobs(sum(jobs.count for jobs in health.ready))} ready (in {queues})"
+        return f"{show_jobs(sum(jobs.count for jobs in health.ready))} ready (in {queues})"
     return "a scheduled job is due" if health.overdue is not None else ""
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _described(worker: WorkerInfo) -> str:

@@ -57,6 +57,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, width: in
     return "\n".join(line if width is None else fit(line, width) for line in text)
 
 
+def show_jobs(count: int) -> str:
+    """A number of jobs: `1 job`, `2 jobs`."""
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 def duration(seconds: float) -> str:
     """A length of time in its largest unit, or in two: "35 ms", "1.2 s", "3 min 5 s", "2 d"."""
     if seconds < 0:

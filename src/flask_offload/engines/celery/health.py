@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import EngineUnavailable
 from ...job import JobStatus
-from ...textui import duration
+from ...textui import duration, show_jobs
 from ..base import Finding, JobQuery, QueueInfo
+from ..findings import unknown_tasks
 from .clerk import ROUND
 from .deadline import Deadline
 from .setup import settle_worker, warnings_about
@@ -105,7 +106,7 @@ def _settings(engine: CeleryEngine, host: Host) -> Iterator[Finding]:
 def _outbox(engine: CeleryEngine) -> Iterator[Finding]:
     if engine.outbox is not None:
         waiting = engine.outbox.count()
-        told = f"{_jobs(waiting)} wait until Redis and the broker can be reached"
+        told = f"{show_jobs(waiting)} wait until Redis and the broker can be reached"
         yield Finding("outbox", "note" if waiting else "ok", told if waiting else "empty")
 
 
@@ -146,7 +147,7 @@ def _workers(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Findin
         yield Finding("worker", "ok", "; ".join(map(str, at.workers)))
     else:
         ready = sum(queue.ready for queue in at.queues)
-        waiting = f" and {_jobs(ready)} wait" if ready else ""
+        waiting = f" and {show_jobs(ready)} wait" if ready else ""
         message = f"none runs{waiting}: start `flask offload worker`"
         yield Finding("worker", "problem", message)
 
@@ -157,10 +158,10 @@ def _queues(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding
         served = any(worker.serves(queue.name) for worker in at.workers)
         if queue.paused_at is not None:
             since = duration(max(0.0, at.now - queue.paused_at))
-            message = f"{queue.name} is paused for {since}, with {_jobs(queue.ready)} waiting"
+            message = f"{queue.name} is paused for {since}, with {show_jobs(queue.ready)} waiting"
             findings.append(Finding("queues", "note", message))
         elif queue.ready and at.workers and not served:
-            message = f"no running worker serves {queue.name}, while {_jobs(queue.ready)} in it"
+            message = f"no running worker serves {queue.name}, while {show_jobs(queue.ready)} in it"
             told = f"{message} wait: start one with --queue {queue.name}"
             findings.append(Finding("queues", "problem", told))
     names = ", ".join(queue.name for queue in at.queues) or "none used yet"
@@ -170,16 +171,7 @@ def _queues(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding
 def _tasks(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
     """Among the newest waiting jobs, those whose task this app does not have."""
     waiting = engine.list(JobQuery(status=JobStatus.READY, limit=1000))
-    counts = Counter(job.task for job in waiting)
-    unknown = {name for name in counts if host.declared.find_task(name) is None}
-    for name in sorted(unknown):
-        message = (
-            f"{_jobs(counts[name])} of {name} wait, and this app has no such task: import the"
-            " module that declares it, or cancel them"
-        )
-        yield Finding("tasks", "problem", message)
-    if not unknown:
-        yield Finding("tasks", "ok", "every waiting job has a task in this app")
+    return unknown_tasks(Counter(job.task for job in waiting), host.declared.find_task)
 
 
 def _due(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
@@ -207,7 +199,3 @@ def _schedules(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Find
             findings.append(Finding("schedules", "problem", message))
     declared = f"{len(host.declared.schedules)} declared"
     yield from findings or [Finding("schedules", "ok", declared)]
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
