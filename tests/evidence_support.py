@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 from werkzeug.serving import make_server
@@ -18,6 +19,9 @@ from evidence_app import create_app
 from flask_offload.evidence import chromium
 from proc import descendants
 from support import missing, wait_until
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 HERE = Path(__file__).parent
 
@@ -52,7 +56,14 @@ def gunicorn(*, workers: int = 1, threads: int = 1, block_s: float = 0.6) -> Ite
 @contextmanager
 def werkzeug_server() -> Iterator[str]:
     """The fixture app under the development server; yields its origin."""
-    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    with serving(create_app()) as origin:
+        yield origin
+
+
+@contextmanager
+def serving(application: WSGIApplication) -> Iterator[str]:
+    """An application under the development server; yields its origin."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
-from evidence_samples import before_and_after, write_photo
+from evidence_samples import SETUP, before_and_after, film, variant, write_photo
 from evidence_support import gunicorn, require_chromium, werkzeug_server
 from flask_offload.evidence.command import measure_command
 from flask_offload.evidence.limits import (
@@ -22,7 +23,8 @@ from flask_offload.evidence.limits import (
 )
 from flask_offload.evidence.measure import Options, labels_of, measure
 from flask_offload.evidence.probe import OutOfBounds
-from flask_offload.evidence.samples import Measurement
+from flask_offload.evidence.samples import Answer, Filmstrip, Measurement, PageLoad, PaintCost
+from flask_offload.evidence.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,51 @@ def test_junit_lists_every_check(tmp_path: Path) -> None:
 
 
 # --- with the browser --------------------------------------------------------------------------
+
+
+class Recorder:
+    """Stands for the browser; notes in which order it is asked for what."""
+
+    name = "a recorder"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def _note(self, what: str, target: Target) -> None:
+        self.asked.append(f"{what} {urlsplit(target.url).path}")
+
+    def load(self, target: Target) -> PageLoad:
+        self._note("load", target)
+        return PageLoad(target.url, status=200)
+
+    def paint(self, target: Target) -> PaintCost:
+        self._note("paint", target)
+        return PaintCost(1, 1.0, 1.0, 1)
+
+    def film(self, target: Target) -> Filmstrip:
+        self._note("film", target)
+        return film(2, 50)
+
+
+def test_timed_loads_come_first_and_traces_and_films_are_loads_of_their_own(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In turns, as far as it matters, so that a busy moment hits both pages alike."""
+    recorder = Recorder()
+    monkeypatch.setattr("flask_offload.evidence.measure.Browser", lambda **_: recorder)
+    options = Options(runs=2, traced=2, probes=1, browser=True)
+    measured = measure([f"{server}/text", f"{server}/"], options)
+    loads = ["load /text", "load /"] * 3  # one round is thrown away
+    paints = ["paint /text", "paint /"] * 2
+    assert recorder.asked == [*loads, *paints, "film /text", "film /"]
+    for each in measured.variants:
+        assert (len(each.loads), len(each.paints), each.film is None) == (2, 2, False)
 
 
 def test_everything_ends_up_in_the_report(tmp_path: Path) -> None:

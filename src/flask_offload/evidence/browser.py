@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import OffloadError
 from . import chromium
@@ -19,6 +19,8 @@ from .target import Target
 
 if TYPE_CHECKING:
     import playwright.sync_api as api
+
+T = TypeVar("T")
 
 WINDOW_SETTLES_MS = 1_000
 """Full Chromium is still busy with its own window for about so long after opening one."""
@@ -157,14 +159,37 @@ def load_interleaved(
 
     The first load of a browser is slow, and a busy moment of the machine should hit all alike.
     """
-    loads: list[list[PageLoad]] = [[] for _ in targets]
-    for turn in range(runs + 1):
+
+    def say(turn: int) -> None:
         progress(f"page loads, round {turn} of {runs}" if turn else "page loads, warming up")
-        for index, target in enumerate(targets):
-            load = browser.load(target)
-            if turn > 0:
-                loads[index].append(load)
-    return [tuple(each) for each in loads]
+
+    return [loads[1:] for loads in _in_turns(browser.load, targets, runs + 1, say)]
+
+
+def paint_interleaved(
+    browser: Browser,
+    targets: Sequence[Target],
+    runs: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[tuple[PaintCost, ...]]:
+    """Trace loads of the targets in turns, `runs` times each. The browser is warm by then."""
+
+    def say(turn: int) -> None:
+        progress(f"paint cost, round {turn + 1} of {runs}")
+
+    return _in_turns(browser.paint, targets, runs, say)
+
+
+def _in_turns(
+    look: Callable[[Target], T], targets: Sequence[Target], rounds: int, say: Callable[[int], None]
+) -> list[tuple[T, ...]]:
+    """Look at the first target, the second …, and then at all of them again."""
+    seen: list[list[T]] = [[] for _ in targets]
+    for turn in range(rounds):
+        say(turn)
+        for each, target in zip(seen, targets, strict=True):
+            each.append(look(target))
+    return [tuple(each) for each in seen]
 
 
 def _cookies(target: Target) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from .browser import Browser, PlaywrightMissing, load_interleaved
+from .browser import Browser, PlaywrightMissing, load_interleaved, paint_interleaved
 from .chromium import BrowserUnavailable
 from .form import Fields
 from .probe import (
@@ -184,12 +184,13 @@ def _in_browser(
 ) -> list[Variant]:
     """Timed loads first; traced and filmed ones apart from them, because both cost time."""
     loads = load_interleaved(browser, targets, options.runs, progress)
+    paints = paint_interleaved(browser, targets, options.traced, progress)
     seen = []
-    for variant, target, own in zip(variants, targets, loads, strict=True):
-        progress(f"paint cost and filmstrip of {variant.label}")
-        paints = tuple(browser.paint(target) for _ in range(options.traced))
+    for variant, target, timed, traced in zip(variants, targets, loads, paints, strict=True):
+        if options.film:
+            progress(f"filmstrip of {variant.label}")
         film = browser.film(target) if options.film else None
-        seen.append(replace(variant, loads=own, paints=paints, film=film))
+        seen.append(replace(variant, loads=timed, paints=traced, film=film))
     return seen
 
 
