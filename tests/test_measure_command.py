@@ -181,6 +181,24 @@ def test_what_was_not_measured_fails() -> None:
     assert "was not measured" in check.sentence
 
 
+def test_a_good_request_that_leads_to_an_error_page_passes_no_limit() -> None:
+    """As when a form is accepted, and the page after it fails."""
+    lost = Measurement(SETUP, (variant("POST /form", 2, 4, status=500),))
+    (check,) = check_limits([parse_limit("ttfb=9s")], lost)
+    assert not check.passed
+    assert "5 of 5 page loads failed" in check.sentence
+
+
+def test_an_innocent_page_that_fails_passes_no_limit_of_its_own() -> None:
+    page = variant("/page", 2, 4)
+    assert page.innocent is not None
+    refused = replace(page.innocent, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
+    limits = [parse_limit("innocent=9s"), parse_limit("ttfb=9s")]
+    checks = check_limits(limits, Measurement(SETUP, (replace(page, innocent=refused),)))
+    assert [check.passed for check in checks] == [False, True]
+    assert "1 of 2 innocent requests failed" in checks[0].sentence
+
+
 def test_an_error_page_passes_no_limit(server: str) -> None:
     done = quickly(f"{server}/broken", "--fail-above", "ttfb=9s")
     assert done.exit_code == 1

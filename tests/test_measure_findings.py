@@ -290,6 +290,22 @@ def test_failed_requests_are_problems() -> None:
     assert verdict(failing, [failing]).rating is Rating.POOR
 
 
+def test_an_error_page_that_a_good_request_leads_to_is_poor() -> None:
+    """The form is accepted, with 303; the page after it fails, quickly."""
+    lost = variant("POST /form", 2, 4, status=500)
+    assert lost.probe.failed == 0
+    judged = verdict(lost, [lost])
+    assert (judged.rating, judged.reasons) == (Rating.POOR, ("5 of 5 page loads failed",))
+
+
+def test_an_innocent_page_that_fails_is_poor() -> None:
+    page = variant("/page", 2, 4)
+    assert page.innocent is not None
+    refused = replace(page.innocent, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
+    judged = verdict(failing := replace(page, innocent=refused), [failing])
+    assert (judged.rating, judged.reasons) == (Rating.POOR, ("1 of 2 innocent requests failed",))
+
+
 def test_a_wide_spread_is_a_problem() -> None:
     busy = replace(variant("/page", 200, 4), loads=tuple(map(page_load, (200, 210, 900))))
     assert any("spreads" in each.sentence for each in problems(busy))

@@ -90,8 +90,9 @@ def _check(limit: Limit, variant: Variant) -> Check:
     value = figure.value(variant)
     most = quantity(limit.most, figure.unit)
     name = f"{variant.label}: {limit.figure.key} up to {most}"
-    if variant.probe.failed:
-        failed = f"{variant.probe.failed} of {len(variant.probe.answers)} requests failed"
+    failures = variant.failures(innocent=figure.key.startswith("innocent"))
+    if failures:
+        failed = "; ".join(failures)
         return Check(name, variant.label, value, False, f"{name}: {failed}")
     if value is None:
         return Check(name, variant.label, None, False, f"{name}: was not measured")

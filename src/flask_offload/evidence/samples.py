@@ -164,6 +164,11 @@ class PageLoad:
     settled: bool = True
     blocked_hosts: tuple[str, ...] = ()
 
+    @property
+    def failed(self) -> bool:
+        """Whether an error page was loaded, or none."""
+        return self.status is None or self.status >= 400
+
 
 @dataclass(frozen=True, slots=True)
 class PaintCost:
@@ -204,6 +209,21 @@ class Variant:
     loads: tuple[PageLoad, ...] = ()
     paints: tuple[PaintCost, ...] = ()
     film: Filmstrip | None = None
+
+    def failures(self, *, innocent: bool = True) -> tuple[str, ...]:
+        """What failed, in words: an error page is quick, and its figures mean nothing.
+
+        A form may be accepted and lead to a page that fails, so loads count as well as requests.
+        innocent: include the requests for somebody else's page.
+        """
+        counted = [
+            ("requests", self.probe.failed, len(self.probe.answers)),
+            ("page loads", sum(load.failed for load in self.loads), len(self.loads)),
+        ]
+        if innocent and self.innocent is not None:
+            others = self.innocent
+            counted.append(("innocent requests", others.failed, len(others.answers)))
+        return tuple(f"{failed} of {n} {what} failed" for what, failed, n in counted if failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def problems(variant: Variant) -> Iterator[Trap]:
 
 def _load_problems(variant: Variant) -> Iterator[Trap]:
     loads = variant.loads
-    statuses = Counter(load.status for load in loads if load.status is None or load.status >= 400)
+    statuses = Counter(load.status for load in loads if load.failed)
     for status, count in statuses.items():
         yield Trap(
             f"{count} of {len(loads)} page loads ended with status {status}",

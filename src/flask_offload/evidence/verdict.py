@@ -38,9 +38,8 @@ def verdict(variant: Variant, variants: Sequence[Variant]) -> Verdict:
 
 
 def _checks(variant: Variant, variants: Sequence[Variant]) -> Iterator[tuple[Rating, str]]:
-    probe = variant.probe
-    if probe.failed:
-        yield Rating.POOR, f"{probe.failed} of {len(probe.answers)} requests failed"
+    for failure in variant.failures():
+        yield Rating.POOR, failure
     keys = _BROWSER_CHECKS if variant.loads else ("http-ttfb",)
     for figure in [FIGURES[key] for key in (*keys, "innocent-ttfb")]:
         rating = figure.rating(variant)
