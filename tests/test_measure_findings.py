@@ -19,7 +19,7 @@ from flask_offload.evidence.figures import (
 )
 from flask_offload.evidence.findings import Kind, compare, findings, headline, unchanged
 from flask_offload.evidence.pipeline import pipeline
-from flask_offload.evidence.samples import Answer, Measurement, PaintCost, Variant
+from flask_offload.evidence.samples import Answer, LcpParts, Measurement, PaintCost, Variant
 from flask_offload.evidence.traps import problems, traps
 from flask_offload.evidence.verdict import verdict
 
@@ -189,13 +189,43 @@ def test_without_server_timing_the_queue_is_not_told_apart() -> None:
 def test_the_pipeline_adds_up_and_names_the_bottleneck() -> None:
     whole = pipeline(variant("/sync", 1_500, 5_000))
     assert whole is not None
-    assert [stage.kind for stage in whole.stages] == ["server", "network", "body", "browser"]
+    kinds = ["server", "network", "body", "fetch", "browser"]
+    assert [stage.kind for stage in whole.stages] == kinds
     assert whole.total_ms == pytest.approx(1_562)  # the LCP of the load in the middle
     assert whole.bottleneck.kind == "server"
     assert sum(whole.share(stage) for stage in whole.stages) == pytest.approx(1)
     quick = pipeline(variant("/background", 2, 4))
     assert quick is not None
     assert quick.bottleneck.kind == "browser"
+
+
+def test_a_picture_that_is_fetched_for_long_is_a_bottleneck_of_its_own() -> None:
+    """Not rendering: it may wait for a worker, as others do."""
+    parts = LcpParts(6.0, 10.0, 1_500.0, 20.0)
+    page = variant("/", 2, 4, lcp_ms=1_536.0, lcp_parts=parts)
+    whole = pipeline(page)
+    assert whole is not None
+    assert whole.bottleneck.kind == "fetch"
+    assert whole.bottleneck.ms == pytest.approx(1_500)
+    assert whole.total_ms == pytest.approx(1_536)
+    text = sentences(Measurement(SETUP, (page,)), Kind.BOTTLENECK)
+    assert "most of the wait is fetching the largest element, 1,500 ms of 1,536 ms" in text
+
+
+def test_what_was_fetched_before_the_page_had_arrived_is_not_counted_twice() -> None:
+    """As after an early flush: the picture is asked for while the page is still coming."""
+    parts = LcpParts(6.0, 10.0, 1_000.0, 20.0)
+    page = variant("/", 2, 4, response_ms=600.0, lcp_ms=1_036.0, lcp_parts=parts)
+    whole = pipeline(page)
+    assert whole is not None
+    assert {stage.kind: stage.ms for stage in whole.stages}["fetch"] == pytest.approx(416)
+    assert whole.total_ms == pytest.approx(1_036)
+
+
+def test_text_is_not_fetched() -> None:
+    whole = pipeline(variant("/text", 2, 4, lcp_parts=LcpParts(6.0, 0.0, 0.0, 56.0)))
+    assert whole is not None
+    assert [stage.kind for stage in whole.stages] == ["server", "network", "body", "browser"]
 
 
 def test_a_body_sent_slowly_is_a_bottleneck_of_its_own() -> None:
@@ -215,7 +245,7 @@ def test_what_was_shown_before_the_end_costs_the_browser_nothing() -> None:
 def test_without_server_timing_app_and_queue_are_one() -> None:
     whole = pipeline(variant("/sync", 1_500, 5_000, server_ms=None))
     assert whole is not None
-    assert [stage.kind for stage in whole.stages] == ["waiting", "body", "browser"]
+    assert [stage.kind for stage in whole.stages] == ["waiting", "body", "fetch", "browser"]
     measured = Measurement(SETUP, (variant("/sync", 1_500, 5_000, server_ms=None),))
     (found,) = [each for each in findings(measured) if each.kind is Kind.BOTTLENECK]
     assert "no Server-Timing" in str(found.caveat)
@@ -265,6 +295,14 @@ def test_a_result_shown_late_counts_as_lcp() -> None:
     late = variant("/late", 2, 4, lcp_ms=1_600.0, lcp_element="p.result")
     (trap,) = [trap for trap in traps(late) if "largest element" in trap.sentence]
     assert "p.result" in trap.sentence
+    assert "shown late" in trap.remedy
+
+
+def test_a_picture_that_came_late_is_not_called_a_result_shown_late() -> None:
+    parts = LcpParts(6.0, 10.0, 1_500.0, 20.0)
+    late = variant("/late", 2, 4, lcp_ms=1_536.0, lcp_parts=parts)
+    (trap,) = [trap for trap in traps(late) if "largest element" in trap.sentence]
+    assert trap.remedy.startswith("1,500 ms of that it was being fetched")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_colour_is_never_the_only_sign() -> None:
     rated = re.findall(r'class="number (good|fair|poor)">(.)', html)
     assert {("good", "✓"), ("fair", "!"), ("poor", "✗")} == set(rated)
     assert "← bottleneck" in html
-    for kind in ("network", "body", "browser"):
+    for kind in ("network", "body", "fetch", "browser"):
         assert re.search(rf'id="p-{kind}".*class="grain"', html), "stages have textures"
 
 

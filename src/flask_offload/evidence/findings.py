@@ -184,6 +184,8 @@ def _bottleneck(variant: Variant) -> Iterator[Finding]:
     caveat = None
     if stage.kind == "waiting":
         caveat = "the app sends no Server-Timing, so its own time and the queue can't be told apart"
+    if stage.kind == "fetch":
+        caveat = "not the browser's doing: it may be slow to make, or wait for a free worker"
     yield Finding(
         Kind.BOTTLENECK,
         variant.label,

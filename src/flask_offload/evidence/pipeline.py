@@ -1,4 +1,8 @@
-"""Where the time of one page load went: server, network and queue, browser. Pure functions."""
+"""Where the time of one page load went: server, network and queue, browser. Pure functions.
+
+What is left after the page had arrived is not all the browser's: a picture that waits for a worker
+is fetched meanwhile, and the server, not the rendering, would have to be mended.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from .samples import PageLoad, Variant
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One part of the wait. kind: server, network, body, browser, or waiting (not told apart)."""
+    """One part of the wait.
+
+    kind: server, network, body, fetch, browser, or waiting (server and network not told apart).
+    """
 
     kind: str
     title: str
@@ -21,6 +28,7 @@ TITLES = {
     "server": "the app",
     "network": "network and queue",
     "body": "receiving the page",
+    "fetch": "fetching the largest element",
     "browser": "the browser",
     "waiting": "the app, network and queue",
 }
@@ -49,7 +57,8 @@ def pipeline(variant: Variant) -> Pipeline | None:
     """From the browser's load in the middle, or, without a browser, from the probe's medians."""
     if variant.loads:
         load = middle(variant.loads)
-        return _cut(load.server_ms, load.ttfb_ms, load.response_ms, load.lcp_ms or load.fcp_ms)
+        shown = load.lcp_ms or load.fcp_ms
+        return _cut(load.server_ms, load.ttfb_ms, load.response_ms, shown, fetch_ms(load))
     probe = variant.probe
     return _cut(probe.server_p50_ms, probe.ttfb_p50_ms, probe.p50_ms, None)
 
@@ -60,8 +69,21 @@ def middle(loads: Sequence[PageLoad]) -> PageLoad:
     return ordered[(len(ordered) - 1) // 2]
 
 
+def fetch_ms(load: PageLoad) -> float:
+    """How long the largest element was fetched after the page itself had arrived; 0 for text."""
+    parts = load.lcp_parts
+    if parts is None or load.response_ms is None:
+        return 0.0
+    start = parts.ttfb + parts.load_delay
+    return max(start + parts.load_time - max(start, load.response_ms), 0.0)
+
+
 def _cut(
-    server: float | None, ttfb: float | None, response: float | None, shown: float | None
+    server: float | None,
+    ttfb: float | None,
+    response: float | None,
+    shown: float | None,
+    fetched: float = 0.0,
 ) -> Pipeline | None:
     if ttfb is None or response is None:
         return None
@@ -73,7 +95,9 @@ def _cut(
         stages += [_stage("server", inside), _stage("network", ttfb - inside)]
     stages.append(_stage("body", response - ttfb))
     if shown is not None:
-        stages.append(_stage("browser", shown - response))
+        if fetched:
+            stages.append(_stage("fetch", fetched))
+        stages.append(_stage("browser", shown - response - fetched))
     return Pipeline(tuple(stages))
 
 

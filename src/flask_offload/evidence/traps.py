@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .figures import FIGURES, quantity
-from .pipeline import middle
+from .pipeline import fetch_ms, middle
 from .samples import Variant
 
 HIDDEN_MS = 100
@@ -69,11 +69,20 @@ def _paint_traps(variant: Variant) -> Iterator[Trap]:
         )
     elif load.response_ms is not None and load.lcp_ms - load.response_ms > LATE_MS:
         after = load.lcp_ms - load.response_ms
+        fetched = fetch_ms(load)
+        remedy = (
+            "a result shown late counts as LCP until the visitor clicks or types: "
+            "keep room for it, or show it smaller"
+        )
+        if fetched > after / 2:
+            remedy = (
+                f"{quantity(fetched, 'ms')} of that it was being fetched: "
+                "it may wait for a free worker, like any other request"
+            )
         yield Trap(
             f"its largest element ({load.lcp_element or 'unknown'}) appeared "
             f"{quantity(after, 'ms')} after the page had arrived",
-            "a result shown late counts as LCP until the visitor clicks or types: "
-            "keep room for it, or show it smaller",
+            remedy,
             after,
             "ms",
         )
