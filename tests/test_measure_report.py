@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_light_dark_and_print_are_provided_for() -> None:
     assert "color-scheme: light dark" in html
 
 
+@pytest.mark.parametrize("render", [render_html, render_text])
+def test_the_largest_element_is_named(render: Callable[[Measurement], str]) -> None:
+    """LCP of a page may be the time of its picture, that of another page the time of a headline."""
+    slow, quick = variant("/sync", 2, 4), variant("/quick", 2, 4, lcp_element="h1.nothing")
+    blank = variant("/blank", 2, 4, **EMPTY)
+    text = render(Measurement(SETUP, (slow, quick, blank)))
+    assert "h1.nothing" in text
+    if render is render_text:
+        assert "Largest element, whose time is LCP: img in /sync, h1.nothing in /quick" in text
+        assert ", none in /blank" in text
+    else:
+        assert "nothing on the page counts for LCP" in text
+
+
 def test_limits_name_their_source() -> None:
     html = render_html(before_and_after())
     assert "web-vitals: LCP" in html
@@ -175,9 +190,27 @@ def test_text_has_the_same_figures() -> None:
     assert "\xa0" not in text
 
 
+def test_text_says_whom_the_limits_are_meant_for() -> None:
+    assert "75th percentile of real visitors" in render_text(before_and_after())
+
+
 def test_text_survives_missing_figures() -> None:
     text = render_text(with_problems())
     assert "no browser (not wanted)" in text
+    assert re.search(r"^/nothing +not measured +not measured +not measured ", text, re.M)
+
+
+def test_text_without_a_browser_does_not_tell_what_only_a_browser_sees() -> None:
+    """Rather than a table full of "none"; its last line says why."""
+    measured = before_and_after()
+    bare = tuple(replace(each, loads=(), paints=()) for each in measured.variants)
+    setup = replace(SETUP, browser=None, browser_note="not wanted")
+    text = render_text(replace(measured, setup=setup, variants=bare))
+    assert re.search(r"^Pattern +Verdict$", text, re.M)
+    assert re.search(r"^/background +✓ Good$", text, re.M)
+    for word in ("none", "DOM operations", "Reflows", "Paint", "Largest element"):
+        assert word not in text
+    assert text.splitlines()[-1].endswith("no browser (not wanted)")
 
 
 def test_json_has_figures_findings_and_samples_but_no_pictures() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .figures import FIGURES
+from .figures import FIGURES, Figure
+from .pipeline import middle
 from .report import Report, Table, report
-from .samples import Measurement
+from .samples import Measurement, Variant
 
 BAR = 30
 
@@ -20,6 +21,7 @@ def render_text(measurement: Measurement) -> str:
         list(_verdicts(shown)),
         *(list(_table(table, shown)) for table in shown.tables),
         list(_limits(shown)),
+        list(_largest(measurement)),
         list(_pipelines(shown)),
         list(_waits(shown)),
         [f"- {each.sentence}" for each in shown.findings if each.kind == "trap"],
@@ -36,13 +38,19 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _verdicts(shown: Report) -> Iterator[str]:
-    rows = [["Pattern", "DOM operations", "Reflows", "Paint cost", "Verdict"]]
-    keys = ("dom-operations", "reflows", "paint")
-    for variant, judged in zip(shown.measurement.variants, shown.verdicts, strict=True):
-        figures = [FIGURES[key] for key in keys]
-        measured = [figure.text(figure.value(variant)) for figure in figures]
+    variants = shown.measurement.variants
+    figures = [FIGURES[key] for key in ("dom-operations", "reflows", "paint")]
+    if not any(variant.loads for variant in variants):
+        figures = []  # no browser has looked, as the last line says
+    rows = [["Pattern", *(figure.name for figure in figures), "Verdict"]]
+    for variant, judged in zip(variants, shown.verdicts, strict=True):
+        measured = [_measured(figure, variant) for figure in figures]
         rows.append([variant.label, *measured, str(judged)])
     yield from _columns(rows)
+
+
+def _measured(figure: Figure, variant: Variant) -> str:
+    return figure.text(figure.value(variant)) if variant.loads else "not measured"
 
 
 def _table(table: Table, shown: Report) -> Iterator[str]:
@@ -69,6 +77,19 @@ def _limits(shown: Report) -> Iterator[str]:
         if row.figure.threshold and row.limits
     }
     yield from _columns([[f"  {source}", limits] for source, limits in rows.items()])
+    yield "  meant for the 75th percentile of real visitors; here is one machine, without a network"
+
+
+def _largest(measurement: Measurement) -> Iterator[str]:
+    """What LCP is the time of: two pages may differ in nothing but that."""
+    named = []
+    for variant in measurement.variants:
+        if variant.loads:
+            load = middle(variant.loads)
+            element = "none" if load.lcp_ms is None else load.lcp_element or "unknown"
+            named.append(f"{element} in {variant.label}")
+    if named:
+        yield f"Largest element, whose time is LCP: {', '.join(named)}"
 
 
 def _pipelines(shown: Report) -> Iterator[str]:
