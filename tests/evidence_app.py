@@ -51,6 +51,10 @@ LATE = """<script>setTimeout(() => {
   document.body.append(result);
 }, 700)</script>"""
 
+FULL = """<!doctype html><title>Full</title><style>body { margin: 0 }
+img { position: fixed; inset: 0; width: 100vw; height: 100vh }</style>
+<img src="/hero.png" alt="">"""
+
 FORM = """<!doctype html><title>Sign up</title><h1>Sign up</h1>
 <form method="post" action="/form" enctype="multipart/form-data">
 <input type="hidden" name="token" value="{token}"><input name="user"><input name="submit">
@@ -103,6 +107,24 @@ def create_app() -> Flask:
     @app.get("/late")
     def late() -> str:
         return PAGE.format(title="Wait", body=LATE)
+
+    @app.get("/flat")
+    def flat() -> str:
+        return PAGE.format(title="A flat picture", body='<img src="/flat.png" alt="">')
+
+    @app.get("/full")
+    def full() -> str:
+        return FULL
+
+    @app.get("/slow-picture")
+    def slow_picture() -> str:
+        return PAGE.format(title="Done", body='<img src="/slow.png" alt="">')
+
+    @app.get("/other-origin")
+    def other_origin() -> str:
+        port = request.host.rpartition(":")[2]
+        body = f'<img src="http://localhost:{port}/hero.png" alt="">'
+        return PAGE.format(title="Another origin", body=body)
 
     @app.get("/empty")
     def empty() -> str:
@@ -171,23 +193,40 @@ def create_app() -> Flask:
     def hero() -> Response:
         return Response(noise_png(240, 160), mimetype="image/png")
 
+    @app.get("/slow.png")
+    def slow() -> Response:
+        time.sleep(BLOCK_S)  # stands for a line at the door
+        return hero()
+
+    @app.get("/flat.png")
+    def flat_picture() -> Response:
+        return Response(flat_png(480, 320), mimetype="image/png")
+
     return app
 
 
 def noise_png(width: int, height: int) -> bytes:
     """A picture with enough entropy to count for LCP."""
     noise = random.Random(7)
-    rows = b"".join(b"\0" + noise.randbytes(width * 3) for _ in range(height))
+    return _png(width, height, [noise.randbytes(width * 3) for _ in range(height)])
+
+
+def flat_png(width: int, height: int) -> bytes:
+    """A black picture, one bit a pixel: so small that Chromium does not count it for LCP."""
+    return _png(width, height, [bytes(width // 8)] * height, depth=1, colour=0)
+
+
+def _png(width: int, height: int, rows: list[bytes], *, depth: int = 8, colour: int = 2) -> bytes:
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
         + chunk(b"IEND", b"")
     )

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from evidence_support import require_chromium
 from flask_offload.evidence import chromium
+from flask_offload.evidence.browser import Browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
 
 
 def install(folder: Path, *names: str) -> dict[str, str]:
@@ -61,6 +68,49 @@ def test_only_root_goes_without_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> 
     assert chromium.sandboxed()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert not chromium.sandboxed()
+
+
+class Launcher:
+    """Stands for Playwright; notes how it is asked to start a browser."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+
+    @property
+    def chromium(self) -> Launcher:
+        return self
+
+    def launch(self, **options: Any) -> None:
+        self.asked = options
+
+
+@pytest.mark.parametrize("user", [0, 1000], ids=["root", "user"])
+def test_the_browser_is_started_as_playwright_knows_best(
+    user: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Playwright has the right headless flag for each version; beside one of ours it removes both,
+    and the browser looks for a screen."""
+    require_chromium()
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    browser, launcher = Browser(hosts=["shop.example"]), Launcher()
+    browser._found = chromium.Chromium("/opt/chromium", shell=False)
+    browser._playwright = cast("Playwright", launcher)
+    browser._launch()
+    assert launcher.asked == {
+        "executable_path": "/opt/chromium",
+        "args": chromium.arguments(["shop.example"]),
+        "chromium_sandbox": user != 0,
+    }
+
+
+def test_the_browser_leaves_no_profile_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a process: the leak detector would name it."""
+    require_chromium()
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        with Browser():
+            assert os.listdir(folder)  # or else this test has shown nothing
+        assert os.listdir(folder) == []
 
 
 def test_without_playwright_the_message_names_the_extra() -> None:

@@ -9,6 +9,7 @@ import pytest
 from evidence_samples import SETUP, before_and_after, page_load, probed, variant
 from flask_offload.evidence.figures import (
     CLS,
+    FCP,
     FIGURES,
     LCP,
     LIGHTHOUSE,
@@ -66,7 +67,8 @@ def test_limits_are_inclusive_as_in_web_vitals() -> None:
     ]
     assert LIGHTHOUSE.rate(600) is Rating.GOOD
     assert LIGHTHOUSE.rate(600.1) is Rating.POOR
-    assert (LCP.good, LCP.poor, CLS.good, CLS.poor) == (2_500, 4_000, 0.1, 0.25)
+    assert (FCP.good, FCP.poor, LCP.good, LCP.poor) == (1_800, 3_000, 2_500, 4_000)
+    assert (CLS.good, CLS.poor) == (0.1, 0.25)
 
 
 # --- before and after --------------------------------------------------------------------------
@@ -123,6 +125,28 @@ def test_one_reflow_more_is_noise() -> None:
     compared = compare(FIGURES["reflows"], one, two)
     assert compared is not None
     assert compared.change == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value", "change"),
+    [
+        ("fcp", "fcp_ms", 54 + 20, 0),
+        ("fcp", "fcp_ms", 54 + 25, 1),
+        ("lcp", "lcp_ms", 64 + 20, 0),
+        ("lcp", "lcp_ms", 64 + 25, 1),
+        ("style-recalcs", "style_recalcs", 2 + 1, 0),
+        ("style-recalcs", "style_recalcs", 2 + 2, 1),
+        ("reflows", "reflows", 1 + 2, 1),
+        ("dom-operations", "dom_operations", 75 + 1, 1),
+    ],
+)
+def test_a_figure_must_change_by_more_than_it_varies_by_itself(
+    key: str, field: str, value: float, change: int
+) -> None:
+    """FCP and LCP by 20 ms, Chromium's counters by 1; DOM operations not at all."""
+    compared = compare(FIGURES[key], variant("/a", 2, 4), variant("/b", 2, 4, **{field: value}))
+    assert compared is not None
+    assert compared.change == change
 
 
 def test_overlapping_values_are_no_difference() -> None:
