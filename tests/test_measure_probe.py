@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from evidence_support import gunicorn, werkzeug_server
+from evidence_support import gunicorn, serving, werkzeug_server
 from flask_offload.evidence.form import Upload
 from flask_offload.evidence.probe import (
     NoAnswer,
@@ -50,6 +52,22 @@ def test_targets_take_turns(server: str) -> None:
     one, other = probe_interleaved([Target(f"{server}/text"), Target(f"{server}/")], n=3)
     order = sorted([*one.answers, *other.answers], key=lambda answer: answer.at_s)
     assert [answer in one.answers for answer in order] == [True, False] * 3
+
+
+def test_the_first_request_is_not_counted() -> None:
+    """It pays for imports and caches; here it even fails."""
+    asked: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
+        start_response("200 OK" if len(asked) > 1 else "503 Starting", [("Content-Length", "0")])
+        return [b""]
+
+    with serving(application) as origin:
+        result = probe(f"{origin}/", n=3)
+    assert len(asked) == 4
+    assert len(result.answers) == 3
+    assert result.failures == {}
 
 
 def test_an_early_flush_has_a_good_ttfb_and_a_slow_response() -> None:
@@ -142,6 +160,8 @@ def test_the_innocent_page_waits_behind_the_slow_one() -> None:
     assert known(slow.server_p50_ms) < 50 < known(slow.ttfb_p50_ms)
     assert (slow.clients, slow.slow_url) == (3, f"{origin}/sync")
     assert quick.slow_answers > slow.slow_answers > 0
+    # a quick page gets the demand of a slow one: 3 clients, each every 0.3 s, and not all they can
+    assert quick.slow_answers <= 3 * ((quick.seconds + 0.3) / 0.3 + 1)
     assert idle.slow_url is None
 
 
@@ -154,6 +174,23 @@ def test_probes_do_not_wait_for_each_other() -> None:
     assert starts == pytest.approx([index * 0.1 for index in range(8)], abs=0.001)
     waits = [known(answer.response_ms) for answer in result.answers]
     assert waits[-1] > 3 * waits[0]  # the line grows
+
+
+def test_several_probes_are_under_way_at_once() -> None:
+    """Each waits here for two others, so one that began only after the last would wait in vain."""
+    together = threading.Barrier(3)
+    asked: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
+        if len(asked) > 1:  # the first one is not counted, and alone
+            together.wait(5)
+        start_response("200 OK", [("Content-Length", "0")])
+        return [b""]
+
+    with serving(application) as origin:
+        result = innocent(f"{origin}/", None, seconds=0.75, interval=0.25)
+    assert (len(result.answers), result.failures) == (3, {})
 
 
 def test_the_probe_needs_the_standard_library_only() -> None:
