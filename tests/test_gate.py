@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import socket
 import subprocess
@@ -107,6 +108,8 @@ def test_the_message_names_the_function_and_the_limit() -> None:
         request_from(nap)()
     message = str(caught.value)
     assert message.startswith("POST / blocked 2")
+    # the chain ends with the view: neither the test nor the gate around it belong to the request
+    assert re.search(r" nap <- test_gate\.py:\d+ index\. ", message)
     assert message.endswith("call nap.enqueue(...) (at most 100 ms are allowed)")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from typing import Any
 
 import apsw
 import pytest
-from flask import Flask, Response, send_file
+from flask import Flask, Response, render_template, render_template_string, send_file
 from werkzeug.wsgi import FileWrapper
 
 from blocking_app import Found
@@ -25,6 +27,7 @@ from flask_offload.evidence.install import EvidenceSettings, install
 from flask_offload.evidence.sampling import thread_seconds
 from flask_offload.evidence.spot_store import Batch, SpotRow, route_rows, spot_rows, write
 from flask_offload.evidence.spotting import watchdog
+from flask_offload.evidence.stacks import UserCode
 from support import running, wait_until
 
 SLOW = 0.25
@@ -253,6 +256,45 @@ def test_a_long_chain_is_shortened_in_the_middle(found: Found) -> None:
     assert " index. Its value " in sentence
 
 
+def test_each_part_has_its_own_line_of_the_view(found: Found) -> None:
+    """Not the line at which the view was seen most often."""
+
+    def view() -> str:
+        nap()
+        draw()
+        return "done"
+
+    app = Flask(__name__)
+    app.add_url_rule("/", "view", view)
+    install(app, found.settings())
+    get(app)
+    first, second = found.next().blockers
+    line = view.__code__.co_firstlineno
+    assert first.what.endswith(f" nap <- test_spotting.py:{line + 1} view")
+    assert second.what.endswith(f" draw <- test_spotting.py:{line + 2} view")
+
+
+def test_a_template_is_named_with_its_own_line(found: Found, tmp_path: Path) -> None:
+    """Not with that of the code that it was compiled to."""
+    (tmp_path / "list.html").write_text("<ul>\n<li>one</li>\n<li>{{ nap() }}</li>\n</ul>\n")
+    app = Flask(__name__, template_folder=str(tmp_path))
+    text = "<p>\n{% include 'list.html' %}"
+    app.add_url_rule("/file", "file", lambda: render_template("list.html", nap=slowly()))
+    app.add_url_rule("/text", "text", lambda: render_template_string(text, nap=slowly()))
+    install(app, found.settings())
+    for path in ("/file", "/text"):
+        get(app, path)
+        first = found.next().blockers[0]
+        assert (first.function, first.line) == ("list.html", 3)
+        assert first.file == str(tmp_path / "list.html")
+        assert "list.html:3 list.html" in first.what
+
+
+def slowly() -> Callable[[], None]:
+    """A function that is none of the user's, for a template to call."""
+    return functools.partial(time.sleep, SLOW)
+
+
 def test_what_only_an_extension_does_is_said_to_be_so(found: Found) -> None:
     from flask.sessions import SecureCookieSessionInterface
 
@@ -270,6 +312,19 @@ def test_what_only_an_extension_does_is_said_to_be_so(found: Found) -> None:
     assert "in session_library.open_session, which no code of this app has called" in (
         found.next().sentence
     )
+
+
+def test_the_app_s_own_folder_is_the_user_s_even_among_libraries() -> None:
+    """As when a shop is installed from a wheel. But an app in a lone module of site-packages must
+    not make all its neighbours the user's."""
+    libraries = Path(sysconfig.get_path("purelib"))
+    installed = UserCode(str(libraries / "shop"))
+    assert str(libraries / "shop" / "views.py") in installed
+    for other in ("shopping/views.py", "flask/app.py"):
+        assert str(libraries / other) not in installed
+    assert str(libraries / "flask" / "app.py") not in UserCode(str(libraries))
+    assert threading.__file__ not in installed
+    assert __file__ in UserCode()
 
 
 # --- which requests ----------------------------------------------------------------------------
@@ -777,6 +832,20 @@ def test_the_clock_of_another_thread_tells_computing_from_waiting() -> None:
     assert waited is not None
     assert computed >= 0.09
     assert waited < computed / 2
+
+
+def test_a_thread_that_stands_in_line_for_a_processor_does_not_wait_for_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine with more to compute than processors, computing would look like waiting."""
+    computed, in_line = 1_000_000_000, 2_000_000_000
+
+    def told(path: Path) -> str:
+        assert path.match("/proc/self/task/*/schedstat")
+        return f"{computed} {in_line} 7\n"
+
+    monkeypatch.setattr(Path, "read_text", told)
+    assert thread_seconds(threading.get_ident()) == 3.0
 
 
 def test_the_clock_of_a_thread_that_has_ended_is_not_known() -> None:

@@ -14,6 +14,8 @@ from flask import Flask, Response, abort, g, request, stream_with_context
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_offload.evidence import timing as timing_module
+from flask_offload.evidence import watched
 from flask_offload.evidence.install import EvidenceSettings, install
 from flask_offload.evidence.queue_time import queue_seconds
 from flask_offload.evidence.server_timing import MAX_ENTRIES, MAX_LENGTH, Metric, server_timing
@@ -104,6 +106,12 @@ def test_the_longest_parts_stay_and_the_rest_is_summed_up() -> None:
     assert len(found) == MAX_ENTRIES
     assert list(found)[:3] == ["total", "part40", "part39"]
     assert found["other"] == (sum(range(1, 33)), "32 more")
+
+
+def test_the_clock_can_not_be_set() -> None:
+    """A duration of the wall clock is wrong, or negative, whenever that is put right."""
+    for used in (timing_module._clock, watched.clock):
+        assert used in (time.perf_counter, time.monotonic)
 
 
 # --- the header of a response ------------------------------------------------------------------
