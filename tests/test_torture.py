@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 from torture import ROOT, pages, scenarios  # noqa: F401  (importing the scenarios makes them known)
-from torture.auditor import Audit, audit
+from torture.auditor import TOLD_WITHIN, Audit, audit, watch
 from torture.plan import PLAN
 from torture.scenario import SCENARIOS
 from torture.witness import axe, note
@@ -115,6 +116,69 @@ def test_an_axe_excuses_a_second_run(site: Site, jobs: list[Job]) -> None:
     note("end", jobs[0].id, 2)
     found = judged(site)
     assert (found.violations, found.again) == ([], 1)
+
+
+def test_an_axe_does_not_excuse_a_job_that_had_ended_long_before(
+    site: Site, jobs: list[Job]
+) -> None:
+    change(site, "UPDATE jobs SET attempt = 2 WHERE id = ?", jobs[0].id)
+    later = time.monotonic() + TOLD_WITHIN + 1
+    axe("test", later, [os.getpid()], until=later)
+    site.witness_file.write_text(
+        site.witness_file.read_text()
+        + f"start {later:.6f} {os.getpid()} {jobs[0].id} 2\n"
+        + f"end {later:.6f} {os.getpid()} {jobs[0].id} 2\n"
+    )
+    (violation,) = judged(site).violations
+    assert "no axe fell on it" in violation
+
+
+def give_up(site: Site, job: Job) -> None:
+    """As the engine does with a job that must not run twice."""
+    change(site, "UPDATE jobs SET state = 'failed', on_crash = 'fail' WHERE id = ?", job.id)
+    change(
+        site,
+        "INSERT INTO attempts (seq, number, outcome, error_type, error_message) SELECT seq, 1,"
+        " 'CRASHED', 'WorkerDied', 'it died: not tried again' FROM jobs WHERE id = ?",
+        job.id,
+    )
+
+
+def test_it_finds_a_job_given_up_for_a_worker_that_lives(site: Site, jobs: list[Job]) -> None:
+    give_up(site, jobs[0])
+    (violation,) = judged(site).violations
+    assert "though no axe fell on it" in violation
+    axe("test", 0.0, [os.getpid()])
+    assert judged(site).violations == []
+
+
+def test_it_counts_who_waits_though_nobody_was_told_of_it(site: Site, jobs: list[Job]) -> None:
+    add.enqueue(1, 2)
+    found = judged(site)
+    assert (found.waiting, found.unacknowledged) == (1, 1)
+
+
+def test_it_finds_a_success_without_its_result(site: Site, jobs: list[Job]) -> None:
+    change(site, "UPDATE jobs SET task = 'torture.app.quick' WHERE id = ?", jobs[0].id)
+    (violation,) = judged(site).violations
+    assert "its result is not there" in violation
+
+
+def test_it_sees_a_job_that_does_not_rest_when_it_is_finished(site: Site, jobs: list[Job]) -> None:
+    watch(str(site.database))
+    for state in ("running", "successful"):
+        change(site, "UPDATE jobs SET state = ? WHERE id = ?", state, jobs[0].id)
+    (violation,) = judged(site).violations
+    assert "was successful by attempt 1, and became running" in violation
+
+
+def test_it_sees_a_report_of_another_attempt(site: Site, jobs: list[Job]) -> None:
+    watch(str(site.database))
+    for message in ("attempt 1", "attempt 7"):
+        change(site, "UPDATE jobs SET message = ? WHERE id = ?", message, jobs[0].id)
+    found = judged(site)
+    assert found.stale == 1
+    assert "stale report: of attempt 7, and 1 counts" in found.violations[0]
 
 
 def test_it_finds_a_result_of_another_attempt(site: Site, jobs: list[Job]) -> None:

@@ -39,9 +39,26 @@ def quick() -> int:
 
 
 @offload.task
+def message(text: str) -> int:
+    """As short, and with something to carry."""
+    with witnessed():
+        return told()
+
+
+@offload.task
 def slow(seconds: float) -> int:
     with witnessed():
         time.sleep(seconds)
+        return told()
+
+
+@offload.task
+def telling(seconds: float) -> int:
+    """Says all the time which attempt it is: see `watch` of the auditor."""
+    with witnessed():
+        for step in range(10):
+            time.sleep(seconds / 10)
+            current_job.progress(step, 10, f"attempt {current_job.attempt}")
         return told()
 
 

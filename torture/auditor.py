@@ -4,16 +4,18 @@
 
 It shares no code with Flask-Offload and none with the scenarios, and runs when all is quiet. What
 it finds wrong is a violation; a job that ran more than once is none if an axe fell on its process
-while it ran, or if it asked to be run again itself.
+while it ran, or if it asked to be run again itself. With `watch`, the database itself notes what
+would be gone by then.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +24,28 @@ import apsw
 WAITING = {"ready", "scheduled", "blocked", "throttled"}
 MOST_TOLD = 20
 NO_ERROR = "None: None"
+TOLD_WITHIN = 5.0
+"""Seconds after a task's last line within which its outcome is written down. A job that ended
+longer ago was not running when the axe fell, and has no excuse to run again."""
+TELLS_ITS_ATTEMPT = "torture.app."
+"""Tasks of this module return the number of their attempt, so each success has a result."""
+
+WATCH = """
+CREATE TABLE seen_by_auditor (seq INTEGER, what TEXT);
+CREATE TRIGGER finished_again AFTER UPDATE OF state ON jobs
+    WHEN OLD.state IN ('successful', 'failed', 'cancelled')
+    BEGIN
+        INSERT INTO seen_by_auditor VALUES (OLD.seq, 'was ' || OLD.state || ' by attempt '
+            || OLD.attempt || ', and became ' || NEW.state);
+    END;
+CREATE TRIGGER reported_late AFTER UPDATE OF message ON jobs
+    WHEN NEW.message LIKE 'attempt %' AND NEW.message <> 'attempt ' || NEW.attempt
+    BEGIN
+        INSERT INTO seen_by_auditor VALUES (OLD.seq, 'stale report: of ' || NEW.message
+            || ', and ' || NEW.attempt || ' counts');
+    END;
+"""
+"""No job of the torture is ever retried by hand, so none leaves its final state."""
 
 
 @dataclass
@@ -30,6 +54,14 @@ class Start:
 
     at: float
     pid: int
+    attempt: int
+
+
+@dataclass
+class End:
+    """A line that a task wrote when it was done."""
+
+    at: float
     attempt: int
 
 
@@ -47,7 +79,7 @@ class Log:
 
     accepted: Counter[str] = field(default_factory=Counter)
     starts: dict[str, list[Start]] = field(default_factory=lambda: defaultdict(list))
-    ends: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    ends: dict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
     axes: dict[int, list[Axe]] = field(default_factory=lambda: defaultdict(list))
     accepted_at: dict[str, float] = field(default_factory=dict)
     power_cuts: list[Axe] = field(default_factory=list)
@@ -77,6 +109,16 @@ class Audit:
     reasons: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
+    def add(self, other: Audit) -> None:
+        """Count the jobs of another database with these."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(mine, int | list):
+                setattr(self, item.name, mine + theirs)
+        self.reasons = dict(Counter(self.reasons) + Counter(other.reasons))
+        if self.integrity in ("", "ok"):
+            self.integrity = other.integrity
+
 
 def read_log(path: str) -> Log:
     """Sort the lines out."""
@@ -91,13 +133,22 @@ def read_log(path: str) -> Log:
                 case "start":
                     log.starts[words[0]].append(Start(float(at), int(pid), int(words[1])))
                 case "end":
-                    log.ends[words[0]].append(int(words[1]))
+                    log.ends[words[0]].append(End(float(at), int(words[1])))
                 case "power":
                     log.power_cuts.append(Axe(float(words[0]), float(at)))
                 case "axe":
                     for victim in words[3].split(","):
                         log.axes[int(victim)].append(Axe(float(words[1]), float(words[2])))
     return log
+
+
+def watch(database: str) -> None:
+    """From now on, have the database note each job that leaves its final state, and each report of
+    an attempt that doesn't count any more."""
+    connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(10_000)
+    connection.execute(WATCH)
+    connection.close()
 
 
 def audit(database: str, witness: str) -> Audit:
@@ -108,7 +159,7 @@ def audit(database: str, witness: str) -> Audit:
     if found.integrity != "ok":
         found.violations.append(f"integrity_check: {found.integrity}")
     jobs = _jobs(connection)
-    attempts = _attempts(connection)
+    attempts, seen = _attempts(connection), _seen(connection)
     found.accepted = len(log.accepted)
     found.unacknowledged = len(jobs.keys() - log.accepted.keys())
     for job_id, count in log.accepted.items():
@@ -129,7 +180,8 @@ def audit(database: str, witness: str) -> Audit:
         found.restarts += _restarts(starts, log)
         if job["state"] == "failed":
             reasons[_reason(attempts[job["seq"]])] += 1
-        for violation in _violations(job, starts, log, attempts[job["seq"]]):
+        seen_here = seen[job["seq"]]
+        for violation in [*seen_here, *_violations(job, starts, log, attempts[job["seq"]])]:
             found.stale += violation.startswith("stale")
             found.violations.append(f"{job_id} ({job['task']}): {violation}")
     found.reasons = dict(reasons.most_common())
@@ -158,6 +210,16 @@ def _attempts(connection: apsw.Connection) -> dict[int, dict[int, tuple[str, str
     return found
 
 
+def _seen(connection: apsw.Connection) -> dict[int, list[str]]:
+    """Of each job, by number: what `watch` has had noted."""
+    found: dict[int, list[str]] = defaultdict(list)
+    is_watched = "SELECT count(*) FROM sqlite_schema WHERE name = 'seen_by_auditor'"
+    if connection.execute(is_watched).get:
+        for seq, what in connection.execute("SELECT seq, what FROM seen_by_auditor"):
+            found[seq].append(what)
+    return found
+
+
 def _count(
     found: Audit,
     job: dict[str, Any],
@@ -169,7 +231,7 @@ def _count(
     if state == "running":
         found.stuck += 1
     elif state in WAITING:
-        found.waiting += accepted
+        found.waiting += 1  # accepted or not: it is in the database, so somebody must run it
     elif state == "successful":
         found.done += accepted
         found.again += accepted and _was_cut(starts, attempts)
@@ -211,21 +273,50 @@ def _violations(
     if job["on_crash"] == "fail" and len(starts) > 1:
         yield f"must never run twice, and began {len(starts)} times"
     if state == "successful":
-        if job["attempt"] not in log.ends[job["id"]]:
-            yield f"SUCCESSFUL by attempt {job['attempt']}, which never came to its end"
-        if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
-            yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
+        yield from _violations_of_success(job, log)
+    if state == "failed" and (why := _not_hit(starts, log, attempts)):
+        yield why
     for earlier, later in pairwise(starts):
         outcome, error = attempts.get(earlier.attempt, (None, ""))
         if _asked_for_it(attempts.get(earlier.attempt)):
             continue
-        if not any(
-            axe.ended >= earlier.at and axe.began <= later.at for axe in log.axes[earlier.pid]
-        ):
+        if not _fell_on(earlier, log, job["id"], before=later.at):
             yield (
                 f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}"
                 f" ({error}), and attempt {later.attempt} began, though no axe fell on it"
             )
+
+
+def _violations_of_success(job: dict[str, Any], log: Log) -> Iterator[str]:
+    if job["attempt"] not in [end.attempt for end in log.ends[job["id"]]]:
+        yield f"SUCCESSFUL by attempt {job['attempt']}, which never came to its end"
+    if job["result"] is None and job["task"].startswith(TELLS_ITS_ATTEMPT):
+        yield "SUCCESSFUL, and its result is not there"
+    if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
+        yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
+
+
+def _fell_on(start: Start, log: Log, job_id: str, *, before: float = math.inf) -> bool:
+    """Whether an axe fell on the process after this start, and while the job still ran in it."""
+    ended = min((end.at for end in log.ends[job_id] if end.attempt == start.attempt), default=None)
+    return any(
+        axe.ended >= start.at
+        and axe.began <= before
+        and (ended is None or axe.began <= ended + TOLD_WITHIN)
+        for axe in log.axes[start.pid]
+    )
+
+
+def _not_hit(starts: list[Start], log: Log, attempts: dict[int, tuple[str, str]]) -> str | None:
+    """What is wrong if the job was given up because its worker had died, and none had."""
+    reason = _reason(attempts)
+    if not reason.startswith("WorkerDied"):
+        return None
+    last = [start for start in starts if start.attempt == max(attempts)]
+    hit = any(axe.ended >= start.at for start in last for axe in log.axes[start.pid])
+    if not last:  # an axe may fall just before the first line, and then we can't tell whose
+        hit = any(log.axes.values())
+    return None if hit else f"FAILED ({reason}), though no axe fell on it"
 
 
 def _was_in_cut(log: Log, job_id: str) -> bool:

@@ -117,7 +117,7 @@ class Run:
         )
         self.gate("no job lost", audit.lost, audit.lost == 0)
         self.gate("no job stuck", audit.stuck, audit.stuck == 0)
-        self.gate("no stale result written", audit.stale, audit.stale == 0)
+        self.gate("no stale result or report written", audit.stale, audit.stale == 0)
         self.gate("the database is intact", audit.integrity, audit.integrity == "ok")
         if not may_wait:
             self.gate("no job left waiting", audit.waiting, audit.waiting == 0)

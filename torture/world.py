@@ -25,7 +25,7 @@ from support import Running, answers, free_port, http_request, running, wait_unt
 
 from . import ROOT
 from .app import create_app
-from .auditor import Audit
+from .auditor import Audit, watch
 from .witness import VARIABLE, axe, note
 
 PYTHON = sys.executable
@@ -102,9 +102,9 @@ class World:
         assert found is not None
         return found
 
-    def burst(self, *arguments: str, timeout: float = 120.0) -> None:
+    def burst(self, *arguments: str, timeout: float = 120.0, **env: Any) -> None:
         """A worker that runs what there is, and ends."""
-        process = self.worker("--burst", *arguments, wait=False)
+        process = self.worker("--burst", *arguments, wait=False, **env)
         code = process.wait(timeout)
         assert code == 0, str(process)
 
@@ -194,6 +194,11 @@ class World:
                 before, deadline = left, time.monotonic() + timeout
             time.sleep(0.05)
 
+    def watch(self) -> None:
+        """Have the auditor's notes taken in the database, from now on: see auditor.watch."""
+        self.engine.count()  # makes the database, if it is not there yet
+        watch(str(self.database))
+
     def close(self) -> None:
         """End all processes."""
         self._stack.close()
@@ -228,7 +233,8 @@ class World:
 class Web:
     """A web server, and a client that keeps asking it.
 
-    errors: what the client got that no client should get.
+    errors: what the client got that no client should get. refused: how often it was told (503)
+    that the job can't be taken just now.
     """
 
     def __init__(self, world: World, process: Running, url: str) -> None:
@@ -250,7 +256,7 @@ class Web:
             note("accepted", job_id, path=str(self.world.witness))
         elif response.status == 503:
             self.refused += 1
-        else:
+        elif response.status != 200:
             self.errors.append(f"{response.status} {response.text[:200]}")
 
     @contextmanager

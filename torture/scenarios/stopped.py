@@ -15,7 +15,7 @@ from flask_offload.engines.sqlite.recovery import _recover_one
 from proc import descendants
 from support import Running, wait_until
 
-from ..app import accept, careful, quick, slow
+from ..app import accept, careful, quick, slow, telling
 from ..scenario import Run, scenario, show
 from ..witness import axe
 from ..world import World
@@ -30,9 +30,10 @@ LONGER_THAN_ANY_TIMEOUT = 4.0
     " go on: no job may run twice, no result of an attempt that was given up may be written",
 )
 def zombies(run: Run) -> None:
-    rounds = run.size(2, 30)
+    rounds = run.size(2, 100)
     stops = 0
     with World(run.new_folder(), FLASK_OFFLOAD_BUSY_TIMEOUT="1") as world, world.here():
+        world.watch()
         workers = [world.worker("--processes", "2") for _ in range(3)]
         for _ in range(rounds):
             for _ in range(60):
@@ -77,11 +78,12 @@ def stopped(pids: list[int]) -> Iterator[None]:
 def stale_results(run: Run) -> None:
     rounds, jobs = run.size(2, 50), 10
     with World(run.new_folder()) as world, world.here():
+        world.watch()  # each of its reports says of which attempt it is
         for _ in range(rounds):
             victim = world.worker("--threads", f"{jobs}")
             number = len(world.lines("start"))
             for _ in range(jobs):
-                accept(slow.enqueue(0.5))
+                accept(telling.enqueue(0.6))
             starts = world.wait_for_lines("start", number + jobs)[number:]
             pids = [victim.pid, *descendants(victim.pid)]
             with stopped(pids):

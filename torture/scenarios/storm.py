@@ -28,6 +28,7 @@ web server with all that came from it."""
 def storm(run: Run) -> None:
     kills, jobs = run.size(20, 1_000), run.size(1_500, 100_000)
     with World(run.new_folder()) as world:
+        world.watch()
         weather = Weather(world, run.chance, jobs)
         with weather.web.client(pause=0.02):
             kills = weather.rage(kills, run.length or math.inf)
@@ -42,12 +43,17 @@ def storm(run: Run) -> None:
     run.figure("failed", f"{once} that may not run twice, {thrice} after three crashes")
     run.figure("seconds", f"{done_in:.0f}")
     run.judge(audit)
-    run.gate("no answer but 202 and 503", weather.strange[:3], not weather.strange)
+    strange = [error for error in weather.web.errors if error[0].isdigit()]
+    run.figure("requests", f"{weather.web.requests:,}, {weather.web.refused} answered with 503")
+    run.gate("no answer but 202 and 503", strange[:3], not strange)
     run.gate(
         "jobs that ran again",
         f"{audit.again} after {kills} kills",
         audit.again <= kills * JOBS_AT_ONCE,
     )
+    if run.long:  # a short storm may miss
+        hits = len(audit.restarts)
+        run.gate("axes fell on running jobs", f"{hits} times", hits > kills / 20)
 
 
 JOBS_AT_ONCE = 40
@@ -60,7 +66,6 @@ class Weather:
     def __init__(self, world: World, chance: random.Random, jobs: int) -> None:
         self.world, self.chance = world, chance
         self.axed: Counter[str] = Counter()
-        self.strange: list[str] = []
         self._wanted = jobs
         self._workers = [self._new_worker() for _ in range(2)]
         self.web = self._new_web()
@@ -153,8 +158,7 @@ class Weather:
         return self.world.gunicorn("--workers", "2")
 
     def _restart_web(self) -> None:
-        self.strange += [error for error in self.web.errors if error[0].isdigit()]
-        new = self._new_web()
+        new = self._new_web()  # the client asks there; what it got before is not forgotten
         self.web.process, self.web.url = new.process, new.url
 
     def _left(self) -> int:
