@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import signal
 from collections import Counter
+from typing import Any
 
 from proc import descendants
 from support import require_tool
 
-from ..app import accept, careful, quick, resumable
+from ..app import accept, careful, flaky, later, limited, quick, rated, resumable
 from ..auditor import Audit
 from ..scenario import Run, scenario
 from ..witness import axe
 from ..world import PYTHON, World
+from .deploy import newer_version
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,write"
 """Everything that reaches the disk or tells somebody: SQLite's pages, logs and syncs, and bells."""
@@ -40,7 +42,8 @@ Point = tuple[str, int]
 )
 def kill_at_each_call_of_an_enqueue(run: Run) -> None:
     argv = [PYTHON, "-c", ENQUEUE]
-    tally = Tally(run, _calls(run, argv, prepared=False))
+    with World(run.new_folder()) as world:
+        tally = Tally(run, _calls_of(world, argv))
     for point in tally.points:
         with World(run.new_folder()) as world:
             process = world.start([*_killed_at(point), *argv])
@@ -52,14 +55,36 @@ def kill_at_each_call_of_an_enqueue(run: Run) -> None:
 
 @scenario(
     "T2",
+    "a process of the next version is killed at each system call that writes, while it brings the"
+    " database up to date and enqueues; then another does it again",
+)
+def kill_at_each_call_of_an_upgrade(run: Run) -> None:
+    argv = [PYTHON, "-c", ENQUEUE]
+    with World(run.new_folder()) as world:
+        _prepare(world)
+        tally = Tally(run, _calls_of(world, argv, **newer_version(world)))
+    for point in tally.points:
+        with World(run.new_folder()) as world:
+            _prepare(world)
+            newer = newer_version(world)
+            process = world.start([*_killed_at(point), *argv], **newer)
+            tally.killed += process.wait(60) == KILLED
+            world.burst(**newer)
+            tally.check(point, world.audit(), may_fail=0)
+    tally.judge()
+
+
+@scenario(
+    "T2",
     "a worker's supervisor is killed at each system call that writes: while it registers, claims,"
-    " writes outcomes and progress, and leaves",
+    " makes ready what is due, writes outcomes, retries and progress, and leaves",
     in_ci=True,
 )
 def kill_at_each_call_of_a_worker(run: Run) -> None:
     with World(run.new_folder()) as world:
         argv = world.command("worker", "--burst", "--log-level", "error")
-    tally = Tally(run, _calls(run, argv, prepared=True))
+        _prepare(world)
+        tally = Tally(run, _calls_of(world, argv))
     for point in tally.points:
         with World(run.new_folder()) as world:
             _prepare(world)
@@ -110,6 +135,11 @@ def _prepare(world: World) -> None:
             accept(quick.enqueue())
         accept(careful.enqueue(0.05))
         accept(resumable.enqueue(2, 0.01))
+        accept(flaky.enqueue())
+        accept(later(quick, 0.3).enqueue())
+        for _ in range(2):
+            accept(rated.enqueue())
+            accept(limited.enqueue(0.01))
 
 
 def _killed_at(point: Point) -> list[str]:
@@ -119,14 +149,11 @@ def _killed_at(point: Point) -> list[str]:
     return [*strace, "-e", f"inject={name}:signal=SIGKILL:when={number}"]
 
 
-def _calls(run: Run, argv: list[str], *, prepared: bool) -> Counter[str]:
+def _calls_of(world: World, argv: list[str], **env: Any) -> Counter[str]:
     """How many calls of each kind the program makes when nobody kills it."""
-    with World(run.new_folder()) as world:
-        if prepared:
-            _prepare(world)
-        log = world.folder / "calls"
-        strace = [require_tool("strace"), "-qq", "-o", str(log), "-e", f"trace={CALLS}"]
-        process = world.start([*strace, *argv])
-        assert process.wait(60) == 0, str(process)
-        found = (re.match(r"(\w+)\(", line) for line in log.read_text().splitlines())
-        return Counter(match[1] for match in found if match)
+    log = world.folder / "calls"
+    strace = [require_tool("strace"), "-qq", "-o", str(log), "-e", f"trace={CALLS}"]
+    process = world.start([*strace, *argv], **env)
+    assert process.wait(60) == 0, str(process)
+    found = (re.match(r"(\w+)\(", line) for line in log.read_text().splitlines())
+    return Counter(match[1] for match in found if match)
