@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask_offload.engines.base import NewJob, ScheduleSpec
+from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.ledger import Ledger, Retention
 from flask_offload.engines.sqlite.ticks import tick
 from flask_offload.job import new_id
 
@@ -36,11 +37,12 @@ def clock_steps(run: Run) -> None:
     stuck: list[str] = []
     early: list[str] = []
     with World(folder) as world, world.here():
+        world.watch()
         world.worker(**shim)
-        for step in STEPS * run.size(1, 10):
+        for step in STEPS * run.size(1, 50):
             due = accept(later(quick, 1800).enqueue())
-            running = [accept(slow.enqueue(0.5)) for _ in range(3)]
             number = len(world.lines("start"))
+            running = [accept(slow.enqueue(0.5)) for _ in range(3)]
             world.wait_for_lines("start", number + 1)
             offset.write_text(f"{step}")
             after = accept(quick.enqueue())
@@ -59,7 +61,7 @@ def clock_steps(run: Run) -> None:
                 due.cancel()
         world.quiesce(20)
         audit = world.audit()
-    run.figure("steps", len(STEPS) * run.size(1, 10))
+    run.figure("steps", len(STEPS) * run.size(1, 50))
     run.judge(audit)
     run.gate("jobs go on after each step", stuck or "yes", not stuck)
     run.gate("none starts before its time", early or "yes", not early)
@@ -83,8 +85,8 @@ CRONS = ("30 2 * * *", "*/30 * * * *", "0 3 * * *")
 
 @scenario(
     "T11",
-    "schedules over both changes of the clock in three zones, and through steps of the clock back"
-    " and forward: each time makes one job",
+    "schedules and jobs for later over both changes of the clock in three zones, and schedules"
+    " through steps of the clock back and forward: each time makes one job, each job is due once",
 )
 def daylight_saving(run: Run) -> None:
     wrong: list[str] = []
@@ -100,6 +102,14 @@ def daylight_saving(run: Run) -> None:
         f"{days}, {hours} hours before and after, by {len(CRONS)} schedules in {len(ZONES)} zones",
     )
     run.gate("each time makes exactly one job", wrong[:5] or "yes", not wrong)
+    next_year = datetime.now(ZoneInfo("UTC")).year + 1  # what lies in the past is due now
+    late = [
+        text
+        for zone in ZONES
+        for change in _changes(ZoneInfo(zone), next_year)
+        for text in _not_due_in_time(run, zone, change)
+    ]
+    run.gate("each job for later is due at its moment, once", late[:5] or "yes", not late)
 
 
 def _changes(zone: ZoneInfo, year: int) -> list[float]:
@@ -138,6 +148,34 @@ def _day_around(run: Run, zone: str, change: float, cron: str, hours: int) -> li
     if fired == Counter(expected):
         return []
     return [f"{zone}, {cron}: {sorted(fired.elements())} and not {sorted(expected)}"]
+
+
+def _not_due_in_time(run: Run, zone: str, change: float) -> list[str]:
+    """Jobs for every quarter of an hour around the change, told as a wall clock shows it: an hour
+    that comes twice is told apart by `fold`."""
+    now = [change - 4 * HOUR]
+    folder = run.new_folder()
+    engine = SqliteEngine(folder / "jobs.sqlite3", clock=lambda: now[0], durable=False)
+    ledger = Ledger(engine, "w1", Retention(DAY, DAY, 10**6))
+    expected, found = {}, {}
+    try:
+        with World(folder) as world, world.here():
+            for quarter in range(-12, 13):
+                moment = change + quarter * HOUR / 4
+                wall = datetime.fromtimestamp(moment, ZoneInfo(zone))
+                (job,) = engine.enqueue([quick.using(run_after=wall).call().new_job])
+                expected[job.id] = moment
+        for minute in range(-240, 240):
+            now[0] = change + minute * 60
+            ledger.promote()
+            for claim in ledger.exchange([], {THREADS: 10}).claims:
+                assert claim.id not in found
+                found[claim.id] = now[0]
+    finally:
+        engine.close()
+    if found == expected:
+        return []
+    return [f"{zone}: due at {sorted(found.values())} and not {sorted(expected.values())}"]
 
 
 def _expected(zone: str, cron: str, begin: float, end: float) -> list[int]:

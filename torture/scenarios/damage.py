@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -19,7 +20,7 @@ from proc import alive, descendants
 from ..app import accept, offload, quick
 from ..disks import Image
 from ..scenario import Run, scenario
-from ..world import World
+from ..world import PYTHON, World
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
@@ -28,40 +29,44 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
         file.write(data)
 
 
-def _spoil_one_page(path: Path) -> None:
+def _spoil_header(path: Path, chance: random.Random) -> None:
+    _write_at(path, 0, chance.randbytes(100))
+
+
+def _spoil_one_page(path: Path, chance: random.Random) -> None:
     """Any but the first, with the schema."""
-    page = random.randrange(3, path.stat().st_size // 4096)
-    _write_at(path, page * 4096, os.urandom(4096))
+    page = chance.randrange(3, path.stat().st_size // 4096)
+    _write_at(path, page * 4096, chance.randbytes(4096))
 
 
-def _spoil_pages(path: Path) -> None:
+def _spoil_pages(path: Path, chance: random.Random) -> None:
     """Every page after the first three."""
     for offset in range(3 * 4096, path.stat().st_size, 4096):
-        _write_at(path, offset + 16, os.urandom(1024))
+        _write_at(path, offset + 16, chance.randbytes(1024))
 
 
-def _cut_in_half(path: Path) -> None:
+def _cut_in_half(path: Path, chance: random.Random) -> None:
     os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
 
 
-def _replace_by_another_program(path: Path) -> None:
+def _replace_by_another_program(path: Path, chance: random.Random) -> None:
     path.unlink()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
     connection.close()
 
 
-def _replace_by_folder(path: Path) -> None:
+def _replace_by_folder(path: Path, chance: random.Random) -> None:
     path.unlink()
     path.mkdir()
 
 
-def _replace_by_text(path: Path) -> None:
+def _replace_by_text(path: Path, chance: random.Random) -> None:
     path.write_text("Dear diary, " * 1000)
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "its header overwritten": lambda path: _write_at(path, 0, os.urandom(100)),
+DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+    "its header overwritten": _spoil_header,
     "one of its pages overwritten": _spoil_one_page,
     "all of its pages overwritten": _spoil_pages,
     "cut in half": _cut_in_half,
@@ -86,7 +91,7 @@ def damaged(run: Run) -> None:
             _let_go(world)
             backup = world.folder / "backup"
             shutil.copy(world.database, backup)
-            do(world.database)
+            do(world.database, run.chance)
             damage = _fingerprint(world.database)
             worker = world.worker("--burst", wait=False)
             code = worker.wait(60)
@@ -124,6 +129,59 @@ def _remove(path: Path) -> None:
         path.rmdir()
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _spoil_log(log: Path, chance: random.Random) -> None:
+    _write_at(log, chance.randrange(32, log.stat().st_size), chance.randbytes(5000))
+
+
+def _cut_log(log: Path, chance: random.Random) -> None:
+    os.truncate(log, chance.randrange(log.stat().st_size))
+
+
+LOG_DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+    "its -shm deleted": lambda log, _: log.with_name(log.name[:-4] + "-shm").unlink(),
+    "its -wal overwritten somewhere": _spoil_log,
+    "its -wal cut off somewhere": _cut_log,
+    "its -wal deleted": lambda log, _: log.unlink(),
+}
+JOBS_IN_LOG = 200
+ENQUEUES = f"""
+import os, signal
+from torture.app import accept, create_app, quick
+with create_app().app_context():
+    for _ in range({JOBS_IN_LOG}):
+        accept(quick.enqueue())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@scenario(
+    "T9",
+    "a process dies and leaves jobs in the write-ahead log, which is then damaged or deleted: what"
+    " stands before the damage is done, and no half of anything",
+)
+def damaged_log(run: Run) -> None:
+    wrong: list[str] = []
+    left: Counter[str] = Counter()
+    rounds = run.size(1, 13)
+    for name, do in [*LOG_DAMAGES.items()] * rounds:
+        with World(run.new_folder()) as world:
+            with world.here():
+                accept(quick.enqueue())  # which is in the file itself
+            world.start([PYTHON, "-c", ENQUEUES]).wait(60)
+            do(Path(f"{world.database}-wal"), run.chance)
+            world.burst()
+            audit = world.audit()
+        left[name] += audit.done - 1
+        whole = name == "its -shm deleted"
+        if audit.integrity != "ok" or audit.stuck or audit.waiting or audit.failed:
+            wrong.append(f"{name}: {audit}")
+        if audit.done < 1 or audit.done + audit.lost != audit.accepted or (whole and audit.lost):
+            wrong.append(f"{name}: {audit.done} of {audit.accepted} done")
+    for name, count in left.items():
+        run.figure(f"{name}: jobs of the log that are left", f"{count} of {JOBS_IN_LOG * rounds}")
+    run.gate("what can be read is done, the file is intact", wrong[:3] or "yes", not wrong)
 
 
 @scenario(
@@ -226,6 +284,25 @@ def power_loss(run: Run) -> None:
         "not counted: accepted while the disk was being cut off, and lost", audit.lost_in_cut
     )
     run.judge(audit)
+    if run.long:
+        lost = sum(_lost_without_fsync(run) for _ in range(10))
+        run.gate("without fsync jobs are lost, so that this would notice", lost, lost > 0)
+
+
+def _lost_without_fsync(run: Run) -> int:
+    """How many jobs a power cut takes with OFFLOAD_DURABILITY="process"."""
+    folder = run.new_folder()
+    disk = Image(folder / "image", folder / "disk", 64)
+    env: dict[str, Any] = {"FLASK_OFFLOAD_DURABILITY": "process"}
+    with World(folder, disk.folder / "jobs.sqlite3", **env) as world:
+        with disk.mounted():
+            enqueuer = world.enqueuer(10**6, run.chance.randrange(10**9), 0.002)
+            world.wait_for_lines("accepted", 200)
+            disk.cut_power()
+            world.kill("power", enqueuer.pid)
+        with disk.mounted():
+            world.engine.count()  # makes it anew if not even the file has got to the disk
+            return world.audit().lost
 
 
 def _pretend_reboot(database: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 from flask_offload import Job
 
-from ..app import accept, quick, slow
+from ..app import accept, offload, quick, slow
 from ..pills import PILLS, enqueue_pill, stop_the_event_loop
 from ..scenario import Run, scenario
 from ..world import World
@@ -39,6 +40,14 @@ def poison(run: Run) -> None:
             job.refresh()
         audit = world.audit()
     run.gate("the worker ended by itself", f"exit code {code}", code == 0)
+    if run.long:
+        before, after = _rates_around_pills(run)
+        run.figure("quick jobs a second, before and after", f"{before:,.0f}, {after:,.0f}")
+        run.gate(
+            "once the pills are given up, at least 90 % of the throughput",
+            f"{after / before:.0%}",
+            after >= 0.9 * before,
+        )
     wrong = [text for name, job in pills if (text := _wrong(name, job))]
     run.figure("pills", f"{len(pills)} of {len(PILLS)} kinds among {good:,} jobs")
     run.gate("each pill ends as it must", wrong[:5] or "yes", not wrong)
@@ -51,6 +60,24 @@ def poison(run: Run) -> None:
     expected = [pattern for pattern, _ in PILLS.values() if pattern]
     expected.append("RuntimeError: Event loop stopped")
     run.judge(audit, may_fail=lambda why: any(re.match(p, why, re.S) for p in expected))
+
+
+def _rates_around_pills(run: Run) -> tuple[float, float]:
+    """Jobs a second of one worker, before each pill was swallowed once, and when all are done."""
+    with World(run.new_folder(), FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
+        world.worker("--processes", "2", "--log-level", "error")
+        before = max(_rate(world) for _ in range(5))
+        for name in PILLS:
+            enqueue_pill(name)
+        world.quiesce(120)
+        return before, max(_rate(world) for _ in range(5))
+
+
+def _rate(world: World, jobs: int = 3_000) -> float:
+    offload.enqueue_many([quick.call() for _ in range(jobs)])
+    began = time.monotonic()
+    world.quiesce(60)
+    return jobs / (time.monotonic() - began)
 
 
 def _crashes(job: Job) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from flask_offload import JobStatus
 from proc import descendants, parent
 from support import Running, answers, http_post, wait_until
@@ -17,10 +19,11 @@ SURVIVES = 0.5
 @scenario(
     "T3",
     "the time from kill -9 to the new start of the job that was running: of a child, of a worker"
-    " beside another, of a worker that a web process keeps, of a web process that keeps one",
+    " beside another, of a worker that a web process keeps, of a web process that keeps one; and"
+    " from the start of a new worker, after the kill of all there were",
 )
 def recovery(run: Run) -> None:
-    rounds = run.size(3, 50)
+    rounds = run.size(3, 200)
     with World(run.new_folder()) as world, world.here():
         first = world.worker("--threads", "1")
         child = [_kill_child(world, first) for _ in range(rounds)]
@@ -29,21 +32,26 @@ def recovery(run: Run) -> None:
         for _ in range(rounds):
             seconds, first, second = _kill_supervisor(world, first, second)
             supervisor.append(seconds)
-        for worker in (first, second):
-            worker.stop()
+        first.stop()
+        tree = []
+        for _ in range(rounds):
+            seconds, second = _kill_tree(world, second)
+            tree.append(seconds)
+        second.stop()
         web = world.gunicorn("--workers", "2", FLASK_OFFLOAD_WORKER_THREADS="1")
         kept = [_kill_kept(world, web) for _ in range(rounds)]
         keeper = [_kill_keeper(world, web) for _ in range(rounds)]
         audit = world.audit()
-    for name, times in (
-        ("a child", child),
-        ("a worker, another is there", supervisor),
-        ("a kept worker", kept),
+    for name, times, limit in (
+        ("the kill of a child", child, 1),
+        ("the kill of a worker, another is there", supervisor, 1),
+        ("the kill of a kept worker", kept, 1),
+        ("the start of a new worker, all others were killed", tree, 2),
     ):
-        ordered = run.times(f"kill of {name}", times)
+        ordered = run.times(f"from {name}", times)
         p99 = quantile(ordered, 0.99)
-        most = run.size(5, 1)  # the short form may run on a busy machine
-        run.gate(f"p99 <= {most} s after the kill of {name}", f"{p99:.3f} s", p99 <= most)
+        most = run.size(5 * limit, limit)  # the short form may run on a busy machine
+        run.gate(f"p99 <= {most} s after {name}", f"{p99:.3f} s", p99 <= most)
     run.gate(
         "a killed web process cuts no job of the worker that it kept",
         f"{sum(keeper)} of {rounds}",
@@ -66,6 +74,17 @@ def _kill_supervisor(
     began = world.kill("supervisor", victim.pid)
     seconds = _until_again(world, job_id, began)
     return seconds, other, world.worker("--threads", "1")
+
+
+def _kill_tree(world: World, victim: Running) -> tuple[float, Running]:
+    """Kill all there is of the only worker, and start another."""
+    job_id, _ = _running_job(world)
+    world.kill_group("tree", victim.pid)
+    began = time.monotonic()
+    new = world.worker("--threads", "1", wait=False)
+    seconds = _until_again(world, job_id, began)
+    world.wait_for_worker(new)
+    return seconds, new
 
 
 def _kill_kept(world: World, web: Web) -> float:
