@@ -37,7 +37,7 @@ coverage: $(VENV)/.dev ## Which lines the tests reach, child processes included
 bench: $(VENV)/.dev $(VENV)/.bench ## Speed, side by side with the peers, on this machine
 	@$(python) -m benchmarks $(ARGS)
 
-torture: $(VENV)/.dev ## kill -9, full disks, poison: the short form, at most four minutes
+torture: $(VENV)/.dev ## kill -9, full disks, poison: the short form, some six minutes
 	@$(python) -m torture $(ARGS)
 
 torture-long: $(VENV)/.dev ## The long form: 1,000 kills over 100,000 jobs; takes hours

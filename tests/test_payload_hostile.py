@@ -1,9 +1,13 @@
-"""Whatever stands in the database: reading it gives a value or PayloadError, and runs nothing."""
+"""Whatever stands in the database: reading it gives a value or PayloadError, and runs nothing.
+
+OFFLOAD_HOSTILE_EXAMPLES=2000 runs the long form.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -17,6 +21,7 @@ from flask_offload.errors import PayloadError
 from flask_offload.payload import CallSpec, Codecs, decode_value, encode_value
 from payload_types import Color, Money, Pair, Point, Price, Secret
 
+EXAMPLES = int(os.environ.get("OFFLOAD_HOSTILE_EXAMPLES", "100"))
 CODECS = Codecs()
 CODECS.register(Money, lambda money: money.cents, Money)
 
@@ -89,7 +94,7 @@ documents = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=EXAMPLES * 5, deadline=None)
 @given(documents)
 def test_forged_documents(document: Any) -> None:
     before = {*sys.modules}
@@ -98,13 +103,13 @@ def test_forged_documents(document: Any) -> None:
     assert "antigravity" not in {*sys.modules} - before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES * 2, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60))
 def test_any_bytes(data: bytes | str) -> None:
     read(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES * 2, deadline=None)
 @given(st.data())
 def test_damaged_payloads(data: st.DataObject) -> None:
     value = [Point(1, {2}), Color.RED, Pair(b"x"), {1: (2.5, 10**30)}, Money(3), Price(None)]  # type: ignore[arg-type]

@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.record:
             record(reports[-1:])  # at once: the next may take an hour
     failed = [report.scenario.name for report in reports if not report.holds]
-    print(f"\n{len(reports) - len(failed)} of {len(reports)} scenarios hold", end="")
+    left_out = [report.scenario.name for report in reports if report.left_out is not None]
+    held = len(reports) - len(failed) - len(left_out)
+    print(f"\n{held} of {len(reports)} scenarios hold", end="")
+    print(f"; left out: {', '.join(left_out)}" if left_out else "", end="")
     print(f"; these do not: {', '.join(failed)}" if failed else ".")
     if options.record:
         print(f"Figures are in {PAGE.relative_to(ROOT)}.")

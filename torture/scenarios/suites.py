@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 
 from .. import ROOT
@@ -27,12 +28,20 @@ def store_machine(run: Run) -> None:
 
 @scenario(
     "T18",
-    "Redis and RabbitMQ are killed, stopped, cut off and started again under the Celery engine",
+    "Redis and RabbitMQ are killed, stopped, cut off and started again under the Celery engine;"
+    " their connections are reset, packets get lost",
     only_long=True,
 )
 def celery_outages(run: Run) -> None:
-    passed = _pytest(run, ["test_celery_outage.py", "test_celery_hosts.py"])
-    run.gate("all its tests pass", passed, passed.startswith("all"))
+    until = time.monotonic() + (run.length or 3600)
+    cycles, failed = 0, ""
+    while not failed and time.monotonic() < until:
+        files = ["test_celery_outage.py", "test_celery_hosts.py", "test_celery_lines.py"]
+        passed = _pytest(run, files, OFFLOAD_LINE_SECONDS="30")
+        cycles += 1
+        failed = "" if passed.startswith("all") else f"in cycle {cycles}: {passed}"
+    run.figure("cycles, each with some twenty failures of a broker, a host, a line", cycles)
+    run.gate("all its tests pass, each time", failed or "yes", not failed)
 
 
 @scenario(
@@ -41,7 +50,7 @@ def celery_outages(run: Run) -> None:
     only_long=True,
 )
 def celery_late_jobs(run: Run) -> None:
-    passed = _pytest(run, ["test_celery_late.py"])
+    passed = _pytest(run, ["test_celery_late.py"], OFFLOAD_LATE_JOBS="1000")
     run.gate("all its tests pass", passed, passed.startswith("all"))
 
 
