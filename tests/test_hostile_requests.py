@@ -166,6 +166,8 @@ def test_whatever_is_asked_the_answer_is_documented(site: WebSite, ids: list[str
     def ask(data: st.DataObject) -> None:
         method = data.draw(st.sampled_from(METHODS))
         path, part = path_of(site, ids, data)
+        if path.startswith("/gated/") and method == "HEAD":  # runs here and now, and waits
+            method = "GET"
         headers = data.draw(st.dictionaries(header, value, max_size=4))
         if part == "view":  # else it runs here and now
             headers["Prefer"] = data.draw(st.sampled_from(["respond-async", ASYNC_AND_MORE]))
