@@ -281,9 +281,11 @@ def _violations(
         if _asked_for_it(attempts.get(earlier.attempt)):
             continue
         if not _fell_on(earlier, log, job["id"], before=later.at):
+            ended = _end_of(earlier, log, job["id"])
+            since = "" if ended is None else f"; it had ended {later.at - ended:.1f} s before"
             yield (
                 f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}"
-                f" ({error}), and attempt {later.attempt} began, though no axe fell on it"
+                f" ({error}), and attempt {later.attempt} began, though no axe fell on it{since}"
             )
 
 
@@ -298,13 +300,18 @@ def _violations_of_success(job: dict[str, Any], log: Log) -> Iterator[str]:
 
 def _fell_on(start: Start, log: Log, job_id: str, *, before: float = math.inf) -> bool:
     """Whether an axe fell on the process after this start, and while the job still ran in it."""
-    ended = min((end.at for end in log.ends[job_id] if end.attempt == start.attempt), default=None)
+    ended = _end_of(start, log, job_id)
     return any(
         axe.ended >= start.at
         and axe.began <= before
         and (ended is None or axe.began <= ended + TOLD_WITHIN)
         for axe in log.axes[start.pid]
     )
+
+
+def _end_of(start: Start, log: Log, job_id: str) -> float | None:
+    """When the task came to its last line, if it did."""
+    return next((end.at for end in log.ends[job_id] if end.attempt == start.attempt), None)
 
 
 def _not_hit(starts: list[Start], log: Log, attempts: dict[int, tuple[str, str]]) -> str | None:
