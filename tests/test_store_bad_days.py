@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from flask_offload.engines.sqlite import filesystem
-from flask_offload.engines.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from flask_offload.engines.sqlite.schema import APPLICATION_ID, GENERATION, MIGRATIONS
 from flask_offload.engines.sqlite.upkeep import is_intact
 from flask_offload.errors import (
     DatabaseCorrupt,
@@ -234,7 +234,7 @@ def test_the_file_is_no_database(store: Store) -> None:
     works_with(store)
 
 
-@pytest.mark.parametrize("version", [0, len(MIGRATIONS), 99])
+@pytest.mark.parametrize("version", [0, max(MIGRATIONS), GENERATION])
 def test_the_file_is_another_program_s_database(store: Store, version: int) -> None:
     with closing(apsw.Connection(str(store.path))) as theirs:
         theirs.execute("CREATE TABLE songs (title)")
@@ -246,15 +246,26 @@ def test_the_file_is_another_program_s_database(store: Store, version: int) -> N
     works_with(store)
 
 
-def test_the_database_was_written_by_a_newer_version(store: Store) -> None:
+def test_a_newer_version_has_added_something(store: Store) -> None:
+    """As during a deploy, or after one that was taken back."""
     accepted = store.enqueue()
-    store.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    newer = max(MIGRATIONS) + 1
+    store.execute("ALTER TABLE jobs ADD COLUMN colour TEXT")
+    store.execute(f"PRAGMA user_version = {newer}")
+    store.engine.close()
+    works_with(store, accepted)
+    assert store.query("PRAGMA user_version") == [(newer,)], "it was not called older than it is"
+
+
+def test_the_database_is_of_a_newer_generation(store: Store) -> None:
+    accepted = store.enqueue()
+    store.execute(f"PRAGMA user_version = {GENERATION * (max(MIGRATIONS) // GENERATION + 1)}")
     store.engine.close()
     with pytest.raises(DatabaseTooNew, match="upgrade this installation"):
         store.enqueue()
     with closing(apsw.Connection(str(store.path))) as newer:
         assert newer.execute("PRAGMA application_id").get == APPLICATION_ID
-        newer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        newer.execute(f"PRAGMA user_version = {max(MIGRATIONS)}")
     works_with(store, accepted)
 
 

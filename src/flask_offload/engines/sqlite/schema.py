@@ -126,13 +126,18 @@ CREATE TABLE workers (
 SIDE_TABLES = ("payloads", "results", "attempts")
 """Tables whose rows go with their job's, by `seq`."""
 
-MIGRATIONS = [VERSION_1]
-"""MIGRATIONS[n] takes a database from version n to n + 1. Never edit one that was released."""
+MIGRATIONS = {1: VERSION_1}
+"""What takes a database from the version before to this one. Never edit one that was released."""
+
+GENERATION = 1000
+"""Versions of the same thousand only add: code of an older one works on with the newer database, so
+that a deploy harms no old worker and can be taken back. What older code could not live with, such
+as a new state, begins the next thousand. See docs/decisions/database-versions.md."""
 
 
 def check_ours(connection: apsw.Connection) -> bool:
     """Whether the file is empty yet. Raises DatabaseCorrupt for another program's database, and
-    DatabaseTooNew for a later version."""
+    DatabaseTooNew for a later generation."""
     if not connection.execute("SELECT count(*) FROM sqlite_schema").get:
         return True
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
@@ -141,25 +146,28 @@ def check_ours(connection: apsw.Connection) -> bool:
             " set OFFLOAD_SQLITE_PATH to a file of its own"
         )
     version = _version(connection)
-    if version > len(MIGRATIONS):
+    newest = max(MIGRATIONS)
+    if version // GENERATION > newest // GENERATION:
         raise DatabaseTooNew(
             f"the job database has version {version}, this Flask-Offload knows"
-            f" {len(MIGRATIONS)}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
+            f" {newest}: upgrade this installation, or set another OFFLOAD_SQLITE_PATH"
         )
     return False
 
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring the database to today's version, in one transaction. Raises as check_ours."""
-    if _version(connection) == len(MIGRATIONS):
+    newest = max(MIGRATIONS)
+    if _version(connection) >= newest:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         check_ours(connection)  # again: another process may have been faster
-        for script in MIGRATIONS[_version(connection) :]:
-            connection.execute(script)
+        version = _version(connection)
+        for number in sorted(number for number in MIGRATIONS if number > version):
+            connection.execute(MIGRATIONS[number])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {max(version, newest)}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
