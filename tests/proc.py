@@ -60,6 +60,12 @@ def descendants(pid: int) -> list[int]:
     return list(below(pid))
 
 
+def process_group(leader: int) -> list[int]:
+    """Who belongs to the leader's group, orphans included, and what came from it."""
+    members = [pid for pid in sorted(pids()) if _stat(pid)[2:3] == [str(leader)]]
+    return list(dict.fromkeys([leader, *members, *descendants(leader)]))
+
+
 def processes_marked(mark: str, among: set[int] | None = None) -> list[int]:
     """Live processes that were started with `NAME=value` in their environment, orphans included."""
     wanted = mark.encode()

@@ -20,6 +20,7 @@ from flask_offload import Job, JobStatus
 from flask_offload.testing import drain
 from jobs_app import add
 from jobsite import Site, make_site
+from proc import descendants, process_group
 from support import running
 
 
@@ -51,6 +52,27 @@ def test_the_page_says_what_the_newest_runs_have_found(
     monkeypatch.setattr(pages, "PAGE", copy)
     pages.write_page()
     assert copy.read_text() == (ROOT / "docs" / "reliability.md").read_text()
+
+
+ORPHAN = """
+import os, time
+if not os.fork():
+    if not os.fork():
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+print("alone", flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_axe_on_a_group_hits_whom_its_parent_has_left_behind() -> None:
+    """Such as the worker that a web process kept which died a moment earlier."""
+    with running([sys.executable, "-c", ORPHAN], ready="alone") as leader:
+        orphan = int(leader.output().split()[0])
+        assert orphan not in descendants(leader.pid)
+        assert orphan in process_group(leader.pid)
 
 
 # --- the auditor -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from flask import Flask
 from flask_offload import JobStatus
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
-from proc import alive, descendants
+from proc import alive, descendants, process_group
 from support import Running, answers, free_port, http_request, running, wait_until
 
 from . import ROOT
@@ -138,11 +138,12 @@ class World:
         return began
 
     def kill_group(self, what: str, leader: int) -> float:
-        """kill -9 a process group and all that came from its leader."""
+        """kill -9 a process group: all that came from its leader, also the worker of a web process
+        that is dead already."""
         began = time.monotonic()
         with suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGSTOP)
-            doomed = [leader, *descendants(leader)]
+            doomed = process_group(leader)
             began = time.monotonic()
             os.killpg(leader, signal.SIGKILL)
             self._wait_for_death(what, doomed, began)
