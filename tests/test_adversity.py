@@ -19,7 +19,7 @@ from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.holder import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.ledger import Ledger, Retention
-from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers
+from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers, run_folder
 from flask_offload.engines.sqlite.recovery import register
 from flask_offload.engines.sqlite.upkeep import is_intact
 from flask_offload.errors import DatabaseGone, DatabaseLocked
@@ -27,6 +27,7 @@ from flask_offload.job import Error, new_id
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
 from jobs_app import add, die, fail, note, sleep_async
 from jobsite import Site, make_site
+from proc import descendants
 from support import kill9, running, wait_until
 
 KEEP = Retention(3600.0, 3600.0, 1000)
@@ -101,6 +102,20 @@ def test_a_worker_whose_app_kills_every_process_that_imports_it_gives_up(site: S
     with running(command, env=site.env, cwd=site.folder) as worker:
         assert worker.wait(30) == 78
     assert "can't import the app: the process that did so died (killed by SIGKILL)" in str(worker)
+
+
+def test_a_process_that_can_not_open_the_table_says_so_and_another_is_tried(site: Site) -> None:
+    """As on a file system that has become read-only; it used to print a traceback each time."""
+    with site.worker("--processes", "1") as worker:
+        assert add.enqueue(1, 2).wait(20).return_value == 3
+        [table] = run_folder(site.engine.database.path).glob("*.slots")
+        table.rename(table.with_suffix(".away"))
+        for child in descendants(worker.pid):
+            kill9(child)
+        worker.wait_for("a new process can't run jobs", 20)
+        table.with_suffix(".away").rename(table)
+        assert add.enqueue(2, 3).wait(20).return_value == 5
+        assert "Traceback" not in worker.output()
 
 
 def test_a_job_that_closes_all_descriptors_is_given_up_and_the_queue_goes_on(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import selectors
 import signal
@@ -48,6 +49,7 @@ SWITCH_INTERVAL = 0.001
 """Seconds a computing thread may hold the interpreter before the next; Python's own is 0.005. The
 thread that talks to the supervisor should not wait that long."""
 PR_SET_PDEATHSIG = 1
+TRY_AGAIN = 1.0
 EXIT_SOFTWARE = 70
 """As in sysexits.h: the process can't go on, and its jobs are put back."""
 
@@ -173,7 +175,7 @@ class Child:
     def _obey(self, message: ToChild) -> None:
         match message:
             case Begin(slots):
-                self._slots = Slots(Path(slots))
+                self._slots = _slots(Path(slots))
             case Run(claims):
                 self._runner.submit(claims)
             case Cancel(seq, attempt):
@@ -216,6 +218,18 @@ class Child:
             with contextlib.suppress(BlockingIOError):
                 self._waker.recv(4096)
             self._is_woken = False  # before looking into the outboxes, so that no news is missed
+
+
+def _slots(path: Path) -> Slots:
+    """The worker's table. Without it nobody could tell which jobs have started, so this process
+    ends if it can't be opened, as on a file system that has become read-only."""
+    try:
+        return Slots(path)
+    except OSError as error:
+        message = "a new process can't run jobs (%s): it is tried again in %g s"
+        log.tell(logging.ERROR, "slots_unavailable", message, error, TRY_AGAIN)
+        time.sleep(TRY_AGAIN)
+        os._exit(EXIT_SOFTWARE)
 
 
 def _take(box: object) -> list:  # type: ignore[type-arg]
