@@ -51,7 +51,9 @@ class World:
                 [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             VARIABLE: str(self.witness),
-            "FLASK_OFFLOAD_KEEP_COUNT": "1000000",  # all, until the auditor has seen them
+            # all, until the auditor has seen them, also those of a clock that is set by a day
+            "FLASK_OFFLOAD_KEEP_COUNT": "1000000",
+            "FLASK_OFFLOAD_KEEP_SUCCESSFUL": f"{30 * 86_400}",
             **env,
         }
         self._stack = ExitStack()
