@@ -80,7 +80,8 @@ class Claim(msgspec.Struct, array_like=True):
 class Outcome(msgspec.Struct, array_like=True):
     """How an attempt ended. Times in unix seconds, durations in seconds.
 
-    after: before a RETRY may start. keep: how long the job is kept; None: the app's setting.
+    after: before a RETRY may start. keep: how long the job is kept; None: whoever writes it down
+    looks it up, as the process that ran the job may not be there to ask.
     """
 
     seq: int

@@ -57,8 +57,13 @@ class Host(Protocol):
     def declared(self) -> Declared: ...
 
 
+def keep_unsuccessful(host: Host, task: str, status: JobStatus) -> float:
+    """Seconds for which a job of this task is kept that has FAILED or was CANCELLED."""
+    declared = host.declared.tasks.get(task)
+    own = None if declared is None else declared.options.keep_for(status)
+    return host.config.keep_failed if own is None else own
+
+
 def keep_cancelled(host: Host, task: str) -> float:
     """Seconds for which a job of this task is kept once it is cancelled."""
-    declared = host.declared.tasks.get(task)
-    own = None if declared is None else declared.options.keep_for(JobStatus.CANCELLED)
-    return host.config.keep_failed if own is None else own
+    return keep_unsuccessful(host, task, JobStatus.CANCELLED)

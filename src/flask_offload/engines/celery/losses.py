@@ -162,7 +162,7 @@ class Losses:
         claim = self._claim(fields)
         outcome = outcome_of(claim, float(fields["started_at"]), int(fields["cancel"]))
         now = self._host.clock()
-        settlement = settled(outcome, claim, self._host.config, worker, now)
+        settlement = settled(outcome, claim, self._host, worker, now)
         status = self._engine.ledger.finish(
             job_id, claim.attempt, worker, settlement, now=now, patience=1.0
         )

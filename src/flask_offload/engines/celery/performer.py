@@ -121,7 +121,7 @@ class Performer:
     def _write_down(self, claim: Claim, outcome: Outcome) -> str:
         ledger, worker = self._engine.ledger, self._seat.id
         now = self._host.clock()
-        settlement = settled(outcome, claim, self._host.config, worker, now)
+        settlement = settled(outcome, claim, self._host, worker, now)
         status: str = self._until_done(
             lambda: ledger.finish(
                 claim.id, claim.attempt, worker, settlement, now=now, patience=1.0

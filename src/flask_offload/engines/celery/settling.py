@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from ...attempt import Claim, Ending, Outcome, crashed_for_good
-from ...config import Config
+from ...host import keep_unsuccessful
 from ...job import Attempt, Error, JobStatus, moment
 from .ledger import Settled
 
+if TYPE_CHECKING:
+    from ...host import Host
 
-def settled(outcome: Outcome, claim: Claim, config: Config, worker: str, now: float) -> Settled:
+
+def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float) -> Settled:
     """The status that follows `outcome`, with the counts and the times that go with it."""
     ending, error = outcome.ending, outcome.error
     failures = claim.failures + (ending in (Ending.FAILED, Ending.RETRY))
@@ -23,7 +28,6 @@ def settled(outcome: Outcome, claim: Claim, config: Config, worker: str, now: fl
         status, error = JobStatus.FAILED, final
     elif ending is Ending.INTERRUPTED and claim.on_crash == "fail" and error is not None:
         status = JobStatus.FAILED  # cut short without a checkpoint, and it may not run twice
-    kept = config.keep_successful if status is JobStatus.SUCCESSFUL else config.keep_failed
     attempt = Attempt(
         number=outcome.attempt,
         worker=worker,
@@ -39,8 +43,19 @@ def settled(outcome: Outcome, claim: Claim, config: Config, worker: str, now: fl
         failures=failures,
         crashes=crashes,
         run_after=now + outcome.after if outcome.after > 0 else 0.0,
-        expires_at=now + (kept if outcome.keep is None else outcome.keep),
+        expires_at=now + _keep(outcome, status, host, claim.task),
         attempt=b"" if ending is Ending.SUCCESSFUL else msgspec.json.encode(attempt),
         result=outcome.result,
         result_ttl=outcome.result_ttl,
     )
+
+
+def _keep(outcome: Outcome, status: JobStatus, host: Host, task: str) -> float:
+    """Seconds for which the job is kept if it ends now, also where its task could not be asked."""
+    if outcome.keep is not None:
+        return outcome.keep
+    if status is JobStatus.SUCCESSFUL:
+        return host.config.keep_successful
+    if status is JobStatus.READY:  # then it ends only if somebody wants it stopped
+        status = JobStatus.CANCELLED
+    return keep_unsuccessful(host, task, status)

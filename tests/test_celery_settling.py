@@ -1,0 +1,55 @@
+"""What follows an attempt on the Celery engine. Nothing runs here: neither Celery nor Redis."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from flask_offload import JobStatus, Offload
+from flask_offload.attempt import Claim, Ending, Outcome
+from flask_offload.engines.celery.settling import settled
+from flask_offload.job import Error
+
+if TYPE_CHECKING:
+    from flask_offload.host import Host
+
+DIED = Error("WorkerDied", "its process died")
+
+
+@pytest.fixture
+def host() -> Host:
+    """With a task that says how long its jobs are kept, and one that does not."""
+    offload = Offload()
+    keep: dict[str, float] = {JobStatus.FAILED: 5, JobStatus.CANCELLED: 6}
+    offload.task(name="brief", keep=keep)(print)
+    offload.task(name="plain")(print)
+    config = SimpleNamespace(keep_successful=100.0, keep_failed=1000.0)
+    return cast("Host", SimpleNamespace(config=config, declared=offload))
+
+
+@pytest.mark.parametrize(
+    ("ending", "on_crash", "keep", "brief", "plain"),
+    [
+        (Ending.CRASHED, "fail", None, 5, 1000),
+        (Ending.INTERRUPTED, "fail", None, 5, 1000),
+        # these run again, unless somebody wants them stopped: then they end as CANCELLED
+        (Ending.CRASHED, "retry", None, 6, 1000),
+        (Ending.RETRY, "retry", None, 6, 1000),
+        (Ending.SUCCESSFUL, "retry", None, 100, 100),
+        (Ending.FAILED, "retry", 7.0, 7, 7),  # the process that ran it has looked
+    ],
+)
+def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(
+    host: Host, ending: Ending, on_crash: str, keep: float | None, brief: float, plain: float
+) -> None:
+    found = []
+    for task in ("brief", "plain"):
+        claim = Claim(
+            *(0, "id", task, "default", "threads", 0, 1, 0, 0, on_crash),
+            *(None, "call", 0.0, 0.0, "[]", None, None),
+        )
+        outcome = Outcome(0, 1, ending, 0.0, 1.0, error=DIED, keep=keep)
+        found.append(settled(outcome, claim, host, "w1", 10.0).expires_at - 10.0)
+    assert found == [brief, plain]
