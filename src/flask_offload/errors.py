@@ -145,7 +145,8 @@ class DatabaseCorrupt(EngineUnavailable):
 
 
 class DatabaseTooNew(EngineUnavailable):
-    """The job database was written by a newer Flask-Offload: upgrade this installation."""
+    """A newer Flask-Offload has changed the job database in a way that this one can't live with:
+    upgrade this installation."""
 
 
 class DiskError(EngineUnavailable):

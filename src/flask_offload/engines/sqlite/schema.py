@@ -132,7 +132,7 @@ MIGRATIONS = {1: VERSION_1}
 GENERATION = 1000
 """Versions of the same thousand only add: code of an older one works on with the newer database, so
 that a deploy harms no old worker and can be taken back. What older code could not live with, such
-as a new state, begins the next thousand. See docs/decisions/database-versions.md."""
+as a new state, begins the next thousand. What to heed: docs/decisions/database-versions.md."""
 
 
 def check_ours(connection: apsw.Connection) -> bool:
