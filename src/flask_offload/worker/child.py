@@ -50,6 +50,7 @@ SWITCH_INTERVAL = 0.001
 thread that talks to the supervisor should not wait that long."""
 PR_SET_PDEATHSIG = 1
 TRY_AGAIN = 1.0
+"""Seconds for which a process that can't run jobs stays, so that the next does not come at once."""
 EXIT_SOFTWARE = 70
 """As in sysexits.h: the process can't go on, and its jobs are put back."""
 
@@ -175,7 +176,7 @@ class Child:
     def _obey(self, message: ToChild) -> None:
         match message:
             case Begin(slots):
-                self._slots = _slots(Path(slots))
+                self._slots = _open_slots(Path(slots))
             case Run(claims):
                 self._runner.submit(claims)
             case Cancel(seq, attempt):
@@ -220,13 +221,13 @@ class Child:
             self._is_woken = False  # before looking into the outboxes, so that no news is missed
 
 
-def _slots(path: Path) -> Slots:
+def _open_slots(path: Path) -> Slots:
     """The worker's table. Without it nobody could tell which jobs have started, so this process
     ends if it can't be opened, as on a file system that has become read-only."""
     try:
         return Slots(path)
     except OSError as error:
-        message = "a new process can't run jobs (%s): it is tried again in %g s"
+        message = "a new process can't run jobs (%s): another is tried in %g s"
         log.tell(logging.ERROR, "slots_unavailable", message, error, TRY_AGAIN)
         time.sleep(TRY_AGAIN)
         os._exit(EXIT_SOFTWARE)

@@ -132,9 +132,10 @@ class Books:
         row = self.connection.execute(HELD, fence).fetchone()
         if row is None:
             return []
-        expires_at = self.now + self.retention.unsuccessful(row[-1], JobStatus.CANCELLED)
-        cancelled = (self.now, expires_at, fence[0])
-        return self.connection.execute(UNCLAIM_CANCELLED, cancelled).fetchall()
+        *_, task = row
+        expires_at = self.now + self.retention.unsuccessful(task, JobStatus.CANCELLED)
+        seq, _, _ = fence
+        return self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, seq)).fetchall()
 
     def report(self, report: Report) -> None:
         """Write down progress and a cursor."""
