@@ -25,7 +25,7 @@ SITE = "from torture.ambush import lie_in_wait\nlie_in_wait()\n"
 
 
 class Moment(NamedTuple):
-    """Before or after a call of this method, if `only` says so of its arguments.
+    """Before or after a call of this function or method, if `only` agrees to its arguments.
 
     started: whether the job at the head of the queue has then begun, as far as anybody can tell.
     written: whether its end is in the database by then.
@@ -49,7 +49,8 @@ def _has_outcomes(_: object, outcomes: Any, room: object) -> bool:
 
 WORKER, SQLITE = "flask_offload.worker.", "flask_offload.engines.sqlite."
 MOMENTS = {
-    "claimed, not committed": Moment(SQLITE + "ledger", "Ledger._claim", True, False),
+    # called once something has been claimed, in the same transaction
+    "claimed, not committed": Moment(SQLITE + "ledger", "note_starts", True, False),
     "claimed, not handed out": Moment(WORKER + "processes", "Processes.hand_out", False, False),
     "before the start is noted": Moment(SQLITE + "liveness", "Slots.start", False, False),
     "noted, before the first line": Moment(SQLITE + "liveness", "Slots.start", True, True),

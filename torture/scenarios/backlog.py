@@ -63,7 +63,7 @@ def _fill(engine: SqliteEngine, jobs: int) -> None:
 
 
 def _finish_all(engine: SqliteEngine, *, expires_at: float) -> None:
-    """As if all had been run, a moment ago."""
+    """As if all had been run, long ago. expires_at: until when they are kept all the same."""
     engine.database.write(
         lambda connection: connection.execute(
             "UPDATE jobs SET state = 'successful', finished_at = 1.0, expires_at = ?",
