@@ -22,10 +22,14 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class BadLine:
-    """Forwards what comes to `port`. loss: the share of packets that come late."""
+    """Forwards what comes to `port`. loss: the share of packets that come late.
+
+    late, resets: how many packets came late, and how many connections were reset.
+    """
 
     def __init__(self, target: tuple[str, int], seed: int) -> None:
         self.loss = 0.0
+        self.late = 0
         self.resets = 0
         self._target = target
         self._chance = random.Random(seed)
@@ -78,6 +82,7 @@ class BadLine:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 if self._chance.random() < self.loss:
+                    self.late += 1
                     time.sleep(self._chance.choice(AGAIN))
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)

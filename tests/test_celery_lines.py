@@ -65,10 +65,11 @@ def enqueue_for_a_while(chance: random.Random) -> Iterator[Job | None]:
     while time.monotonic() < until:
         began = time.monotonic()
         try:
-            yield celery_app.slow.enqueue(0.05)
+            job = celery_app.slow.enqueue(0.05)
         except EngineUnavailable:
-            yield None
+            job = None
         assert time.monotonic() - began < BOUND + SLACK
+        yield job
         time.sleep(chance.uniform(0.0, 0.1))
 
 
@@ -92,7 +93,10 @@ def test_a_bad_line_costs_no_job_and_runs_none_twice(
         jobs, refused = [celery_app.slow.enqueue(0.05)], 0
         site.wait(*jobs)
         for line in lines:
-            line.loss = LOSS if trouble == "loss" else 0.0
+            if trouble == "resets":
+                line.reset()  # one at least, however slow the machine
+            else:
+                line.loss = LOSS
         for job in enqueue_for_a_while(chance):
             refused += job is None
             jobs += [] if job is None else [job]
@@ -106,6 +110,7 @@ def test_a_bad_line_costs_no_job_and_runs_none_twice(
         resets = sum(line.resets for line in lines)
         account = site.account(jobs, f"{trouble} to {type(broker).__name__}, {resets} resets")
         print(f"  {refused} refused, all done {took:.1f} s after it was well again")
+    assert resets > 0 if trouble == "resets" else sum(line.late for line in lines) > 0
     assert account.statuses == {JobStatus.SUCCESSFUL: len(jobs)}, str(worker)
     assert account.lost == account.unexcused == []
     assert took < 30

@@ -57,9 +57,10 @@ def test_the_page_says_what_the_newest_runs_have_found(
 ORPHAN = """
 import os, time
 if not os.fork():
-    if not os.fork():
-        print(os.getpid(), flush=True)
+    orphan = os.fork()
+    if not orphan:
         time.sleep(60)
+    print(orphan, flush=True)
     os._exit(0)
 os.wait()
 print("alone", flush=True)
