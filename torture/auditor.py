@@ -274,7 +274,7 @@ def _violations(
         yield f"must never run twice, and began {len(starts)} times"
     if state == "successful":
         yield from _violations_of_success(job, log)
-    if state == "failed" and (why := _not_hit(starts, log, attempts)):
+    if state == "failed" and (why := _not_hit(starts, log, attempts, job["id"])):
         yield why
     for earlier, later in pairwise(starts):
         outcome, error = attempts.get(earlier.attempt, (None, ""))
@@ -314,13 +314,15 @@ def _end_of(start: Start, log: Log, job_id: str) -> float | None:
     return next((end.at for end in log.ends[job_id] if end.attempt == start.attempt), None)
 
 
-def _not_hit(starts: list[Start], log: Log, attempts: dict[int, tuple[str, str]]) -> str | None:
+def _not_hit(
+    starts: list[Start], log: Log, attempts: dict[int, tuple[str, str]], job_id: str
+) -> str | None:
     """What is wrong if the job was given up because its worker had died, and none had."""
     reason = _reason(attempts)
     if not reason.startswith("WorkerDied"):
         return None
     last = [start for start in starts if start.attempt == max(attempts)]
-    hit = any(axe.ended >= start.at for start in last for axe in log.axes[start.pid])
+    hit = any(_fell_on(start, log, job_id) for start in last)
     if not last:  # an axe may fall just before the first line, and then we can't tell whose
         hit = any(log.axes.values())
     return None if hit else f"FAILED ({reason}), though no axe fell on it"
