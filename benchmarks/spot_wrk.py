@@ -98,7 +98,7 @@ def medians_range(values: Sequence[float]) -> tuple[float, float, float]:
     """
     ordered = sorted(values)
     count = len(ordered)
-    lowest = max(0, floor(count / 2 - 0.98 * sqrt(count)))
+    lowest = max(1, floor(count / 2 - 0.98 * sqrt(count))) - 1
     return median(ordered), ordered[lowest], ordered[count - 1 - lowest]
 
 
