@@ -378,13 +378,13 @@ def test_a_damaged_database(shop: Shop) -> None:
     assert "restore a backup" in message
 
 
-def test_a_database_of_a_later_version(shop: Shop) -> None:
+def test_a_database_of_a_later_generation(shop: Shop) -> None:
     drain(shop.app)
-    write(shop, "PRAGMA user_version = 99")
+    write(shop, "PRAGMA user_version = 1001")
     shop.engine.close()
     check, message = problem(shop)
     assert check == "database"
-    assert "has version 99" in message
+    assert "has version 1001" in message
 
 
 def test_a_database_that_somebody_else_holds_locked(tmp_path: Path) -> None:
