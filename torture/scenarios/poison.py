@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from statistics import median
+from typing import Any
 
 from flask_offload import Job
 
@@ -41,12 +43,12 @@ def poison(run: Run) -> None:
         audit = world.audit()
     run.gate("the worker ended by itself", f"exit code {code}", code == 0)
     if run.long:
-        before, after = _rates_around_pills(run)
-        run.figure("quick jobs a second, before and after", f"{before:,.0f}, {after:,.0f}")
+        well, sick = _rates_after_pills(run)
+        run.figure("quick jobs a second, without and after the pills", f"{well:,.0f}, {sick:,.0f}")
         run.gate(
             "once the pills are given up, at least 90 % of the throughput",
-            f"{after / before:.0%}",
-            after >= 0.9 * before,
+            f"{sick / well:.0%}",
+            sick >= 0.9 * well,
         )
     wrong = [text for name, job in pills if (text := _wrong(name, job))]
     run.figure("pills", f"{len(pills)} of {len(PILLS)} kinds among {good:,} jobs")
@@ -62,15 +64,26 @@ def poison(run: Run) -> None:
     run.judge(audit, may_fail=lambda why: any(re.match(p, why, re.S) for p in expected))
 
 
-def _rates_around_pills(run: Run) -> tuple[float, float]:
-    """Jobs a second of one worker, before each pill was swallowed once, and when all are done."""
-    with World(run.new_folder(), FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
-        world.worker("--processes", "2", "--log-level", "error")
-        before = max(_rate(world) for _ in range(5))
-        for name in PILLS:
-            enqueue_pill(name)
-        world.quiesce(120)
-        return before, max(_rate(world) for _ in range(5))
+def _rates_after_pills(run: Run) -> tuple[float, float]:
+    """Jobs a second of a worker in good health, and of one that has swallowed each pill once.
+
+    In turns, as both slow down with what they have done and with what else the machine does.
+    """
+    grace: dict[str, Any] = {"FLASK_OFFLOAD_TIMEOUT_GRACE": "0.5"}
+    with World(run.new_folder(), **grace) as well, World(run.new_folder(), **grace) as sick:
+        for world in (well, sick):
+            with world.here():
+                world.worker("--processes", "2", "--log-level", "error")
+        with sick.here():
+            for name in PILLS:
+                enqueue_pill(name)
+            sick.quiesce(120)
+        rates: dict[World, list[float]] = {well: [], sick: []}
+        for _ in range(9):
+            for world, found in rates.items():
+                with world.here():
+                    found.append(_rate(world))
+    return median(rates[well]), median(rates[sick])
 
 
 def _rate(world: World, jobs: int = 3_000) -> float:
