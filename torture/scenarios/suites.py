@@ -72,7 +72,8 @@ def hostile_input(run: Run) -> None:
 
 def _pytest(run: Run, files: Sequence[str], **env: str) -> str:
     """Run tests; "all 12", or what pytest says of those that failed or were left out."""
-    argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "7200"]
+    argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    argv += ["--timeout", "7200", "-o", "faulthandler_timeout=7200"]  # those of CI are shorter
     argv += [f"--hypothesis-seed={run.report.seed}", *(f"tests/{name}" for name in files)]
     # in CI nothing is skipped: the same here
     done = subprocess.run(
