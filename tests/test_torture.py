@@ -141,6 +141,16 @@ def test_an_axe_excuses_a_second_run(site: Site, jobs: list[Job]) -> None:
     assert (found.violations, found.again) == ([], 1)
 
 
+def test_a_power_cut_excuses_a_job_whose_process_had_just_left(site: Site, jobs: list[Job]) -> None:
+    """One that ran alone: its outcome was not on the disk yet."""
+    change(site, "UPDATE jobs SET attempt = 2 WHERE id = ?", jobs[0].id)
+    note("power", f"{time.monotonic():.6f}")
+    note("start", jobs[0].id, 2)
+    note("end", jobs[0].id, 2)
+    found = judged(site)
+    assert (found.violations, found.again) == ([], 1)
+
+
 def test_an_axe_does_not_excuse_a_job_that_had_ended_long_before(
     site: Site, jobs: list[Job]
 ) -> None:

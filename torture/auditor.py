@@ -299,13 +299,16 @@ def _violations_of_success(job: dict[str, Any], log: Log) -> Iterator[str]:
 
 
 def _fell_on(start: Start, log: Log, job_id: str, *, before: float = math.inf) -> bool:
-    """Whether an axe fell on the process after this start, and while the job still ran in it."""
+    """Whether an axe fell on the process after this start, and while the job still ran in it.
+
+    A power cut falls on everybody, also on the outcome of a job whose own process has just left.
+    """
     ended = _end_of(start, log, job_id)
     return any(
         axe.ended >= start.at
         and axe.began <= before
         and (ended is None or axe.began <= ended + TOLD_WITHIN)
-        for axe in log.axes[start.pid]
+        for axe in (*log.axes[start.pid], *log.power_cuts)
     )
 
 
