@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -86,4 +87,7 @@ def _pytest(run: Run, files: Sequence[str], **env: str) -> str:
     )
     last = done.stdout.strip().rpartition("\n")[2]
     number = re.fullmatch(r"(\d+) passed in .*", last)
-    return f"all {number[1]}" if number and not done.returncode else last
+    if number and not done.returncode:
+        return f"all {number[1]}"
+    print(done.stdout, done.stderr, sep="\n", file=sys.stderr)  # it may not come again
+    return last
