@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engines.base import ScheduleSpec
 from ..engines.schedules import spec_of
+from ..engines.sqlite.outcomes import Retention
 from ..host import Declared, Host
 from ..job import JobStatus
 from .messages import WorkerSettings
@@ -34,6 +35,13 @@ def worker_settings(state: Host) -> WorkerSettings:
         },
         schedules=schedule_specs(state),
         own_worker=state.engine.flags.own_worker,
+    )
+
+
+def retention(settings: WorkerSettings) -> Retention:
+    """How long a worker keeps finished jobs."""
+    return Retention(
+        settings.keep_successful, settings.keep_failed, settings.keep_count, settings.own_keeps
     )
 
 

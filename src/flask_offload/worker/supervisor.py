@@ -21,7 +21,7 @@ from flask import Flask
 
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
-from ..engines.sqlite.ledger import Ledger, Retention
+from ..engines.sqlite.ledger import Ledger
 from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.recovery import live_workers, register, set_stopping, unregister
 from ..engines.sqlite.upkeep import is_intact
@@ -32,6 +32,7 @@ from .dispatcher import Dispatcher
 from .messages import WorkerSettings
 from .neighbours import Neighbours
 from .processes import Processes
+from .settings import retention
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
@@ -189,13 +190,11 @@ class Supervisor:
             queues=self._options.queues,
             capacity=processes * threads,
         )
-        retention = Retention(
-            settings.keep_successful, settings.keep_failed, settings.keep_count, settings.own_keeps
-        )
-        ledger = Ledger(engine, registration.id, retention, self._options.queues)
+        kept_for = retention(settings)
+        ledger = Ledger(engine, registration.id, kept_for, self._options.queues)
         spool = Spool(settings.files, max_file=0, max_total=0) if settings.files else None
         return Dispatcher(
-            ledger, self._crew, retention=retention, schedules=settings.schedules, spool=spool
+            ledger, self._crew, retention=kept_for, schedules=settings.schedules, spool=spool
         )
 
     # --- the loop ---

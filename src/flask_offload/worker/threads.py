@@ -20,14 +20,14 @@ from ..attempt import Claim, Outcome
 from ..engines.base import ALONE, ASYNC, THREADS
 from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
-from ..engines.sqlite.ledger import Ledger, Retention
+from ..engines.sqlite.ledger import Ledger
 from ..engines.sqlite.liveness import Registration, run_folder
 from ..engines.sqlite.recovery import register, set_stopping, unregister
 from ..errors import EngineUnavailable
 from ..host import Host
 from .dispatcher import Dispatcher, News
 from .runner import Runner
-from .settings import worker_settings
+from .settings import retention, worker_settings
 
 FLUSH_EVERY = 0.25
 RESTART_PAUSE = 1.0
@@ -143,10 +143,8 @@ class ThreadWorker:
         places = threads + coroutines + len(ALONE)
         registration = Registration(run_folder(state.database), places)
         bell = Bell(registration.bell_path)
-        retention = Retention(
-            config.keep_successful, config.keep_failed, config.keep_count, settings.own_keeps
-        )
-        ledger = Ledger(engine, registration.id, retention)
+        kept_for = retention(settings)
+        ledger = Ledger(engine, registration.id, kept_for)
         runner = Runner(
             state.environment,
             threads=threads,
@@ -156,7 +154,7 @@ class ThreadWorker:
         )
         crew = Threads(runner, registration, threads, coroutines)
         dispatcher = Dispatcher(
-            ledger, crew, retention=retention, schedules=settings.schedules, spool=state.spool
+            ledger, crew, retention=kept_for, schedules=settings.schedules, spool=state.spool
         )
         signals.send(signals.worker_started, state.app, worker=registration.id)
         try:
