@@ -12,9 +12,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from .erlang import Load, Seen, exponential
 from .field import Entry, PeerFailed
 from .peers import BY_NAME
-from .queueing import Load, Seen, exponential
 
 LOADS = (
     Load(rate=16.0, service=0.2, servers=4),

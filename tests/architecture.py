@@ -62,11 +62,12 @@ MAX_FUNCTION = 60
 
 @dataclass(frozen=True)
 class Import:
-    """One module of the package uses another when it runs (not merely for its annotations)."""
+    """One module of the package uses another. at_run_time: not merely for its annotations."""
 
     module: str
     imported: str
     line: int
+    at_run_time: bool
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -82,27 +83,31 @@ def imports(root: Path) -> list[Import]:
     """Every import of one module of the package by another, those inside functions included."""
     known = modules(root)
     return [
-        Import(name, imported, line)
+        Import(name, imported, line, at_run_time)
         for name, path in known.items()
-        for imported, line in _imports_of(name, path, known)
+        for imported, line, at_run_time in _imports_of(name, path, known)
         if imported != name
     ]
 
 
-def _imports_of(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
+def _imports_of(
+    name: str, path: Path, known: Mapping[str, Path]
+) -> Iterator[tuple[str, int, bool]]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _at_run_time(ast.parse(path.read_text(), str(path))):
+    tree = ast.parse(path.read_text(), str(path))
+    running = set(_at_run_time(tree))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name in known:
-                    yield alias.name, node.lineno
+                    yield alias.name, node.lineno, node in running
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
             for alias in node.names:
                 for target in (f"{base}.{alias.name}", base):
                     if target in known:
-                        yield target, node.lineno
+                        yield target, node.lineno, node in running
                         break
 
 
@@ -140,7 +145,7 @@ def upward_imports(
     used = set()
     for item in imports(root):
         here, there = _floor(item.module, floors), _floor(item.imported, floors)
-        if here is None or there is None or there <= here:
+        if not item.at_run_time or here is None or there is None or there <= here:
             continue
         if (item.module, item.imported) in exceptions:
             used.add((item.module, item.imported))
@@ -154,7 +159,8 @@ def upward_imports(
 
 
 def circles(root: Path, exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS) -> list[str]:
-    """A sentence for each circle of imports."""
+    """A sentence for each circle of imports, those for annotations included: two modules that know
+    each other by name can't be understood, or tested, one by one."""
     edges: dict[str, list[str]] = {}
     for item in imports(root):
         if (item.module, item.imported) not in exceptions:

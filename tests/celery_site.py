@@ -80,7 +80,7 @@ class CelerySite:
 
     def workers(self) -> set[str]:
         """The ids of the workers that are in the books."""
-        return set(self.engine.ledger.ask("HKEYS", "workers"))
+        return set(self.engine.office.ledger.ask("HKEYS", "workers"))
 
     # --- what tasks did ---
 

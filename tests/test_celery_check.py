@@ -85,12 +85,12 @@ def test_what_nobody_will_run_is_found(
 
 
 def test_a_redis_that_may_forget_jobs_is_a_problem(site: CelerySite) -> None:
-    site.engine.ledger._redis.config_set("maxmemory", "100mb")
-    site.engine.ledger._redis.config_set("maxmemory-policy", "allkeys-lru")
+    site.engine.office.ledger._redis.config_set("maxmemory", "100mb")
+    site.engine.office.ledger._redis.config_set("maxmemory-policy", "allkeys-lru")
     level, message = found(site)["records"]
     assert (level, "maxmemory-policy allkeys-lru" in message) == ("problem", True)
-    site.engine.ledger._redis.config_set("maxmemory-policy", "noeviction")
-    site.engine.ledger._redis.config_set("appendonly", "no")
+    site.engine.office.ledger._redis.config_set("maxmemory-policy", "noeviction")
+    site.engine.office.ledger._redis.config_set("appendonly", "no")
     level, message = found(site)["records"]
     assert (level, "appendonly" in message) == ("note", True)
 

@@ -146,7 +146,7 @@ def test_the_outbox_keeps_jobs_and_relays_them_in_order_exactly_once(
         assert site.engine.arguments(jobs[-1].id) == "[[0,29],{}]"
         assert "wait until Redis" in _said(site, "outbox")
         mortal.start()
-        outbox = site.engine.outbox
+        outbox = site.engine.office.outbox
         assert outbox is not None
         wait_until(lambda: not outbox.has_jobs(), 30, "the outbox to be empty")
         jobs += [celery_app.add.enqueue(0, number) for number in range(30, 33)]
@@ -167,9 +167,10 @@ def test_a_relay_that_begins_again_changes_nothing(
         for _ in range(2):  # as after a relay that died before it could forget what it delivered
             site.engine._entrance.deliver("box", [(7, job)])
         assert site.engine.count()[JobStatus.READY] == 1
-        assert site.engine.ledger.run("withdraw", job.id) == [job.id]  # by a sender that hung
+        ledger = site.engine.office.ledger
+        assert ledger.run("withdraw", job.id) == [job.id]  # by a sender that hung
         site.engine.cancel(job.id)
-        site.engine.ledger.run("prune", time.time() + 1e9, 0, 10)  # it is forgotten
+        ledger.run("prune", time.time() + 1e9, 0, 10)  # it is forgotten
         site.engine._entrance.deliver("box", [(7, job)])
         assert sum(site.engine.count().values()) == 0
 

@@ -62,14 +62,14 @@ def test_rabbitmq_alone_is_told_what_it_lacks_and_why(tmp_path: Path) -> None:
 def test_the_records_are_in_the_first_redis_that_is_named(
     tmp_path: Path, settings: dict[str, Any], place: str
 ) -> None:
-    assert make(tmp_path, **settings).ledger.place == place
+    assert make(tmp_path, **settings).office.ledger.place == place
 
 
 def test_an_existing_celery_is_taken_as_it_is(tmp_path: Path) -> None:
     own = Celery("own", broker=RABBIT, backend=REDIS, set_as_current=False)
     own.conf.worker_prefetch_multiplier = 3
     engine = make(tmp_path, own)
-    assert engine.celery is own
+    assert engine.office.celery is own
     assert own.conf.worker_prefetch_multiplier == 3
     assert own.conf.accept_content == ["json"]  # what it had not set itself
 

@@ -18,6 +18,8 @@ from brokers import Server
 from celery_fixtures import redis, workshop  # noqa: F401 (fixtures)
 from celery_site import COMMAND, HERE, CelerySite, make_site, stop
 from flask_offload import JobStatus, PayloadError
+from flask_offload.engines.celery.crew import Crew
+from flask_offload.engines.celery.seat import Seat
 from flask_offload.engines.celery.shift import register_tasks
 from proc import alive, descendants
 from support import kill9, running, wait_until
@@ -115,7 +117,7 @@ def test_a_retry_waits_in_the_records_and_not_in_the_worker(
     job = celery_app.ask_again.enqueue(1.5)
     wait_until(lambda: [tried.outcome for tried in job.refresh().attempts] == ["RETRY"])
     assert (job.status, job.waiting_for) == (JobStatus.READY, "its time")
-    assert site.engine.broker.depth("default") == 0
+    assert site.engine.office.broker.depth("default") == 0
     site.wait(job)
     assert job.return_value == 2
 
@@ -264,8 +266,9 @@ def test_what_plain_celery_sends_runs_is_tried_again_and_answers(
 
 
 def test_celerys_own_calls_check_their_arguments_and_run_here_and_now(site: CelerySite) -> None:
-    register_tasks(site.engine, site.offload.state_of(site.app))
-    tasks = site.engine.celery.tasks
+    office = site.engine.office
+    register_tasks(office.celery, Crew(office, Seat(None, 1)))
+    tasks = office.celery.tasks
     with pytest.raises(PayloadError):
         tasks["celery_app.add"].delay(1)
     with pytest.raises(ValueError, match="here and now"):

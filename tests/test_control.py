@@ -26,7 +26,6 @@ from werkzeug.datastructures import FileStorage
 
 from flask_offload import JobStatus, NoCurrentJob, Offload, PayloadError, current_job, signals
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.sqlite.ticks import known_schedules
 from flask_offload.testing import drain
 from jobs_app import (
     add,
@@ -126,7 +125,7 @@ def test_a_unique_job_is_one_among_processes(site: Site) -> None:
 def test_each_tick_is_enqueued_once_by_two_workers(site: Site) -> None:
     with site.worker(EVERY="1"), site.worker(EVERY="1"):
         wait_until(lambda: len(site.witnessed()) >= 4, 40, lambda: str(site.witnessed()))
-        (schedule,) = known_schedules(site.engine)
+        (schedule,) = site.engine.schedules()
         assert schedule.last_run is not None
         assert schedule.next_run is not None
     count = site.engine.count()

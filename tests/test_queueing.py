@@ -1,11 +1,11 @@
-"""How many workers a load needs: `benchmarks/queueing.py`, its formula beside its simulation."""
+"""How many workers a load needs: `benchmarks/erlang.py`, its formula beside its simulation."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from benchmarks.queueing import SHAPES, Load, Seen, servers_needed, simulate
+from benchmarks.erlang import SHAPES, Load, Seen, servers_needed, simulate
 
 JOBS = 40_000
 

@@ -13,7 +13,7 @@ import pytest
 from flask_offload.attempt import Ending
 from flask_offload.engines.base import JobQuery, ScheduleSpec
 from flask_offload.engines.sqlite import ledger, upkeep
-from flask_offload.engines.sqlite.ticks import known_schedules, next_tick, tick
+from flask_offload.engines.sqlite.ticks import next_tick, tick
 from flask_offload.engines.sqlite.upkeep import (
     BATCH,
     LONG_LOG,
@@ -125,7 +125,7 @@ def test_a_schedule_starts_from_when_it_is_first_seen(store: Store) -> None:
     (job,) = tick(store.engine, spec, START + 60)
     assert tick(store.engine, spec, START + 60) == []
     assert store.get(job).enqueued_at == START + 60
-    (info,) = known_schedules(store.engine)
+    (info,) = store.engine.schedules()
     assert (info.name, info.task, info.last_run) == ("s", "app.task", START + 60)
     assert (info.last_job, info.next_run) == (job.id, START + 120)
 
@@ -176,7 +176,7 @@ def test_a_scheduled_unique_job_is_not_doubled(store: Store) -> None:
     (first,) = tick(store.engine, spec, START + 60)
     assert tick(store.engine, spec, START + 120) == [], "the last one still waits"
     assert fired(store) == 1
-    (info,) = known_schedules(store.engine)
+    (info,) = store.engine.schedules()
     assert (info.last_run, info.last_job) == (START + 120, first.id)
 
 

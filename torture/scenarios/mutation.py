@@ -13,7 +13,13 @@ from .. import ROOT
 from ..scenario import Run, scenario
 from ..world import PYTHON
 
-FILES = ("outcomes.py", "ledger.py", "recovery.py", "engine.py")
+FILES = (
+    "outcomes.py",
+    "ledger.py",
+    "recovery.py",
+    "engine.py",
+    "admission.py",
+)
 TESTS = ("test_store_attempts.py", "test_store_jobs.py", "test_store_workers.py")
 MORE_TESTS = (
     "test_store_limits.py",
@@ -32,7 +38,9 @@ REMOVALS: dict[str, tuple[str, ...]] = {
     ),
     r" AND state = '\w+'": ("",),
     r"(?<=WHERE )state = '\w+' AND ": ("",),
-    r" AND state IN \(\{\w+\}\)": ("",),
+    r" AND state IN \([^)]+\)": ("",),
+    r" AND \{NOT_PAUSED\}": ("",),
+    r"kind = '\w+' AND ": ("",),
     r" AND cancel [=>] 0": ("",),
     r" AND worker = \?": (" AND ? IS NOT NULL",),
 }

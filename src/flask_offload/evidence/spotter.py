@@ -21,9 +21,8 @@ from .stacks import UserCode
 from .wording import Surroundings
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Rule
-
-    from .watched import Watched
 
 NO_ROUTE = "(no route)"
 _TELL_AGAIN = 60.0
@@ -62,20 +61,12 @@ class Spotter:
         self._arrivals: list[tuple[str, Rule | None, str | None, float]] = []
         self._batch = Batch()
 
-    def count(self, watched: Watched) -> None:
-        """Note what a request has cost that is over."""
-        if self.store is not None:
-            method = watched.environ["REQUEST_METHOD"]
-            self.seen.extend((method, watched.rule, watched.seconds, watched.length))
-            self.note_arrival(watched)
-
-    def note_arrival(self, watched: Watched) -> None:
-        """Note when a request has come that is over, if a proxy told it."""
-        environ = watched.environ
+    def note_arrival(self, environ: WSGIEnvironment, rule: Rule | None, seconds: float) -> None:
+        """Note when a request has come that is over and took so long, if a proxy told it."""
         header = arrival_header(environ)
         if header is not None:
-            began = time.time() - watched.seconds
-            self._arrivals.append((environ["REQUEST_METHOD"], watched.rule, header, began))
+            began = time.time() - seconds
+            self._arrivals.append((environ["REQUEST_METHOD"], rule, header, began))
 
     def report(
         self,

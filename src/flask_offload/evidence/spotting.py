@@ -78,7 +78,7 @@ class SpotMiddleware:
                     seen = (environ["REQUEST_METHOD"], watched.rule, seconds, watched.length)
                     spotter.seen.extend(seen)
                     if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
-                        spotter.note_arrival(watched)
+                        spotter.note_arrival(environ, watched.rule, seconds)
                 if seconds >= spotter.above or observe is not None:
                     watchdog.end(watched)
 
@@ -133,7 +133,7 @@ class _Streamed:
     def _finish(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._watched.spotter.count(self._watched)
+            self._watched.count()
             if self._is_gated or self._watched.is_slow:
                 watchdog.end(self._watched)
 

@@ -81,6 +81,13 @@ class Watched:
             self.streams = not kind.startswith("text/event-stream")  # those are meant to last
         return self.next_start(status, headers, exc_info)
 
+    def count(self) -> None:
+        """Note what it has cost, now that it is over."""
+        spotter, environ = self.spotter, self.environ
+        if spotter.store is not None:
+            spotter.seen.extend((environ["REQUEST_METHOD"], self.rule, self.seconds, self.length))
+            spotter.note_arrival(environ, self.rule, self.seconds)
+
     def end(self) -> None:
         """It is over: let go of what belongs to the request."""
         self.method = self.environ["REQUEST_METHOD"]

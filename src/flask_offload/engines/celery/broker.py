@@ -17,6 +17,8 @@ from .records import KeptJob
 
 MARK: Final = "offload"
 """The header by which our messages differ from those of plain Celery code."""
+ANONYMOUS: Final = "flask_offload.job"
+"""The name in messages of jobs whose task Celery does not know, as it was declared too late."""
 # kombu is typed in parts
 _Exchange: Any = Exchange
 _Queue: Any = Queue

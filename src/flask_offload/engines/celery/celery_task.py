@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
@@ -18,17 +18,13 @@ from ...attempt import Ending, Outcome
 from ...errors import JobFailed
 from ...job import JobStatus
 from ...run import Runnable
-from .broker import MARK
+from .broker import ANONYMOUS, MARK
+from .crew import Crew
 from .ledger import Draft
 from .performer import Stopping
-from .records import KeptJob, draft
-
-if TYPE_CHECKING:
-    from .engine import CeleryEngine
+from .records import KeptJob
 
 _dumps: Any = dumps  # kombu is typed in parts
-ANONYMOUS: Final = "flask_offload.job"
-"""The name in messages of jobs whose task Celery does not know, as it was declared too late."""
 ORIGIN: Final = "celery"
 """The `origin` of jobs that plain Celery code has enqueued."""
 
@@ -43,10 +39,10 @@ class OffloadTask(Task):  # type: ignore[misc]
     throws = (JobFailed,)  # its story is in the job's record and in our log line
     Request = "flask_offload.engines.celery.request:OffloadRequest"
 
-    def __init__(self, declared: Runnable, engine: CeleryEngine, grace: float) -> None:
+    def __init__(self, declared: Runnable, crew: Crew, grace: float) -> None:
         self.name = declared.name
         self.__doc__ = declared.function.__doc__
-        self.engine = engine
+        self.crew = crew
         self._declared = declared
         if declared.options.timeout is not None:
             # the soft end is the job's own affair; at this one its process is killed
@@ -59,15 +55,15 @@ class OffloadTask(Task):  # type: ignore[misc]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Called by Celery: run the job that the message speaks of."""
-        request, engine = self.request, self.engine
+        request, office = self.request, self.crew.office
         if request.called_directly or request.is_eager:
-            with engine.app.app_context():
+            with office.host.app.app_context():
                 return self._declared.function(*args, **kwargs)
         if (request.headers or {}).get(MARK):
-            _perform(engine, request.id, None)
+            _perform(self.crew, request.id, None)
             return None
-        job = draft(self._plain_job(args, kwargs), keep=engine.keep_failed)
-        outcome, status = _perform(engine, request.id, job)
+        job = office.draft(self._plain_job(args, kwargs))
+        outcome, status = _perform(self.crew, request.id, job)
         if status == JobStatus.CANCELLED and outcome.ending is Ending.CANCELLED:
             why = outcome.error.message if outcome.error else "cancelled"
             self.backend.mark_as_revoked(request.id, why, request=request)
@@ -86,7 +82,7 @@ class OffloadTask(Task):  # type: ignore[misc]
             task=self.name,
             queue_name=request.delivery_info.get("routing_key") or options.queue_name,
             priority=0,
-            enqueued_at=self.engine.clock(),
+            enqueued_at=self.crew.office.host.clock(),
             args=json.dumps([args, kwargs]),
             on_crash=options.on_crash,
             origin=ORIGIN,
@@ -103,18 +99,18 @@ class AnonymousTask(Task):  # type: ignore[misc]
     reject_on_worker_lost = OffloadTask.reject_on_worker_lost
     Request = OffloadTask.Request
 
-    def __init__(self, engine: CeleryEngine) -> None:
-        self.engine = engine
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Called by Celery."""
-        _perform(self.engine, self.request.id, None)
+        _perform(self.crew, self.request.id, None)
 
 
-def _perform(engine: CeleryEngine, job_id: str, plain: Draft | None) -> tuple[Outcome, str]:
+def _perform(crew: Crew, job_id: str, plain: Draft | None) -> tuple[Outcome, str]:
     """Run the job; Celery is told of failures, so that its monitors see them."""
     try:
-        told = engine.crew.performer.perform(job_id, plain)
+        told = crew.performer.perform(job_id, plain)
     except Stopping:
         raise Reject("the worker is stopping", requeue=True) from None
     if isinstance(told, str):

@@ -10,18 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ... import log
 from ...errors import EngineUnavailable
 from ..base import ScheduleSpec
 from .losses import BY_FORCE, Losses
+from .office import Office
 from .seat import Seat
 from .ticks import next_tick, tick
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 ROUND: Final = 0.5
 """Seconds between two rounds, at most."""
@@ -41,13 +38,13 @@ queue is empty UNSEEN seconds after it was sent."""
 class Clerk:
     """See the module. after_round: what else the worker wants to do now and then."""
 
-    def __init__(self, engine: CeleryEngine, host: Host, seat: Seat) -> None:
+    def __init__(self, office: Office, seat: Seat) -> None:
         self.every = ROUND
-        self.losses = Losses(engine, host, seat)
+        self.losses = Losses(office, seat)
         self.schedules: Sequence[ScheduleSpec] = ()
         self.after_round: Callable[[], None] = lambda: None
-        self._engine = engine
-        self._host = host
+        self._office = office
+        self._host = office.host
         self._seat = seat
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="offload-clerk", daemon=True)
@@ -90,11 +87,11 @@ class Clerk:
     def _round(self) -> float:
         """Do what there is to do; the seconds until the next round."""
         clock, seat = self._host.clock(), self._seat
-        send, stop, due = self._engine.ledger.run(
+        send, stop, due = self._office.ledger.run(
             "round", seat.id, seat.describe(), clock, PATIENCE, BATCH
         )
         if send:
-            self._engine.send_again(send)
+            self._office.send_again(send)
         for job_id, how in zip(stop[::2], stop[1::2], strict=True):
             if int(how) == BY_FORCE:
                 self.losses.kill(job_id)
@@ -124,7 +121,7 @@ class Clerk:
     def _sweep(self, clock: float) -> None:
         """Find lost messages: those of a worker that died with them in hand, of a broker that was
         emptied, of a Redis client that died between taking a message and noting that it has."""
-        ledger = self._engine.ledger
+        ledger = self._office.ledger
         lanes = sorted(ledger.ask("SMEMBERS", "lanes"))
         if not lanes:
             return
@@ -134,7 +131,7 @@ class Clerk:
             lane: lane.rpartition("|")[0] for lane, count in zip(lanes, old, strict=True) if count
         }
         try:
-            empty = {name: self._engine.broker.depth(name) == 0 for name in set(suspects.values())}
+            empty = {name: self._office.broker.depth(name) == 0 for name in set(suspects.values())}
         except EngineUnavailable:
             return  # Celery itself tells of it and goes on trying
         for lane, name in suspects.items():
@@ -146,15 +143,15 @@ class Clerk:
     def _prune(self, clock: float) -> None:
         """Forget jobs whose time is over, in bites, so that nobody waits long for Redis."""
         most = self._host.config.keep_count
-        if self._engine.ledger.run("prune", clock, most, BATCH) == BATCH:
+        if self._office.ledger.run("prune", clock, most, BATCH) == BATCH:
             self._next["prune"] = 0.0
 
     def _tick(self, clock: float) -> None:
         if not self.schedules or self._seat.is_draining or clock < self._next_tick:
             return
         for spec in self.schedules:
-            for job in tick(self._engine, spec, clock):
+            for job in tick(self._office, spec, clock):
                 log.tell_fired(spec.name, job.id, job.task)
         # never more than a minute ahead, as the clock may be set forward
-        times = [next_tick(self._engine, spec, clock) for spec in self.schedules]
+        times = [next_tick(self._office, spec, clock) for spec in self.schedules]
         self._next_tick = min([clock + 60.0, *(at for at in times if at is not None)])

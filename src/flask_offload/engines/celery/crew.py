@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
 
 from .clerk import Clerk
+from .office import Office
 from .performer import Performer
 from .seat import Seat
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 
 class Crew:
     """See the module."""
 
-    def __init__(self, engine: CeleryEngine, host: Host, seat: Seat) -> None:
+    def __init__(self, office: Office, seat: Seat) -> None:
+        self.office = office
         self.seat = seat
-        self.clerk = Clerk(engine, host, seat)
-        self._engine = engine
-        self._host = host
+        self.clerk = Clerk(office, seat)
         self._performer: Performer | None = None
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget_parent)
@@ -35,7 +30,7 @@ class Crew:
         """This process's own."""
         with self._lock:
             if self._performer is None:
-                self._performer = Performer(self._engine, self._host, self.seat)
+                self._performer = Performer(self.office, self.seat)
             return self._performer
 
     def _forget_parent(self) -> None:

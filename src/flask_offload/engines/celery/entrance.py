@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ...errors import EngineUnavailable
 from ...job import JobRecord
 from ..base import NewJob
-from .deadline import Call, Deadline
+from .deadline import Call
+from .office import Office
 from .outbox import Outbox
-from .records import decode_job, draft, new_record
+from .records import new_record
 from .regrets import Regrets
-
-if TYPE_CHECKING:
-    from .engine import CeleryEngine
 
 PATIENCE: Final = 60.0
 """Seconds for which workers leave it to the sender to send a message. A process that dies between
@@ -25,39 +22,38 @@ BITE: Final = 50
 
 
 class Entrance:
-    """Part of the engine. deadline: bounds what a caller waits for. outbox: if the app has one."""
+    """See the module."""
 
-    def __init__(self, engine: CeleryEngine, deadline: Deadline) -> None:
-        self._engine = engine
-        self._deadline = deadline
-        self.outbox: Outbox | None = None
+    def __init__(self, office: Office) -> None:
+        self._office = office
         self._regrets = Regrets(
-            lambda ids: engine.ledger.run("withdraw", *ids), patience=PATIENCE * 0.75
+            lambda ids: office.ledger.run("withdraw", *ids), patience=PATIENCE * 0.75
         )
 
     def close(self) -> None:
         """End our threads."""
         self._regrets.close()
-        if self.outbox is not None:
-            self.outbox.close()
+        if self._office.outbox is not None:
+            self._office.outbox.close()
 
     def forget_parent(self) -> None:
         """In a forked child, which has none of its parent's threads."""
         self._regrets.forget_parent()
-        if self.outbox is not None:
-            self.outbox.forget_parent()
+        if self._office.outbox is not None:
+            self._office.outbox.forget_parent()
 
     def accept(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Write the jobs down, then send their messages: all or none. Messages of a batch after its
         first are sent by workers if we can't."""
-        if self.outbox is not None and self.outbox.has_jobs():
-            return self._put_aside(self.outbox, jobs)
+        outbox = self._office.outbox
+        if outbox is not None and outbox.has_jobs():
+            return self._put_aside(outbox, jobs)
         try:
-            records, left = self._deadline.run(lambda call: self._accept(call, jobs))
+            records, left = self._office.deadline.run(lambda call: self._accept(call, jobs))
         except EngineUnavailable:
-            if self.outbox is None:
+            if outbox is None:
                 raise
-            return self._put_aside(self.outbox, jobs)
+            return self._put_aside(outbox, jobs)
         self._send_rest(left)
         return records
 
@@ -65,10 +61,10 @@ class Entrance:
         self, call: Call[tuple[list[JobRecord], list[NewJob]]], jobs: Sequence[NewJob]
     ) -> tuple[list[JobRecord], list[NewJob]]:
         """Write the jobs down and send the first message; the records, and what is left to send."""
-        now = self._engine.clock()
-        drafts = [draft(job, keep=self._engine.keep_failed) for job in jobs]
+        now = self._office.host.clock()
+        drafts = [self._office.draft(job) for job in jobs]
         try:
-            answers = self._engine.ledger.create(drafts, now, PATIENCE)
+            answers = self._office.ledger.create(drafts, now, PATIENCE)
         except EngineUnavailable:
             self._regret([job.id for job in jobs])
             raise
@@ -82,7 +78,7 @@ class Entrance:
         return records, due[1:]
 
     def _duplicate(self, job_id: str) -> JobRecord:
-        found = self._engine.read(job_id)
+        found = self._office.read(job_id)
         found.is_duplicate = True
         return found
 
@@ -92,66 +88,37 @@ class Entrance:
         """Send a first message: if it arrives, the others will. Else take all jobs back."""
         try:
             for job in first:
-                self._engine.broker.send(job)
+                self._office.broker.send(job)
             if call.is_abandoned:
                 raise EngineUnavailable("too late: the caller was told that nothing was enqueued")
         except EngineUnavailable:
             if not self._withdraw([job.id for job in new]):
                 raise
         else:
-            self._note_sent(first)
+            self._office.note_sent(first)
 
     def _withdraw(self, ids: list[str]) -> bool:
         """Take jobs back; whether one has been started after all, and so they are accepted."""
         try:
-            return bool(self._engine.ledger.run("withdraw", *ids))
+            return bool(self._office.ledger.run("withdraw", *ids))
         except EngineUnavailable:
             self._regret(ids)
             return False
 
     def _regret(self, ids: list[str]) -> None:
         """Take back, later, what may have been written down, unless it is in the outbox now."""
-        if self.outbox is None:
+        if self._office.outbox is None:
             self._regrets.add(ids)
 
-    def _send_rest(self, jobs: Sequence[NewJob], task: str | None = None) -> None:
+    def _send_rest(self, jobs: Sequence[NewJob]) -> None:
         """Send the messages of jobs that are accepted, in bites that each end in time."""
+        office = self._office
         for start in range(0, len(jobs), BITE):
             bite = jobs[start : start + BITE]
             try:
-                self._deadline.run(lambda _, bite=bite: self._send(bite, task))  # type: ignore[misc]
+                office.deadline.run(lambda _, bite=bite: office.send(bite))  # type: ignore[misc]
             except EngineUnavailable:
                 break
-
-    def _send(self, jobs: Sequence[NewJob], task: str | None = None) -> bool:
-        """Send messages; whether that worked. Those that can't be sent now are left to workers."""
-        done = 0
-        try:
-            for job in jobs:
-                self._engine.broker.send(job, task=task)
-                done += 1
-        except EngineUnavailable:
-            now = self._engine.clock()
-            self._leave_to_workers([("ZADD", "unsent", "XX", now, job.id) for job in jobs[done:]])
-        self._note_sent(jobs[:done])
-        return done == len(jobs)
-
-    def _note_sent(self, jobs: Sequence[NewJob]) -> None:
-        """Should that fail, messages are sent twice, to no effect."""
-        if jobs:
-            with contextlib.suppress(EngineUnavailable):
-                self._engine.ledger.ask("ZREM", "unsent", *(job.id for job in jobs))
-
-    def _leave_to_workers(self, commands: Sequence[tuple[Any, ...]]) -> None:
-        with contextlib.suppress(EngineUnavailable):
-            self._engine.ledger.ask_all(commands)
-
-    def send_again(self, ids: Sequence[str], task: str | None = None) -> None:
-        """Send the messages of jobs that are READY once more. For callers that may wait.
-
-        task: the name under which Celery knows who can run them; each job's own task.
-        """
-        self._send([decode_job(body) for body in self._engine.ledger.waiting(ids)], task)
 
     # --- the outbox ---
 
@@ -159,19 +126,19 @@ class Entrance:
         """Accept jobs into the outbox, and try to get them out of it."""
         outbox.put(jobs)
         outbox.relay()
-        now = self._engine.clock()
+        now = self._office.host.clock()
         return [new_record(job, now=now) for job in jobs]
 
     def deliver(self, name: str, rows: Sequence[tuple[int, NewJob]]) -> None:
         """Take jobs of an outbox into the records, each once, and send their messages, in order."""
-        now = self._engine.clock()
-        drafts = [draft(job, keep=self._engine.keep_failed, seq=seq) for seq, job in rows]
-        self._engine.ledger.create(drafts, now, PATIENCE, name)
-        waiting = set(self._engine.ledger.ready([job.id for _, job in rows]))
+        now = self._office.host.clock()
+        drafts = [self._office.draft(job, seq=seq) for seq, job in rows]
+        self._office.ledger.create(drafts, now, PATIENCE, name)
+        waiting = set(self._office.ledger.ready([job.id for _, job in rows]))
         due = [
             job
             for _, job in rows
             if job.id in waiting and (job.run_after is None or job.run_after <= now)
         ]
-        if not self._send(due):
+        if not self._office.send(due):
             raise EngineUnavailable("Celery's broker does not take the messages of the outbox yet")

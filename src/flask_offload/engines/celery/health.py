@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ...errors import EngineUnavailable
 from ...job import JobStatus
@@ -16,11 +16,8 @@ from ..base import Finding, JobQuery, QueueInfo
 from ..findings import unknown_tasks
 from .clerk import ROUND
 from .deadline import Deadline
+from .office import Office
 from .setup import settle_worker, warnings_about
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 LATE: Final = 30.0
 """Seconds that a living worker gets to notice what came due."""
@@ -57,29 +54,29 @@ class Situation:
     queues: list[QueueInfo] = field(default_factory=list)
 
 
-def look_into(engine: CeleryEngine, host: Host) -> list[Finding]:
+def look_into(office: Office) -> list[Finding]:
     """Every finding, in a fixed order. Each call of Redis and of the broker is bounded."""
-    findings = [*_settings(engine, host), *_outbox(engine), *_broker(engine, host)]
-    situation = Situation(host.clock())
+    findings = [*_settings(office), *_outbox(office), *_broker(office)]
+    situation = Situation(office.host.clock())
     try:
-        findings += _records(engine, host)
-        situation.queues = list(engine.queues())
-        situation.workers = live_workers(engine)
+        findings += _records(office)
+        situation.queues = list(office.host.engine.queues())
+        situation.workers = live_workers(office)
         for check in (_workers, _queues, _tasks, _due, _schedules):
-            findings += check(engine, host, situation)
+            findings += check(office, situation)
     except EngineUnavailable as error:
         findings.append(Finding("records", "problem", str(error)))
     return findings
 
 
-def live_workers(engine: CeleryEngine) -> list[Worker]:
+def live_workers(office: Office) -> list[Worker]:
     """Those that give signs of life while we look, which takes a little more than a second."""
-    before = _beats(engine)
+    before = _beats(office)
     if not before:
         return []
     time.sleep(2 * ROUND + 0.2)
-    after = _beats(engine)
-    known = engine.bounded(lambda: engine.ledger.ask("HGETALL", "workers"))
+    after = _beats(office)
+    known = office.bounded(lambda: office.ledger.ask("HGETALL", "workers"))
     found = []
     for worker, beat in sorted(after.items()):
         if worker in known and beat != before.get(worker):
@@ -89,40 +86,41 @@ def live_workers(engine: CeleryEngine) -> list[Worker]:
     return found
 
 
-def _beats(engine: CeleryEngine) -> dict[str, str]:
-    beats: dict[str, str] = engine.bounded(lambda: engine.ledger.ask("HGETALL", "beats"))
+def _beats(office: Office) -> dict[str, str]:
+    beats: dict[str, str] = office.bounded(lambda: office.ledger.ask("HGETALL", "beats"))
     return beats
 
 
 # --- what it is made of ------------------------------------------------------------------------
 
 
-def _settings(engine: CeleryEngine, host: Host) -> Iterator[Finding]:
-    settle_worker(engine.celery, host)  # as a worker does; what it sets is no worry
-    for warning in warnings_about(engine.celery, host):
+def _settings(office: Office) -> Iterator[Finding]:
+    settle_worker(office.celery, office.host)  # as a worker does; what it sets is no worry
+    for warning in warnings_about(office.celery, office.host):
         yield Finding("settings", "note", warning)
 
 
-def _outbox(engine: CeleryEngine) -> Iterator[Finding]:
-    if engine.outbox is not None:
-        waiting = engine.outbox.count()
+def _outbox(office: Office) -> Iterator[Finding]:
+    if office.outbox is not None:
+        waiting = office.outbox.count()
         told = f"{show_jobs(waiting)} wait until Redis and the broker can be reached"
         yield Finding("outbox", "note" if waiting else "ok", told if waiting else "empty")
 
 
-def _broker(engine: CeleryEngine, host: Host) -> Iterator[Finding]:
-    deadline = Deadline(host.config.enqueue_timeout, f"Celery's broker at {engine.broker.place}")
-    queue = engine.celery.conf.task_default_queue
+def _broker(office: Office) -> Iterator[Finding]:
+    timeout = office.host.config.enqueue_timeout
+    deadline = Deadline(timeout, f"Celery's broker at {office.broker.place}")
+    queue = office.celery.conf.task_default_queue
     try:
-        deadline.run(lambda _: engine.broker.depth(queue))
-        yield Finding("broker", "ok", engine.broker.place)
+        deadline.run(lambda _: office.broker.depth(queue))
+        yield Finding("broker", "ok", office.broker.place)
     except EngineUnavailable as error:
         yield Finding("broker", "problem", str(error))
 
 
-def _records(engine: CeleryEngine, host: Host) -> Iterator[Finding]:
-    told = engine.bounded(engine.ledger.info)
-    place = f"Redis {told.get('redis_version', '')} at {engine.ledger.place}"
+def _records(office: Office) -> Iterator[Finding]:
+    told = office.bounded(office.ledger.info)
+    place = f"Redis {told.get('redis_version', '')} at {office.ledger.place}"
     problems = list(_unsafe(told))
     yield from (Finding("records", "problem", f"{place}: {text}") for text in problems)
     if not problems:
@@ -142,7 +140,7 @@ def _unsafe(told: dict[str, Any]) -> Iterator[str]:
 # --- the work ----------------------------------------------------------------------------------
 
 
-def _workers(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
+def _workers(office: Office, at: Situation) -> Iterator[Finding]:
     if at.workers:
         yield Finding("worker", "ok", "; ".join(map(str, at.workers)))
     else:
@@ -152,7 +150,7 @@ def _workers(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Findin
         yield Finding("worker", "problem", message)
 
 
-def _queues(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
+def _queues(office: Office, at: Situation) -> Iterator[Finding]:
     findings = []
     for queue in at.queues:
         served = any(worker.serves(queue.name) for worker in at.workers)
@@ -168,16 +166,16 @@ def _queues(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding
     yield from findings or [Finding("queues", "ok", names)]
 
 
-def _tasks(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
+def _tasks(office: Office, at: Situation) -> Iterator[Finding]:
     """Among the newest waiting jobs, those whose task this app does not have."""
-    waiting = engine.list(JobQuery(status=JobStatus.READY, limit=1000))
-    return unknown_tasks(Counter(job.task for job in waiting), host.declared.find_task)
+    waiting = office.host.engine.list(JobQuery(status=JobStatus.READY, limit=1000))
+    return unknown_tasks(Counter(job.task for job in waiting), office.host.declared.find_task)
 
 
-def _due(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
+def _due(office: Office, at: Situation) -> Iterator[Finding]:
     """Work that a living worker should have seen to."""
     first = ("ZRANGE", "due", 0, 0, "WITHSCORES"), ("ZRANGE", "unsent", 0, 0, "WITHSCORES")
-    due, unsent = engine.bounded(lambda: engine.ledger.ask_all(first))
+    due, unsent = office.bounded(lambda: office.ledger.ask_all(first))
     findings = []
     for found, what in ((due, "a scheduled job is"), (unsent, "the message of a job is")):
         late = at.now - float(found[0][1]) if found else 0.0
@@ -187,15 +185,15 @@ def _due(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
     yield from findings or [Finding("waiting", "ok", "nothing is late")]
 
 
-def _schedules(engine: CeleryEngine, host: Host, at: Situation) -> Iterator[Finding]:
+def _schedules(office: Office, at: Situation) -> Iterator[Finding]:
     findings = []
-    for info in engine.schedules():
-        if info.name not in host.declared.schedules:
+    for info in office.host.engine.schedules():
+        if info.name not in office.host.declared.schedules:
             message = f"{info.name} is no longer declared in this app: nothing runs it"
             findings.append(Finding("schedules", "note", message))
         elif at.workers and info.next_run is not None and info.next_run < at.now - SLOW:
             late = duration(at.now - info.next_run)
             message = f"{info.name} is {late} late: no worker has it"
             findings.append(Finding("schedules", "problem", message))
-    declared = f"{len(host.declared.schedules)} declared"
+    declared = f"{len(office.host.declared.schedules)} declared"
     yield from findings or [Finding("schedules", "ok", declared)]

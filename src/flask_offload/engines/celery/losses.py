@@ -7,7 +7,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from celery.worker import state as celery_state
 
@@ -16,15 +16,12 @@ from ...attempt import Claim, Ending, Outcome
 from ...errors import JobCancelled, JobTimeout
 from ...job import Error, JobStatus
 from ...run import ended_badly
-from .celery_task import ANONYMOUS
+from .broker import ANONYMOUS
+from .office import Office
 from .records import decode_job
 from .seat import Seat, born
 from .settling import settled
 from .watch import Watch
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 UNKNOWN_DELAY: Final = 5.0
 """Seconds for which a job is left alone whose task this app doesn't have: during a deploy, another
@@ -36,9 +33,9 @@ BY_FORCE: Final = 2
 class Losses:
     """Belongs to the clerk, whose thread calls all but the `note_` methods."""
 
-    def __init__(self, engine: CeleryEngine, host: Host, seat: Seat) -> None:
-        self._engine = engine
-        self._host = host
+    def __init__(self, office: Office, seat: Seat) -> None:
+        self._office = office
+        self._host = office.host
         self._seat = seat
         self._watch = Watch(seat.id)
         self._notes: deque[Callable[[], None]] = deque()
@@ -75,8 +72,8 @@ class Losses:
 
     def recover(self) -> None:
         """Put back the jobs of dead workers."""
-        for worker in self._watch.dead(self._engine.ledger):
-            ids = self._engine.ledger.ask("SMEMBERS", f"running:{worker}")
+        for worker in self._watch.dead(self._office.ledger):
+            ids = self._office.ledger.ask("SMEMBERS", f"running:{worker}")
             for job_id in ids:
                 self._end(job_id, worker, self._crashed("the worker died"))
             self._strike_out(worker)
@@ -92,7 +89,7 @@ class Losses:
 
     def leave(self) -> None:
         """Take our worker out of the books; jobs that it still holds are put back, at no cost."""
-        for job_id in self._engine.ledger.ask("SMEMBERS", f"running:{self._seat.id}"):
+        for job_id in self._office.ledger.ask("SMEMBERS", f"running:{self._seat.id}"):
             self._end(job_id, self._seat.id, self._interrupted)
         self._strike_out(self._seat.id)
 
@@ -119,15 +116,15 @@ class Losses:
             )
 
         if not self._end(job_id, self._seat.id, outcome):
-            self._engine.send_again([job_id])  # its process died before it had claimed the job
+            self._office.send_again([job_id])  # its process died before it had claimed the job
 
     def _unknown(self, job_id: str, task: str) -> None:
         if self._host.declared.find_task(task) is not None:
             # declared since Celery looked, in a view say: Celery's own list is closed
-            self._engine.send_again([job_id], task=ANONYMOUS)
+            self._office.send_again([job_id], task=ANONYMOUS)
             return
         again = self._host.clock() + UNKNOWN_DELAY
-        self._engine.ledger.run("postpone", job_id, again)
+        self._office.ledger.run("postpone", job_id, again)
         message = "no task %s in this app: its jobs wait for a worker that has it"
         log.tell(logging.WARNING, "task_unknown", message, task, task=task)
 
@@ -156,18 +153,18 @@ class Losses:
         self, job_id: str, worker: str, outcome_of: Callable[[Claim, float, int], Outcome]
     ) -> bool:
         """End the attempt that `worker` holds at this job; False if it holds none."""
-        ((fields, _, _),) = self._engine.ledger.read([job_id])
+        ((fields, _, _),) = self._office.ledger.read([job_id])
         if fields.get("status") != JobStatus.RUNNING or fields.get("worker") != worker:
             return False
         claim = self._claim(fields)
         outcome = outcome_of(claim, float(fields["started_at"]), int(fields["cancel"]))
         now = self._host.clock()
         settlement = settled(outcome, claim, self._host, worker, now)
-        status = self._engine.ledger.finish(
+        status = self._office.ledger.finish(
             job_id, claim.attempt, worker, settlement, now=now, patience=1.0
         )
         if status == JobStatus.READY and not settlement.run_after:
-            self._engine.send_again([job_id])
+            self._office.send_again([job_id])
         return True
 
     def _claim(self, fields: dict[str, str]) -> Claim:
@@ -187,4 +184,4 @@ class Losses:
             ("HDEL", "beats", worker),
             ("DEL", f"stopping:{worker}"),
         ]
-        self._engine.ledger.ask_all(commands)
+        self._office.ledger.ask_all(commands)

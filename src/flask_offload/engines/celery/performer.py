@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 from threading import current_thread, main_thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ... import log
 from ...attempt import Claim, Outcome, Report
@@ -20,13 +20,10 @@ from ...run import Environment, run, run_async
 from .companion import Attempt, Companion
 from .isolation import run_alone
 from .ledger import Draft
+from .office import Office
 from .records import decode_job
 from .seat import Seat
 from .settling import settled
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 RETRY_LEDGER: Final = (0.1, 0.3, 1.0, 2.0)
 """Seconds to wait after the first, second, … failure of Redis; the last is then kept."""
@@ -39,9 +36,9 @@ class Stopping(Exception):
 class Performer:
     """See the module. One for each process, made in it."""
 
-    def __init__(self, engine: CeleryEngine, host: Host, seat: Seat) -> None:
-        self._engine = engine
-        self._host = host
+    def __init__(self, office: Office, seat: Seat) -> None:
+        self._office = office
+        self._host = office.host
         self._seat = seat
         self._numbers = itertools.count(1)
         self._companion = self._new_companion()
@@ -57,7 +54,7 @@ class Performer:
         status that followed, or the reason why there was nothing to run. Raises Stopping.
         """
         answer = self._until_done(
-            lambda: self._engine.ledger.claim(job_id, self._seat.id, self._host.clock(), plain),
+            lambda: self._office.ledger.claim(job_id, self._seat.id, self._host.clock(), plain),
             may_give_up=True,
         )
         if answer[0] != "run":
@@ -78,7 +75,7 @@ class Performer:
     # --- steps ---
 
     def _new_companion(self) -> Companion:
-        return Companion(lambda: self._engine.ledger, self._seat)
+        return Companion(lambda: self._office.ledger, self._seat)
 
     def _claimed(self, answer: list[Any]) -> Claim:
         _, body, enqueued_at, attempt, failures, crashes, cursor = answer
@@ -108,7 +105,7 @@ class Performer:
             attempt.context.flush()
         last = attempt.report
         if last is not None:
-            ledger, worker = self._engine.ledger, self._seat.id
+            ledger, worker = self._office.ledger, self._seat.id
             self._until_done(lambda: ledger.report(claim.id, claim.attempt, worker, last))
         return outcome
 
@@ -119,7 +116,7 @@ class Performer:
         return await task
 
     def _write_down(self, claim: Claim, outcome: Outcome) -> str:
-        ledger, worker = self._engine.ledger, self._seat.id
+        ledger, worker = self._office.ledger, self._seat.id
         now = self._host.clock()
         settlement = settled(outcome, claim, self._host, worker, now)
         status: str = self._until_done(
@@ -128,7 +125,7 @@ class Performer:
             )
         )
         if status == JobStatus.READY and not settlement.run_after:
-            self._engine.send_again([claim.id])
+            self._office.send_again([claim.id])
         elif status == "late":
             message = "an outcome came too late and was not written: job %s, attempt %d, %s"
             values = (claim.id, claim.attempt, outcome.ending)

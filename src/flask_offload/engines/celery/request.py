@@ -42,5 +42,5 @@ class OffloadRequest(Request):  # type: ignore[misc]
     def _lose(self, reason: str) -> None:
         task_ready(self)
         if not self.acknowledged:
-            self.task.engine.crew.clerk.losses.note_lost(self, reason)
+            self.task.crew.clerk.losses.note_lost(self, reason)
             self.acknowledge()

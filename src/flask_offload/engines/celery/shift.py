@@ -8,9 +8,9 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from celery import bootsteps
+from celery import Celery, bootsteps
 from celery import signals as celery_signals
 from celery.worker import state as celery_state
 
@@ -20,11 +20,8 @@ from ...worker.settings import schedule_specs
 from ..base import WorkOptions
 from .celery_task import AnonymousTask, OffloadTask
 from .crew import Crew
+from .office import Office
 from .seat import Seat
-
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
 QUIET: Final[dict[str, Any]] = {
     "quiet": True,
@@ -40,12 +37,10 @@ QUEUES_EVERY: Final = 2.0
 class Shift:
     """See the module. capacity: jobs at once."""
 
-    def __init__(
-        self, engine: CeleryEngine, host: Host, options: WorkOptions, capacity: int
-    ) -> None:
-        self.crew = Crew(engine, host, Seat(options.queues, capacity))
-        self._engine = engine
-        self._host = host
+    def __init__(self, office: Office, options: WorkOptions, capacity: int) -> None:
+        self.crew = Crew(office, Seat(options.queues, capacity))
+        self._office = office
+        self._host = office.host
         self._options = options
         self._worker: Any = None
         self._wishes: deque[Callable[[], object]] = deque()
@@ -57,13 +52,12 @@ class Shift:
         self._idle_rounds = 0
         self._next_queues = 0.0
         self._has_ended = False
-        engine.crew = self.crew
         self._prepare()
 
     def _prepare(self) -> None:
         """Before Celery makes its worker: our tasks, our step in its start, its signals."""
-        celery, clerk = self._engine.celery, self.crew.clerk
-        register_tasks(self._engine, self._host)
+        celery, clerk = self._office.celery, self.crew.clerk
+        register_tasks(celery, self.crew)
         with self._host.app.app_context():
             clerk.schedules = schedule_specs(self._host)
         clerk.after_round = self._after_round
@@ -129,7 +123,7 @@ class Shift:
         if self.crew.seat.is_draining:
             self._watch_the_drain()
             return
-        outbox = self._engine.outbox
+        outbox = self._office.outbox
         if outbox is not None and outbox.has_jobs():
             outbox.relay()  # left behind by a web process that is gone
         now = time.monotonic()
@@ -159,13 +153,13 @@ class Shift:
             os._exit(0)  # Celery would wait for its jobs for ever
 
     def _serve_new_queues(self) -> None:
-        served = self._engine.celery.amqp.queues.consume_from
-        for queue in self._engine.queues():
+        served = self._office.celery.amqp.queues.consume_from
+        for queue in self._host.engine.queues():
             if queue.name not in served:
                 self._wish(lambda name=queue.name: self._serve(name))  # type: ignore[misc]
 
     def _serve(self, name: str) -> None:
-        self._engine.celery.amqp.queues.add(self._engine.broker.queue(name))
+        self._office.celery.amqp.queues.add(self._office.broker.queue(name))
         if self._worker.consumer.task_consumer is not None:
             self._worker.consumer.add_task_queue(name)
 
@@ -173,7 +167,7 @@ class Shift:
         """Whether nothing runs here and nothing waits that could."""
         if celery_state.active_requests or celery_state.reserved_requests:
             return False
-        ledger, served = self._engine.ledger, self._options.queues
+        ledger, served = self._office.ledger, self._options.queues
         lanes = [
             lane
             for lane in ledger.ask("SMEMBERS", "lanes")
@@ -182,15 +176,15 @@ class Shift:
         waiting = ledger.ask_all([("ZCARD", f"sent:{lane}") for lane in lanes]) if lanes else []
         if any(waiting):
             return False
-        names = self._engine.celery.amqp.queues.consume_from
-        return not any(self._engine.broker.depth(name) for name in list(names))
+        names = self._office.celery.amqp.queues.consume_from
+        return not any(self._office.broker.depth(name) for name in list(names))
 
 
-def register_tasks(engine: CeleryEngine, host: Host) -> None:
-    """Make Celery know the app's tasks, each under its own name."""
-    celery = engine.celery
+def register_tasks(celery: Celery, crew: Crew) -> None:
+    """Make Celery know the app's tasks, each under its own name, for this crew to run."""
+    host = crew.office.host
     celery.finalize(auto=True)
     for task in host.declared.tasks.values():
         if not isinstance(celery.tasks.get(task.name), OffloadTask):
-            celery.register_task(OffloadTask(task, engine, host.config.timeout_grace))
-    celery.register_task(AnonymousTask(engine))
+            celery.register_task(OffloadTask(task, crew, host.config.timeout_grace))
+    celery.register_task(AnonymousTask(crew))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,21 +11,18 @@ from ...schedule import next_after
 from ..base import NewJob, ScheduleInfo, ScheduleSpec
 from ..schedules import fires, next_fire, schedule_of
 from .ledger import Ledger
-from .records import draft
-
-if TYPE_CHECKING:
-    from .engine import CeleryEngine
+from .office import Office
 
 PATIENCE = 1.0
 
 
-def tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
+def tick(office: Office, spec: ScheduleSpec, now: float) -> list[NewJob]:
     """Enqueue a job for each time of the schedule that has come; what was enqueued.
 
     Times up to `last_at` are dealt with. Moving it on is one script with the enqueueing, which does
     nothing when `last_at` is no longer what we have read: then another worker was faster.
     """
-    schedule, ledger = schedule_of(spec), engine.ledger
+    schedule, ledger = schedule_of(spec), office.ledger
     key = f"schedule:{spec.name}"
     stored, description = ledger.ask("HMGET", key, "last_at", "description")
     if stored is None or description != schedule.description:
@@ -36,7 +32,7 @@ def tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
             "last_at": repr(now),
             "next_at": _text(next_after(schedule, now)),
         }
-        _move_on(engine, spec.name, stored, now, changes, [])
+        _move_on(office, spec.name, stored, now, changes, [])
         return []
     found = fires(spec, float(stored), now)
     if found is None:
@@ -44,14 +40,14 @@ def tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> list[NewJob]:
     changes = {"last_at": repr(found.last_at), "next_at": _text(found.next_at)}
     if found.jobs:
         changes |= {"last_fire": _text(found.fired_at), "last_job": found.jobs[-1].id}
-    made = _move_on(engine, spec.name, stored, now, changes, found.jobs)
-    engine.send_again([job.id for job in made])
+    made = _move_on(office, spec.name, stored, now, changes, found.jobs)
+    office.send_again([job.id for job in made])
     return made
 
 
-def next_tick(engine: CeleryEngine, spec: ScheduleSpec, now: float) -> float | None:
+def next_tick(office: Office, spec: ScheduleSpec, now: float) -> float | None:
     """When the schedule's next time comes, counted from what is dealt with."""
-    stored = engine.ledger.ask("HGET", f"schedule:{spec.name}", "last_at")
+    stored = office.ledger.ask("HGET", f"schedule:{spec.name}", "last_at")
     return next_fire(spec, None if stored is None else float(stored), now)
 
 
@@ -74,7 +70,7 @@ def known_schedules(ledger: Ledger) -> list[ScheduleInfo]:
 
 
 def _move_on(
-    engine: CeleryEngine,
+    office: Office,
     name: str,
     stored: str | None,
     now: float,
@@ -83,8 +79,8 @@ def _move_on(
 ) -> list[NewJob]:
     """Write the schedule's changes and its jobs, if nobody has before; the jobs that are new."""
     pairs = json.dumps([text for pair in changes.items() for text in pair])
-    drafts = [msgspec.json.encode(draft(job, keep=engine.keep_failed)) for job in jobs]
-    answers = engine.ledger.run("tick", name, stored or "", now, PATIENCE, pairs, *drafts)
+    drafts = [msgspec.json.encode(office.draft(job)) for job in jobs]
+    answers = office.ledger.run("tick", name, stored or "", now, PATIENCE, pairs, *drafts)
     if answers == ["late"]:
         return []
     return [job for job, answer in zip(jobs, answers, strict=True) if answer == ["new"]]

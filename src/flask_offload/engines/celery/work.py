@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from ... import log
 from ...errors import EngineUnavailable
 from ..base import WorkOptions
+from .office import Office
 from .setup import settle_worker, warnings_about
 from .shift import QUIET, Shift
 
-if TYPE_CHECKING:
-    from ...host import Host
-    from .engine import CeleryEngine
 
-
-def work(engine: CeleryEngine, host: Host, options: WorkOptions) -> int:
+def work(office: Office, options: WorkOptions) -> int:
     """Be a worker until told to stop; the exit code. Raises ConfigError."""
-    celery = engine.celery
+    celery, host = office.celery, office.host
     settle_worker(celery, host)
     for warning in warnings_about(celery, host):
         log.tell(logging.WARNING, "celery_setting", "%s", warning)
@@ -28,12 +24,12 @@ def work(engine: CeleryEngine, host: Host, options: WorkOptions) -> int:
             logging.getLogger(name).setLevel(logging.WARNING)  # our own lines tell it already
     processes = options.processes or host.config.worker_processes
     threads = options.threads or host.config.worker_threads
-    shift = Shift(engine, host, options, capacity=processes * threads)
+    shift = Shift(office, options, capacity=processes * threads)
     worker = celery.Worker(
         hostname=f"{shift.crew.seat.id}@%h",
         loglevel=options.log_level.upper(),
         concurrency=shift.crew.seat.capacity,
-        queues=_queues(engine, host, options),
+        queues=_queues(office, options),
         **QUIET,
     )
     worker.start()
@@ -41,19 +37,20 @@ def work(engine: CeleryEngine, host: Host, options: WorkOptions) -> int:
     return int(worker.exitcode or 0)
 
 
-def _queues(engine: CeleryEngine, host: Host, options: WorkOptions) -> list[str]:
+def _queues(office: Office, options: WorkOptions) -> list[str]:
     """The queues to serve from the first moment; others are found while at work."""
+    celery, host = office.celery, office.host
     if options.queues is not None:
         names = set(options.queues)
     else:
         declared = {task.options.queue_name for task in host.declared.tasks.values()}
-        conf = engine.celery.conf
+        conf = celery.conf
         names = {"default", conf.task_default_queue, *declared}
         names |= {queue.name for queue in conf.task_queues or ()}
         try:
-            names |= {queue.name for queue in engine.queues()}
+            names |= {queue.name for queue in host.engine.queues()}
         except EngineUnavailable as error:
             log.tell(logging.ERROR, "records_unavailable", "%s. The worker goes on trying", error)
     for name in names:
-        engine.celery.amqp.queues.add(engine.broker.queue(name))
+        celery.amqp.queues.add(office.broker.queue(name))
     return sorted(names)

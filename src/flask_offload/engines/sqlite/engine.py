@@ -28,7 +28,6 @@ from .rows import (
     record,
 )
 from .schema import SIDE_TABLES
-from .ticks import known_schedules
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
@@ -173,7 +172,7 @@ class SqliteEngine(Engine):
 
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
-        return known_schedules(self)
+        return self.database.read(queries.schedules)
 
     # --- change ---
 

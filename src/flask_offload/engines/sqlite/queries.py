@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...job import FINISHED, JobRecord, JobStatus
-from ..base import JobQuery, QueueInfo
+from ..base import JobQuery, QueueInfo, ScheduleInfo
 from .connection import Connection
 from .rows import COLUMNS, STATUS, WAITING, find, states_sql, with_attempts
 
@@ -31,6 +31,10 @@ SELECT name, paused_at, coalesce(sum(number) FILTER (WHERE state <> 'running'), 
     coalesce(sum(number) FILTER (WHERE state = 'running'), 0)
 FROM queues LEFT JOIN ({BY_QUEUE}) ON queue_name = name
 GROUP BY name ORDER BY name
+"""
+
+SCHEDULES = """
+SELECT name, task, description, last_fire, last_job, next_at FROM schedules ORDER BY name
 """
 
 
@@ -77,6 +81,21 @@ def queues(connection: Connection) -> list[QueueInfo]:
     return [
         QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
         for name, paused, ready, running in connection.execute(QUEUES)
+    ]
+
+
+def schedules(connection: Connection) -> list[ScheduleInfo]:
+    """Every schedule that a worker has ever seen."""
+    return [
+        ScheduleInfo(
+            name=name,
+            task=task,
+            description=description,
+            last_run=last_run,
+            last_job=last_job,
+            next_run=next_run,
+        )
+        for name, task, description, last_run, last_job, next_run in connection.execute(SCHEDULES)
     ]
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...job import JobRecord
 from ...schedule import Schedule, next_after
-from ..base import ScheduleInfo, ScheduleSpec
+from ..base import ScheduleSpec
 from ..schedules import fires, next_fire, schedule_of
 from .connection import Connection
-
-if TYPE_CHECKING:
-    from .engine import SqliteEngine
+from .engine import SqliteEngine
 
 
 def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord]:
@@ -67,26 +63,3 @@ def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: 
         " last_at = max(last_at, excluded.last_at), next_at = excluded.next_at",
         (spec.name, spec.job.task, schedule.description, now, next_after(schedule, now)),
     )
-
-
-def known_schedules(engine: SqliteEngine) -> list[ScheduleInfo]:
-    """Every schedule that a worker has ever seen."""
-
-    def work(connection: Connection) -> list[ScheduleInfo]:
-        rows = connection.execute(
-            "SELECT name, task, description, last_fire, last_job, next_at FROM schedules"
-            " ORDER BY name"
-        )
-        return [
-            ScheduleInfo(
-                name=row[0],
-                task=row[1],
-                description=row[2],
-                last_run=row[3],
-                last_job=row[4],
-                next_run=row[5],
-            )
-            for row in rows
-        ]
-
-    return engine.database.read(work)
