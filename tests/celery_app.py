@@ -136,7 +136,7 @@ def alone(deadly: bool) -> int:
     return os.getppid()
 
 
-@offload.task(unique=True)
+@offload.task(unique=True, keep={"CANCELLED": 60})
 def once(number: int) -> int:
     witness("start")
     return number

@@ -71,6 +71,7 @@ class Model:
     concurrency: dict[str, int] = field(default_factory=dict)
     rates: dict[str, tuple[int, float]] = field(default_factory=dict)
     starts: dict[str, list[float]] = field(default_factory=dict)
+    wakes: dict[str, float | None] = field(default_factory=dict)
     ages: int = 0
 
     # --- accept ---
@@ -132,14 +133,23 @@ class Model:
         if key not in self.rates:
             return
         count, window = self.rates[key]
-        starts = [at for at in self.starts.get(key, []) if self.now - window < at <= self.now]
-        self.starts[key] = starts
+        starts = [at for at in self.starts.get(key, []) if at > self.now - window]
+        starts = self.starts[key] = [min(at, self.now) for at in starts]
         mine = [job for job in self.jobs if job.new.rate_key == key]
         room = count - len(starts) - sum(job.state == "ready" for job in mine)
         for job in self._waiting(mine, "throttled")[: max(0, room)]:
             job.state = "ready"
         if not mine and not starts:
             del self.rates[key]
+            return
+        waits = any(job.state == "throttled" for job in mine)
+        look_at = (min(starts) if waits else None if mine else max(starts)) if starts else None
+        self.wakes[key] = None if look_at is None else look_at + window
+
+    def _wakes(self, key: str) -> bool:
+        """Whether the window has moved on, or the clock was set back by more than it is long."""
+        at, window = self.wakes.get(key), self.rates[key][1]
+        return at is not None and (at <= self.now or at > self.now + window)
 
     def _waiting(self, jobs: Iterable[ModelJob], state: str) -> list[ModelJob]:
         waiting = [
@@ -269,7 +279,7 @@ class Model:
         for job in due:
             job.state = self._line(job.new)
         self.admit([job.new.concurrency_key for job in due], [job.new.rate_key for job in due])
-        self.admit([], list(self.rates))
+        self.admit([], [key for key in self.rates if self._wakes(key)])
 
     def prune(self, keep_count: int) -> None:
         """Forget what has expired, else what is too much; and results whose time is over."""

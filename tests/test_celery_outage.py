@@ -175,6 +175,17 @@ def test_a_relay_that_begins_again_changes_nothing(
         assert sum(site.engine.count().values()) == 0
 
 
+def test_a_duplicate_that_waited_in_the_outbox_is_kept_as_its_task_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server
+) -> None:
+    with make_site(tmp_path, monkeypatch, redis, OFFLOAD_OUTBOX=True) as site:
+        first, second = (celery_app.once.call(1).new_job for _ in range(2))
+        site.engine._entrance.deliver("box", [(1, first), (2, second)])
+        assert site.engine.get(second.id).status is JobStatus.CANCELLED
+        ends = float(site.engine.office.ledger.ask("ZSCORE", "ends", second.id))
+        assert ends - time.time() == pytest.approx(60, abs=30)
+
+
 # --- failures in mid-flight -----------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ JOB = st.fixed_dictionaries(
         ),
         "concurrency_key": st.sampled_from([None, None, "c", "d"]),
         "concurrency": st.sampled_from([1, 2]),
-        "rate_key": st.sampled_from([None, None, "r", "s"]),
+        "rate_key": st.sampled_from([None, None, "c", "r"]),  # one like the other limit's
         "rate": st.sampled_from([Rate(1, 10), Rate(2, 10)]),
     }
 )

@@ -117,10 +117,9 @@ def _admit_rate(connection: Connection, now: float, key: str) -> None:
     if limit is None:
         return
     count, window = limit
-    # a start in the future was noted before the clock was set back
-    connection.execute(
-        "DELETE FROM starts WHERE rate_key = ? AND (at <= ? OR at > ?)", (key, now - window, now)
-    )
+    connection.execute("DELETE FROM starts WHERE rate_key = ? AND at <= ?", (key, now - window))
+    # one in the future was noted before the clock was set back: it can't have been later than now
+    connection.execute("UPDATE starts SET at = ?2 WHERE rate_key = ?1 AND at > ?2", (key, now))
     used, oldest, newest = connection.execute(
         "SELECT count(*), min(at), max(at) FROM starts WHERE rate_key = ?", (key,)
     ).fetchone()
