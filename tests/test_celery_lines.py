@@ -35,9 +35,9 @@ BROKERS = ["redis", "rabbit"] if "OFFLOAD_LINE_SECONDS" in os.environ else ["red
 LOSS = 0.2
 
 
-@pytest.fixture(params=BROKERS)
+@pytest.fixture(params=BROKERS, scope="module")
 def broker(request: pytest.FixtureRequest) -> Server:
-    """Each in turn; the records are always on Redis."""
+    """Each in turn; the records are always on Redis. The module's, as it may be started here."""
     found: Server = request.getfixturevalue(request.param)
     return found
 
