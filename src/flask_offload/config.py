@@ -52,6 +52,10 @@ def _is_path(value: Any) -> bool:
     path = os.fspath(value)
     if not isinstance(path, str) or "\0" in path or path == ":memory:":
         return False
+    try:
+        Path(path).expanduser()
+    except RuntimeError:  # the home of somebody who is not known here
+        return False
     return bool(Path(path).name)
 
 
