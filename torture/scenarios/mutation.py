@@ -34,7 +34,6 @@ REMOVALS: dict[str, tuple[str, ...]] = {
     r"(?<=WHERE )state = '\w+' AND ": ("",),
     r" AND state IN \([^)]+\)": ("",),
     r" AND \{NOT_PAUSED\}": ("",),
-    r"kind = '\w+' AND (?!state)": ("",),
     r" AND cancel [=>] 0": ("",),
     r" AND worker = \?": (" AND ? IS NOT NULL",),
 }
