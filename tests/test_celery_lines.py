@@ -73,6 +73,13 @@ def enqueue_for_a_while(chance: random.Random) -> Iterator[Job | None]:
         time.sleep(chance.uniform(0.0, 0.1))
 
 
+def _state_of(site: CelerySite) -> str:
+    """Where messages may be."""
+    ledger, broker = site.engine.office.ledger, site.engine.office.broker
+    known = [("ZRANGE", name, 0, 9, "WITHSCORES") for name in ("unsent", "sent:default|2", "due")]
+    return f"at {time.time()}: {known} {ledger.ask_all(known)}; {broker.depth('default')} messages"
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("trouble", ["resets", "loss"])
 def test_a_bad_line_costs_no_job_and_runs_none_twice(
@@ -105,7 +112,10 @@ def test_a_bad_line_costs_no_job_and_runs_none_twice(
         for line in lines:
             line.loss = 0.0
         healed = time.monotonic()
-        site.wait(*jobs, timeout=60)
+        try:
+            site.wait(*jobs, timeout=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{_state_of(site)}\n{worker}") from error
         took = time.monotonic() - healed
         resets = sum(line.resets for line in lines)
         account = site.account(jobs, f"{trouble} to {type(broker).__name__}, {resets} resets")

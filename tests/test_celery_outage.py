@@ -6,6 +6,7 @@ Each failure test prints its account: how every job ended, and how often it ran.
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from celery_site import CelerySite, make_site
 from flask_offload import JobNotFound, JobStatus
 from flask_offload.errors import EngineUnavailable
 from proc import descendants
-from support import free_port, kill9, wait_until
+from support import free_port, kill9, running, wait_until
 from workshop import Workshop
 
 BOUND = 2.0
@@ -64,6 +65,23 @@ def _refused_within_bound() -> str:
         celery_app.add.enqueue(1, 2)
     assert time.monotonic() - began < BOUND + SLACK
     return str(raised.value)
+
+
+def test_celerys_own_commands_reach_a_worker(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Server,
+    broker: Server,
+    workshop: Workshop,  # noqa: F811
+) -> None:
+    """Its mailbox is not the one that Celery would have made."""
+    ping = [sys.executable, "-m", "celery", "--broker", broker.url, "inspect", "ping"]
+    with (
+        make_site(tmp_path, monkeypatch, redis, broker) as site,
+        site.worker(workshop),
+        running(ping) as process,
+    ):
+        process.wait_for("1 node online", 30)
 
 
 # --- what a sender hears --------------------------------------------------------------------------

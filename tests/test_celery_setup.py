@@ -11,6 +11,7 @@ from flask import Flask
 
 from flask_offload import ConfigError, Offload
 from flask_offload.engines.celery.engine import CeleryEngine
+from flask_offload.engines.celery.setup import settle_worker
 
 RABBIT, REDIS = "amqp://guest:guest@localhost//", "redis://localhost:1/0"
 
@@ -80,3 +81,15 @@ def test_a_place_that_is_no_redis_is_refused_without_showing_it(tmp_path: Path, 
         make(tmp_path, CELERY={"broker_url": RABBIT}, OFFLOAD_CELERY_RECORDS=url)
     assert "secret@" not in str(raised.value)
     assert "secret" not in str(raised.value) or url == "secret"
+
+
+@pytest.mark.parametrize(
+    ("given", "durable"), [({}, True), ({"control_queue_exclusive": True}, False)]
+)
+def test_the_mailbox_of_a_worker_belongs_to_no_connection_unless_the_app_says_so(
+    tmp_path: Path, given: dict[str, bool], durable: bool
+) -> None:
+    office = make(tmp_path, CELERY={"broker_url": RABBIT, "result_backend": REDIS, **given}).office
+    settle_worker(office.celery, office.host)
+    mailbox = office.celery.control.mailbox
+    assert (mailbox.queue_exclusive, mailbox.queue_durable) == (not durable, durable)

@@ -43,6 +43,9 @@ WORKER: Final[dict[str, Any]] = {
 }
 """For a worker: one message for each free process and none in store, and a connection that is
 missed soon and sought for ever."""
+MAILBOX: Final[dict[str, Any]] = {"control_queue_exclusive": False, "control_queue_durable": True}
+"""An exclusive queue for `celery inspect` and its like belongs to a connection. When that is reset,
+RabbitMQ refuses it to the next one for a moment, and Celery takes that for the worker's end."""
 
 
 def celery_of(app: Flask) -> Celery:
@@ -121,6 +124,8 @@ def settle_worker(celery: Celery, state: Host) -> None:
     """Settings for a worker."""
     settle(celery)
     _set_missing(celery, WORKER)
+    if not celery.conf.value_set_for("control_queue_exclusive"):
+        _set_missing(celery, MAILBOX)
     options = dict(celery.conf.broker_transport_options)
     if _is_redis(celery):
         options.setdefault("visibility_timeout", max(VISIBILITY, 2 * longest_timeout(state)))
