@@ -89,7 +89,8 @@ def test_an_option_is_refused_when_the_task_is_declared(
     without: Callable[..., Flask], option: str
 ) -> None:
     flag = FLAG_OF_OPTION[option]
-    offload = offload_of(without(flag))
+    app = without(flag)  # kept, as an Offload forgets apps that are gone
+    offload = offload_of(app)
     with refused(flag, r"\w+= of the task test_engine_flags.work"):
         offload.task(**OPTIONS[option])(work)
     assert offload.tasks == {}

@@ -18,7 +18,7 @@ class Blocking(NamedTuple):
 
     kind: mail, network, process, file or sleep. does: a verb for the message. event: Python's name
     for it. detail: the host, the program or the file. depth: 0 for a thing by itself; 1 and 2 for
-    the steps that it may consist of, finding a host and then connecting to it.
+    the steps that it may consist of, such as finding a host and then connecting to it.
     """
 
     kind: str
@@ -46,7 +46,7 @@ _EVENTS = {
     "socket.gethostbyaddr": ("network", "looks up a host", slice(1), 2),
     "subprocess.Popen": ("process", "starts a program", slice(1), 0),
     "os.system": ("process", "starts a program", slice(1), 0),
-    "os.posix_spawn": ("process", "starts a program", slice(1), 0),
+    "os.posix_spawn": ("process", "starts a program", slice(1), 1),
     "os.fork": ("process", "forks", slice(0), 0),
     "os.forkpty": ("process", "forks", slice(0), 0),
     "open": ("file", "opens a file to write", slice(1), 0),

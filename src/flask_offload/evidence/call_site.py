@@ -7,6 +7,7 @@ exception that it raises, or for what it changes.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 from enum import Enum
@@ -45,10 +46,11 @@ def call_site(place: Place) -> CallSite:
         # the lines that a lambda stands in are seldom a statement; most only call something
         return CallSite(None, Usage.UNKNOWN, place.code.co_name == "<lambda>")
     node, *outward = found
-    if isinstance(node, ast.With | ast.AsyncWith):
-        return CallSite("with " + ast.unparse(node.items[0]), Usage.USED, False)
+    operation = _operation(place)
+    if operation in _ENTERS or isinstance(node, ast.With | ast.AsyncWith):
+        return CallSite("with " + ast.unparse(_entered(found)), Usage.USED, False)
     call = node.value if isinstance(node, ast.Await) else node
-    if not isinstance(call, ast.Call):
+    if not isinstance(call, ast.Call) or operation in _ITERATES:
         return CallSite(None, Usage.USED, False)
     name = ast.unparse(call.func)
     return CallSite(
@@ -56,6 +58,23 @@ def call_site(place: Place) -> CallSite:
         _usage(outward, source),
         _passes_on(call, outward, place.code),
     )
+
+
+# From Python 3.13 on, what a statement does with a value stands where the value's expression stands:
+# entering `with lock():` has the place of the call.
+_ENTERS = ("BEFORE_WITH", "BEFORE_ASYNC_WITH")
+_ITERATES = ("GET_ITER", "FOR_ITER", "GET_AITER", "GET_ANEXT")
+
+
+def _operation(place: Place) -> str:
+    """The name of the instruction, which differs from one Python to the next."""
+    return dis.opname[place.code.co_code[place.lasti]]
+
+
+def _entered(found: list[ast.AST]) -> ast.withitem:
+    """The part of a with statement that is being entered; before Python 3.13, its first."""
+    item = next(each for each in found if isinstance(each, ast.withitem | ast.With | ast.AsyncWith))
+    return item if isinstance(item, ast.withitem) else item.items[0]
 
 
 def _passes_on(call: ast.Call, outward: list[ast.AST], code: CodeType) -> bool:

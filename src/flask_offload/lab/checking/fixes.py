@@ -41,7 +41,8 @@ def portraits(answer: Answer) -> Iterator[str]:
 
 def commit(answer: Answer) -> Iterator[str]:
     """Too quick a worker."""
-    response = answer.post("/join", name="grace")
+    # that slow disk is a sleep, which the gate sees from Python 3.13 on
+    response = answer.post("/join", name="grace", allow=["sleep"])
     yield "The gate saw nothing that blocks."
     expect(response.status_code == 200, "The page should say welcome, as before.")
     answer.job()

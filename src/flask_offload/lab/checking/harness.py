@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,13 @@ class Answer:
         self.offload: Offload = self.app.extensions["offload"]
         self.app.config["PROPAGATE_EXCEPTIONS"] = True
 
-    def post(self, path: str, *, events: bool = True, **data: Any) -> TestResponse:
-        """One request, under the gate. events: whether files and connections count, too."""
+    def post(
+        self, path: str, *, events: bool = True, allow: Sequence[str] = (), **data: Any
+    ) -> TestResponse:
+        """One request, under the gate. events: whether files and connections count, too. allow: what
+        the gate lets pass."""
         try:
-            with no_blocking(max_ms=MAX_MS, events=events):
+            with no_blocking(max_ms=MAX_MS, events=events, allow=allow):
                 response = self.app.test_client().post(path, data=data)
         except BlockingCall as blocking:
             raise Wrong(f"The gate: {blocking}") from None
