@@ -60,8 +60,8 @@ def call_site(place: Place) -> CallSite:
     )
 
 
-# From Python 3.13 on, what a statement does with a value stands where the value's expression stands:
-# entering `with lock():` has the place of the call.
+# From Python 3.13 on, what a statement does with a value has the place of the value's expression:
+# entering `with lock():` stands where the call stands.
 _ENTERS = ("BEFORE_WITH", "BEFORE_ASYNC_WITH")
 _ITERATES = ("GET_ITER", "FOR_ITER", "GET_AITER", "GET_ANEXT")
 

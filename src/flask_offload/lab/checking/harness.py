@@ -59,8 +59,10 @@ class Answer:
     def post(
         self, path: str, *, events: bool = True, allow: Sequence[str] = (), **data: Any
     ) -> TestResponse:
-        """One request, under the gate. events: whether files and connections count, too. allow: what
-        the gate lets pass."""
+        """One request, under the gate. events: whether files and connections count, too.
+
+        allow: what the gate lets pass.
+        """
         try:
             with no_blocking(max_ms=MAX_MS, events=events, allow=allow):
                 response = self.app.test_client().post(path, data=data)
