@@ -1,8 +1,10 @@
 """How many workers a load needs: the formula, checked against a simulation and a real worker.
 
-python -m benchmarks.queueing                          # formula and simulation, side by side
-python -m benchmarks.queueing --worker                 # and a real worker with waiting jobs
-python -m benchmarks.queueing --rate 20 --service 0.6 --within 1     # how many for this load?
+    python -m benchmarks.queueing                          # formula and simulation, side by side
+    python -m benchmarks.queueing --worker                 # and a real worker with waiting jobs
+    python -m benchmarks.queueing --rate 20 --service 0.6 --within 1     # how many for this load?
+
+Formula and simulation are in `erlang.py`.
 """
 
 from __future__ import annotations
