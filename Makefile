@@ -11,7 +11,7 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo ## See it: the lab, on this machine (ONCE=1: print the table and end)
-	@$(python) -m flask_offload.lab $(if $(filter-out 0 false no,$(ONCE)),--once) $(ARGS)
+	@$(python) -m flask_offload_lab $(if $(filter-out 0 false no,$(ONCE)),--once) $(ARGS)
 
 # Most tests wait for processes, so two share a machine well. More would disturb those that compare times.
 test: lint types ## Check it: linters and types first, then all tests (ARGS="-k retry -x": some tests)

@@ -24,10 +24,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from flask_offload.engines.base import NewJob
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.job import new_id
+from flask_offload.jobs.job import new_id
+from flask_offload.jobs.new_job import NewJob
 
 FSYNC = 0.00015
 PATIENCE = 30.0

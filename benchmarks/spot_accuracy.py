@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from flask.testing import FlaskClient
 
 from blocking_app import CASES, Found, Mix, add_mixes, make_app, random_mixes, services, shares_of
-from flask_offload.evidence.spot_report import SpotReport
+from flask_offload.profiler.findings import SpotReport
 
 NAMED_FROM = 0.1
 CLEAR = 0.05

@@ -28,8 +28,8 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from flask_offload.evidence.install import EvidenceSettings, install
-from flask_offload.evidence.spotting import watchdog
+from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.middleware import watchdog
 
 BLOCK = 8
 PLAIN = "plain"

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from flask import Flask
 
 from benchmarks.spot_cost import make_app
-from flask_offload.evidence.install import EvidenceSettings
+from flask_offload.profiler.install import EvidenceSettings
 from support import answers, free_port, require_tool, running
 
 ROOT = Path(__file__).parents[1]

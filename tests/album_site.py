@@ -21,7 +21,7 @@ from album import create_app
 from album.extensions import db, offload
 from brokers import Server
 from flask_offload.engines.base import Engine
-from flask_offload.lab.mailserver import PROMPT, MailServer
+from flask_offload_lab.mailserver import PROMPT, MailServer
 from support import Response, Running, free_port, http_get, http_request, listening, running
 
 FOLDER = Path(__file__).parent.parent / "examples" / "album"

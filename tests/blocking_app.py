@@ -29,9 +29,9 @@ from flask.views import MethodView
 from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_offload.evidence.install import EvidenceSettings, install
-from flask_offload.evidence.spot_report import SpotReport
-from flask_offload.lab.mailserver import MailServer, Pace
+from flask_offload.profiler.findings import SpotReport
+from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload_lab.mailserver import MailServer, Pace
 
 SECONDS = 0.26
 """How long a route blocks: somewhat more than is reported."""

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from evidence_support import require_chromium
-from flask_offload.evidence import chromium
+from flask_offload.measure import chromium
 from web_browser import PATIENCE, Visitor, visitor
 from websites import WebSite
 

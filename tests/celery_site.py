@@ -18,7 +18,7 @@ import pytest
 from brokers import Server
 from celery_app import create_app, offload
 from flask_offload import Job, JobStatus
-from flask_offload.engines.celery.engine import CeleryEngine
+from flask_offload_celery.engine import CeleryEngine
 from support import Running, running, wait_until
 from workshop import Forked, Workshop
 

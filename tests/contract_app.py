@@ -19,7 +19,14 @@ from typing import Any
 from flask import Flask, current_app, g, has_request_context
 from werkzeug.datastructures import FileStorage
 
-from flask_offload import Discard, JobCancelled, JobTimeout, Offload, Retry, current_job
+from flask_offload import (
+    Discard,
+    JobCancelled,
+    JobTimeout,
+    Offload,
+    Retry,
+    current_job,
+)
 
 mark: ContextVar[str] = ContextVar("mark", default="nothing")
 

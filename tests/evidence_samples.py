@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evidence_app import noise_png
-from flask_offload.evidence.samples import (
+from flask_offload.measure.samples import (
     Answer,
     Filmstrip,
     Frame,

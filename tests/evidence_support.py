@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from werkzeug.serving import make_server
 
 from evidence_app import create_app
-from flask_offload.evidence import chromium
+from flask_offload.measure import chromium
 from proc import descendants
 from support import missing, wait_until
 

@@ -19,7 +19,15 @@ from typing import Any
 from flask import Flask, Response, g, url_for
 from werkzeug.datastructures import FileStorage
 
-from flask_offload import Discard, JobCancelled, JobTimeout, Offload, Retry, current_job, signals
+from flask_offload import (
+    Discard,
+    JobCancelled,
+    JobTimeout,
+    Offload,
+    Retry,
+    current_job,
+    signals,
+)
 
 offload = Offload()
 

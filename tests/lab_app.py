@@ -8,9 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from flask_offload.lab.command import leave
-from flask_offload.lab.mailserver import Pace
-from flask_offload.lab.show import Show
+from flask_offload_lab.command import leave
+from flask_offload_lab.mailserver import Pace
+from flask_offload_lab.server import Show
 
 QUICK = Pace(greeting=0.05, recipient=0.05, content=(0.4, 0.45))
 """Half a second for a mail: long beside a request, short beside a test."""

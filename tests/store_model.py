@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from flask_offload.attempt import Ending
-from flask_offload.engines.base import SUSPECT, NewJob
-from flask_offload.job import JobStatus
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.job import JobStatus
+from flask_offload.jobs.new_job import SUSPECT, NewJob
 
 HOLDING = ("throttled", "ready", "running")
 FINISHED = ("successful", "failed", "cancelled")

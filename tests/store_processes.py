@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask_offload.attempt import Ending
-from flask_offload.engines.base import THREADS, ScheduleSpec
+from flask_offload.engines.base import ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.engines.sqlite.ledger import Ledger
-from flask_offload.engines.sqlite.ticks import tick
+from flask_offload.engines.sqlite.schedules import tick
+from flask_offload.engines.sqlite.worker_store import Ledger
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.new_job import THREADS
 from store_support import KEEP, START, new_job, outcome
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flask_offload.attempt import Claim, Ending, Outcome
-from flask_offload.engines.base import ASYNC, ISOLATED, SUSPECT, THREADS, NewJob
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.engines.sqlite.ledger import Exchange, Ledger, Retention
-from flask_offload.engines.sqlite.liveness import Registration, run_folder
 from flask_offload.engines.sqlite.recovery import recover, register
-from flask_offload.job import Error, JobRecord, JobStatus, new_id
+from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
+from flask_offload.engines.sqlite.worker_store import Exchange, Ledger, Retention
+from flask_offload.jobs.attempt import Claim, Ending, Outcome
+from flask_offload.jobs.job import Error, JobRecord, JobStatus, new_id
+from flask_offload.jobs.new_job import ASYNC, ISOLATED, SUSPECT, THREADS, NewJob
 
 START = 1_800_000_000.0
 """The moment (unix seconds) at which a test's clock begins."""

@@ -14,16 +14,17 @@ import pytest
 
 from adversity_app import break_the_log, fork_and_return, stop_the_loop
 from flask_offload import JobStatus
-from flask_offload.attempt import Claim, Ending, Outcome
-from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
+from flask_offload.engines.base import ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.holder import described, is_stopped, write_lock_holder
-from flask_offload.engines.sqlite.ledger import Ledger, Retention
-from flask_offload.engines.sqlite.liveness import Lock, Slots, dead_workers, run_folder
+from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_holder
+from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.recovery import register
-from flask_offload.engines.sqlite.upkeep import is_intact
+from flask_offload.engines.sqlite.worker_locks import Lock, Slots, dead_workers, run_folder
+from flask_offload.engines.sqlite.worker_store import Ledger, Retention
 from flask_offload.errors import DatabaseGone, DatabaseLocked
-from flask_offload.job import Error, new_id
+from flask_offload.jobs.attempt import Claim, Ending, Outcome
+from flask_offload.jobs.job import Error, new_id
+from flask_offload.jobs.new_job import THREADS, NewJob
 from flask_offload.worker.dispatcher import Crew, Dispatcher, News
 from jobs_app import add, die, fail, note, sleep_async
 from jobsite import Site, make_site
@@ -146,7 +147,7 @@ def test_a_copy_that_a_task_forks_runs_no_jobs(site: Site) -> None:
 FORKING = """
 import os, sys
 from pathlib import Path
-from flask_offload.engines.sqlite.liveness import Lock
+from flask_offload.engines.sqlite.worker_locks import Lock
 lock = Lock(Path(sys.argv[1]))
 assert lock.acquire()
 if os.fork() == 0:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from flask_offload.evidence.call_site import CallSite, Usage, call_site, full_name
-from flask_offload.evidence.stacks import Place
+from flask_offload.profiler.call_site import CallSite, Usage, call_site, full_name
+from flask_offload.profiler.stacks import Place
 
 seen: list[CallSite] = []
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from flask_offload import JobStatus, Offload
-from flask_offload.attempt import Claim, Ending, Outcome
-from flask_offload.engines.celery.settling import settled
-from flask_offload.job import Error
+from flask_offload.jobs.attempt import Claim, Ending, Outcome
+from flask_offload.jobs.job import Error
+from flask_offload_celery.transition import settled
 
 if TYPE_CHECKING:
     from flask_offload.host import Host

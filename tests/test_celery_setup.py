@@ -10,8 +10,8 @@ from celery import Celery
 from flask import Flask
 
 from flask_offload import ConfigError, Offload
-from flask_offload.engines.celery.engine import CeleryEngine
-from flask_offload.engines.celery.setup import settle_worker
+from flask_offload_celery.engine import CeleryEngine
+from flask_offload_celery.setup import settle_worker
 
 RABBIT, REDIS = "amqp://guest:guest@localhost//", "redis://localhost:1/0"
 

@@ -18,9 +18,9 @@ from brokers import Server
 from celery_fixtures import redis, workshop  # noqa: F401 (fixtures)
 from celery_site import COMMAND, HERE, CelerySite, make_site, stop
 from flask_offload import JobStatus, PayloadError
-from flask_offload.engines.celery.crew import Crew
-from flask_offload.engines.celery.seat import Seat
-from flask_offload.engines.celery.shift import register_tasks
+from flask_offload_celery.pool import Crew
+from flask_offload_celery.worker import register_tasks
+from flask_offload_celery.worker_identity import Seat
 from proc import alive, descendants
 from support import kill9, running, wait_until
 from workshop import Forked, Workshop

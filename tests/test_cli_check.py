@@ -22,11 +22,11 @@ from cli_app import Shop, add, offload, send
 from flask_offload import checks
 from flask_offload.checks import check_sqlite
 from flask_offload.cli import offload_group
-from flask_offload.engines.base import THREADS
-from flask_offload.engines.sqlite.ledger import Ledger, Retention
-from flask_offload.engines.sqlite.liveness import Registration, run_folder
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
-from flask_offload.engines.sqlite.ticks import tick
+from flask_offload.engines.sqlite.schedules import tick
+from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
+from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import Clock, drain, travel
 from flask_offload.worker.settings import worker_settings
 from jobsite import make_site

@@ -46,7 +46,7 @@ def test_make_alone_lists_every_command() -> None:
 @pytest.mark.parametrize(("given", "once"), [("", False), ("1", True), ("0", False)])
 def test_make_demo_ends_after_the_table_when_asked(given: str, once: bool) -> None:
     make = require_tool("make")
-    command = "-m flask_offload.lab" + (" --once" if once else "")
+    command = "-m flask_offload_lab" + (" --once" if once else "")
     assert run(make, "-n", "demo", f"ONCE={given}").stdout.rstrip().endswith(command)
     assert run(make, "-n", "demo", ONCE=given).stdout.rstrip().endswith(command)
 

@@ -24,7 +24,7 @@ from flask_offload import (
     PayloadError,
 )
 from flask_offload.config import PREFIX, Config
-from flask_offload.options import TaskOptions
+from flask_offload.tasks.options import TaskOptions
 
 ROOT = Path(__file__).parent.parent
 

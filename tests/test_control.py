@@ -24,7 +24,14 @@ from flask import Flask, g
 from opentelemetry import context, trace
 from werkzeug.datastructures import FileStorage
 
-from flask_offload import JobStatus, NoCurrentJob, Offload, PayloadError, current_job, signals
+from flask_offload import (
+    JobStatus,
+    NoCurrentJob,
+    Offload,
+    PayloadError,
+    current_job,
+    signals,
+)
 from flask_offload.engines.base import JobQuery
 from flask_offload.testing import drain
 from jobs_app import (

@@ -6,9 +6,9 @@ from types import CodeType
 
 import pytest
 
-from flask_offload.evidence.call_tree import Call, CallTree, Position, Spent
-from flask_offload.evidence.culprit import Part, parts_of
-from flask_offload.evidence.stacks import Place, Stack, UserCall
+from flask_offload.profiler.attribution import Part, parts_of
+from flask_offload.profiler.call_tree import Call, CallTree, Position, Spent
+from flask_offload.profiler.stacks import Place, Stack, UserCall
 
 CODES: dict[str, CodeType] = {}
 

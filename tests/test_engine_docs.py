@@ -10,7 +10,7 @@ import pytest
 import engine_docs
 from flask_offload.engines.base import Flags
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.support import FLAG_OF_OPTION
+from flask_offload.feature_checks import FLAG_OF_OPTION
 
 
 def test_what_is_made_from_the_code_is_fresh() -> None:

@@ -16,8 +16,8 @@ from flask_offload.engines import registry
 from flask_offload.engines.base import Engine, Flags
 from flask_offload.engines.inline import InlineEngine
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.options import TaskOptions
-from flask_offload.support import EVERY_ENGINE, FLAG_OF_OPTION
+from flask_offload.feature_checks import EVERY_ENGINE, FLAG_OF_OPTION
+from flask_offload.tasks.options import TaskOptions
 
 ALL = Flags(**dict.fromkeys(Flags.names(), True))
 

@@ -18,12 +18,12 @@ from album.files import SIZES
 from album_site import album_site, celery_settings
 from brokers import Server
 from celery_fixtures import rabbit, redis  # noqa: F401 (fixtures)
-from flask_offload.lab import demo
-from flask_offload.lab.bench import Bench
-from flask_offload.lab.photo import SAMPLE
-from flask_offload.lab.processes import descendants
-from flask_offload.lab.site import create_lab
-from flask_offload.lab.site.lab import Lab
+from flask_offload_lab import demo
+from flask_offload_lab.photo import SAMPLE
+from flask_offload_lab.processes import descendants
+from flask_offload_lab.site import create_lab
+from flask_offload_lab.site.lab import Lab
+from flask_offload_lab.testbed import Bench
 from lab_app import QUICK
 from lab_support import APP, RunningLab
 from proc import alive

@@ -21,11 +21,11 @@ import pytest
 from flask import Flask, request
 
 from flask_offload import Offload, OffloadError
-from flask_offload.evidence import audit
-from flask_offload.evidence.gate import NothingWatched
-from flask_offload.evidence.install import EvidenceSettings, install
-from flask_offload.lab.mailserver import PROMPT, MailServer
+from flask_offload.profiler import audit_events as audit
+from flask_offload.profiler.gate import NothingWatched
+from flask_offload.profiler.install import EvidenceSettings, install
 from flask_offload.testing import BlockingCall, no_blocking
+from flask_offload_lab.mailserver import PROMPT, MailServer
 
 LIMIT_MS = 100
 SENDS_MAIL = r"^POST /sync sends mail .* send <- .* sync\."

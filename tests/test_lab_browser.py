@@ -13,10 +13,10 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
-from flask_offload.lab.building import PROJECT
-from flask_offload.lab.photo import SAMPLE
-from flask_offload.lab.site.modes import MODES
-from flask_offload.lab.site.recall import QUESTIONS
+from flask_offload_lab.building import PROJECT
+from flask_offload_lab.photo import SAMPLE
+from flask_offload_lab.site.modes import MODES
+from flask_offload_lab.site.recall import QUESTIONS
 from lab_support import RunningLab, lab_running
 from web_browser import WATCH
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload.lab.building import PROJECT, prepare
-from flask_offload.lab.experiments.checked import NoProject, fix, step
-from flask_offload.lab.site.challenges import CHALLENGES
+from flask_offload_lab.building import PROJECT, prepare
+from flask_offload_lab.experiments.checked import NoProject, fix, step
+from flask_offload_lab.site.challenges import CHALLENGES
 
 
 def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from flask_offload.evidence.samples import Answer, ProbeResult
-from flask_offload.lab import demo, survival
-from flask_offload.lab.bench import Bench
-from flask_offload.lab.demo import Row, Table, claims, measure, render
-from flask_offload.lab.survival import Pattern, Survival
+from flask_offload.measure.samples import Answer, ProbeResult
+from flask_offload_lab import crash_test as survival
+from flask_offload_lab import demo
+from flask_offload_lab.crash_test import Pattern, Survival
+from flask_offload_lab.demo import Row, Table, claims, measure, render
+from flask_offload_lab.testbed import Bench
 from lab_app import QUICK
 
 

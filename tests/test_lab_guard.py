@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_offload.lab.guard import Guard
+from flask_offload_lab.origin_check import Guard
 
 OURS = "http://127.0.0.1:5080"
 CLUB = "http://127.0.0.1:5081"

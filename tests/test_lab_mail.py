@@ -7,7 +7,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from flask_offload.lab.mailserver import PROMPT, MailServer, Pace
+from flask_offload_lab.mailserver import PROMPT, MailServer, Pace
 
 
 def welcome(recipient: str = "ada@example.org", text: str = "Welcome.") -> EmailMessage:

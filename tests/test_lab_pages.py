@@ -14,13 +14,13 @@ from PIL import Image
 
 import support
 from evidence_support import require_chromium
-from flask_offload.lab.bench import Bench
-from flask_offload.lab.experiments.headless import headless
-from flask_offload.lab.mailserver import Pace
-from flask_offload.lab.photo import SAMPLE
-from flask_offload.lab.processes import descendants
-from flask_offload.lab.site.modes import MODES
-from flask_offload.lab.site.recall import QUESTIONS
+from flask_offload_lab.experiments.headless import headless
+from flask_offload_lab.mailserver import Pace
+from flask_offload_lab.photo import SAMPLE
+from flask_offload_lab.processes import descendants
+from flask_offload_lab.site.modes import MODES
+from flask_offload_lab.site.recall import QUESTIONS
+from flask_offload_lab.testbed import Bench
 from lab_support import APP, RunningLab, lab_running
 from proc import alive
 from support import Response, http_get, http_request, running, wait_until

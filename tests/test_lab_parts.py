@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup, escape
 
-from flask_offload.lab.building import after, prepare
-from flask_offload.lab.challenges import Challenge, NoSuchPiece
-from flask_offload.lab.errors import Exposed, PortTaken
-from flask_offload.lab.journal import Journal, Reader
-from flask_offload.lab.listen import listen
-from flask_offload.lab.processes import descendants, is_running, kill_now
-from flask_offload.lab.show import Show
-from flask_offload.lab.site.challenges import CHALLENGES
-from flask_offload.lab.site.highlight import highlight, lines, with_code
-from flask_offload.lab.site.modes import BY_SLUG, LESSON_MINUTES, MODES
-from flask_offload.lab.site.recall import QUESTIONS
+from flask_offload_lab.building import after, prepare
+from flask_offload_lab.challenges import Challenge, NoSuchPiece
+from flask_offload_lab.errors import Exposed, PortTaken
+from flask_offload_lab.journal import Journal, Reader
+from flask_offload_lab.listen import listen
+from flask_offload_lab.processes import descendants, is_running, kill_now
+from flask_offload_lab.server import Show
+from flask_offload_lab.site.challenges import CHALLENGES
+from flask_offload_lab.site.highlight import highlight, lines, with_code
+from flask_offload_lab.site.modes import BY_SLUG, LESSON_MINUTES, MODES
+from flask_offload_lab.site.recall import QUESTIONS
 from support import running, wait_until
 
 # --- journal -----------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_leaves_half_a_line_for_later(tmp_path: Path) -> None:
 def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal.txt"
     code = (
-        "import sys; from pathlib import Path; from flask_offload.lab.journal import Journal\n"
+        "import sys; from pathlib import Path; from flask_offload_lab.journal import Journal\n"
         "for n in range(200): Journal(Path(sys.argv[1])).note('work-end', 'x' * 60 + str(n))"
     )
     reader = Reader(Journal(path))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flask_offload.lab import photo
-from flask_offload.lab.errors import PhotoError
-from flask_offload.lab.photo import FORMATS, SAMPLE, SIZES, check_photo, thumbnails
+from flask_offload_lab import photo
+from flask_offload_lab.errors import PhotoError
+from flask_offload_lab.photo import FORMATS, SAMPLE, SIZES, check_photo, thumbnails
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

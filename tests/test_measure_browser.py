@@ -12,19 +12,19 @@ from flask import Response, request
 from evidence_app import create_app
 from evidence_samples import probed
 from evidence_support import gunicorn, require_chromium, serving
-from flask_offload.evidence.browser import (
+from flask_offload.measure.browser import (
     WINDOW_SETTLES_MS,
     Browser,
     load_interleaved,
     paint_interleaved,
 )
-from flask_offload.evidence.chromium import Chromium
-from flask_offload.evidence.filmstrip import Camera, contact_sheet, jpeg_size
-from flask_offload.evidence.form import Upload
-from flask_offload.evidence.pipeline import pipeline
-from flask_offload.evidence.samples import PageLoad, PaintCost, Variant
-from flask_offload.evidence.tab import PageFailed, Tab
-from flask_offload.evidence.target import Target
+from flask_offload.measure.chromium import Chromium
+from flask_offload.measure.filmstrip import Camera, contact_sheet, jpeg_size
+from flask_offload.measure.form import Upload
+from flask_offload.measure.pipeline import pipeline
+from flask_offload.measure.samples import PageLoad, PaintCost, Variant
+from flask_offload.measure.tab import PageFailed, Tab
+from flask_offload.measure.target import Target
 
 if TYPE_CHECKING:
     from playwright.sync_api import CDPSession

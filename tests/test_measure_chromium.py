@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from evidence_support import require_chromium
-from flask_offload.evidence import chromium
-from flask_offload.evidence.browser import Browser
+from flask_offload.measure import chromium
+from flask_offload.measure.browser import Browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
@@ -116,7 +116,7 @@ def test_the_browser_leaves_no_profile_behind(monkeypatch: pytest.MonkeyPatch) -
 def test_without_playwright_the_message_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['playwright'] = None\n"
-        "from flask_offload.evidence.browser import Browser, PlaywrightMissing\n"
+        "from flask_offload.measure.browser import Browser, PlaywrightMissing\n"
         "try:\n    Browser().__enter__()\n"
         "except PlaywrightMissing as error:\n    print(error)"
     )

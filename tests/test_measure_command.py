@@ -14,17 +14,12 @@ from click.testing import CliRunner, Result
 
 from evidence_samples import SETUP, before_and_after, film, variant, write_photo
 from evidence_support import gunicorn, require_chromium, werkzeug_server
-from flask_offload.evidence.command import measure_command
-from flask_offload.evidence.limits import (
-    BadLimit,
-    check_limits,
-    parse_limit,
-    write_junit,
-)
-from flask_offload.evidence.measure import Options, labels_of, measure
-from flask_offload.evidence.probe import OutOfBounds
-from flask_offload.evidence.samples import Answer, Filmstrip, Measurement, PageLoad, PaintCost
-from flask_offload.evidence.target import Target
+from flask_offload.measure.command import measure_command
+from flask_offload.measure.limits import BadLimit, check_limits, parse_limit, write_junit
+from flask_offload.measure.probe import OutOfBounds
+from flask_offload.measure.runner import Options, labels_of, measure
+from flask_offload.measure.samples import Answer, Filmstrip, Measurement, PageLoad, PaintCost
+from flask_offload.measure.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +247,7 @@ def test_timed_loads_come_first_and_traces_and_films_are_loads_of_their_own(
 ) -> None:
     """In turns, as far as it matters, so that a busy moment hits both pages alike."""
     recorder = Recorder()
-    monkeypatch.setattr("flask_offload.evidence.measure.Browser", lambda **_: recorder)
+    monkeypatch.setattr("flask_offload.measure.runner.Browser", lambda **_: recorder)
     options = Options(runs=2, traced=2, probes=1, browser=True)
     measured = measure([f"{server}/text", f"{server}/"], options)
     loads = ["load /text", "load /"] * 3  # one round is thrown away

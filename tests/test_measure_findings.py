@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from evidence_samples import SETUP, before_and_after, page_load, probed, variant
-from flask_offload.evidence.figures import (
+from flask_offload.measure.caveats import problems, traps
+from flask_offload.measure.figures import (
     CLS,
     FCP,
     FIGURES,
@@ -18,11 +19,10 @@ from flask_offload.evidence.figures import (
     quantity,
     summarize,
 )
-from flask_offload.evidence.findings import Kind, compare, findings, headline, unchanged
-from flask_offload.evidence.pipeline import pipeline
-from flask_offload.evidence.samples import Answer, LcpParts, Measurement, PaintCost, Variant
-from flask_offload.evidence.traps import problems, traps
-from flask_offload.evidence.verdict import verdict
+from flask_offload.measure.findings import Kind, compare, findings, headline, unchanged
+from flask_offload.measure.pipeline import pipeline
+from flask_offload.measure.samples import Answer, LcpParts, Measurement, PaintCost, Variant
+from flask_offload.measure.verdict import verdict
 
 
 def sentences(measurement: Measurement, *kinds: Kind) -> str:

@@ -12,15 +12,9 @@ from typing import Any
 import pytest
 
 from evidence_support import gunicorn, serving, werkzeug_server
-from flask_offload.evidence.form import Upload
-from flask_offload.evidence.probe import (
-    NoAnswer,
-    OutOfBounds,
-    innocent,
-    probe,
-    probe_interleaved,
-)
-from flask_offload.evidence.target import HostNotAllowed, Target
+from flask_offload.measure.form import Upload
+from flask_offload.measure.probe import NoAnswer, OutOfBounds, innocent, probe, probe_interleaved
+from flask_offload.measure.target import HostNotAllowed, Target
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +190,7 @@ def test_several_probes_are_under_way_at_once() -> None:
 def test_the_probe_needs_the_standard_library_only() -> None:
     """The lab and the demo use it where the extra is not installed."""
     code = (
-        "import sys; sys.modules['playwright'] = None; import flask_offload.evidence.probe, "
-        "flask_offload.evidence.measure, flask_offload.evidence.browser"
+        "import sys; sys.modules['playwright'] = None; import flask_offload.measure.probe, "
+        "flask_offload.measure.runner, flask_offload.measure.browser"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,11 +13,11 @@ import pytest
 
 from evidence_samples import SETUP, before_and_after, film, probed, variant
 from evidence_support import require_chromium
-from flask_offload.evidence import chromium
-from flask_offload.evidence.filmstrip import contact_sheet, jpeg_size, strip_of
-from flask_offload.evidence.report import render_html, to_json
-from flask_offload.evidence.samples import Answer, Filmstrip, Frame, Measurement, Variant
-from flask_offload.evidence.text import render_text
+from flask_offload.measure import chromium
+from flask_offload.measure.filmstrip import contact_sheet, jpeg_size, strip_of
+from flask_offload.measure.report import render_html, to_json
+from flask_offload.measure.samples import Answer, Filmstrip, Frame, Measurement, Variant
+from flask_offload.measure.text import render_text
 
 EMPTY = {"fcp_ms": None, "lcp_ms": None, "lcp_parts": None, "lcp_element": None}
 

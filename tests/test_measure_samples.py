@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from evidence_samples import before_and_after, film
-from flask_offload.evidence.paint import paint_cost
-from flask_offload.evidence.reading import cumulative_layout_shift, lcp_parts, page_load
-from flask_offload.evidence.samples import Answer, Measurement, PaintCost, ProbeResult, percentile
+from flask_offload.measure.paint import paint_cost
+from flask_offload.measure.reading import cumulative_layout_shift, lcp_parts, page_load
+from flask_offload.measure.samples import Answer, Measurement, PaintCost, ProbeResult, percentile
 
 NAVIGATION = {
     "startTime": 0,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload.evidence.form import BadField, Upload, encode, hidden_fields, parse_field
-from flask_offload.evidence.samples import ServerTiming
-from flask_offload.evidence.target import BadUrl, HostNotAllowed, check_host, full_url
-from flask_offload.evidence.wire import parse_server_timing, server_total
+from flask_offload.measure.form import BadField, Upload, encode, hidden_fields, parse_field
+from flask_offload.measure.http_client import parse_server_timing, server_total
+from flask_offload.measure.samples import ServerTiming
+from flask_offload.measure.target import BadUrl, HostNotAllowed, check_host, full_url
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ from flask import Flask
 
 import flask_offload
 from engine_contract import HERE, Stage
-from flask_offload import ConfigError, JobNotFound, Offload, UnsupportedByEngine, seam
+from flask_offload import (
+    ConfigError,
+    JobNotFound,
+    Offload,
+    UnsupportedByEngine,
+)
+from flask_offload import (
+    engine_api as seam,
+)
 from support import Running, running, wait_until
 from test_contract import *  # noqa: F403 (all its tests, with our own `kind`)
 
@@ -80,7 +88,7 @@ def kind(installed: Path) -> type[FolderStage]:
 
 
 def test_it_imports_public_names_only() -> None:
-    public = {"flask_offload": flask_offload.__all__, "flask_offload.seam": seam.__all__}
+    public = {"flask_offload": flask_offload.__all__, "flask_offload.engine_api": seam.__all__}
     used: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse((PROJECT / "flask_offload_folder.py").read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask_offload"):
@@ -129,9 +137,9 @@ def test_ids_are_no_paths(stage: FolderStage) -> None:
     ("source", "told"),
     [
         ("import no_such_module", "broken.*can't be loaded.*no_such_module"),
-        ("make = lambda host: 42", "gives 42.*flask_offload.seam.Engine"),
+        ("make = lambda host: 42", "gives 42.*flask_offload.engine_api.Engine"),
         (
-            "from flask_offload.seam import Engine, Flags\n"
+            "from flask_offload.engine_api import Engine, Flags\n"
             "class make(Engine):\n"
             "    name, flags = 'x', Flags(own_worker=True)\n"
             "    def __init__(self, host): pass\n"

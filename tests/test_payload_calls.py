@@ -33,7 +33,7 @@ import pytest
 from typing_extensions import TypeAliasType
 
 from flask_offload.errors import PayloadError
-from flask_offload.payload import CallSpec, Codecs
+from flask_offload.payload.calls import CallSpec, Codecs
 from payload_types import Box, Child, Color, Movie, Pair, Point, UserId
 
 if TYPE_CHECKING:

@@ -10,9 +10,15 @@ import pytest
 from flask import Flask, request
 from werkzeug.datastructures import FileStorage, Headers
 
-from flask_offload.errors import FileGone, FileTooLarge, PayloadError, PayloadTooLarge, SpoolFull
-from flask_offload.payload import CallSpec, Codecs, decode_value, encode_value
-from flask_offload.spool import Spool
+from flask_offload.errors import (
+    FileGone,
+    FileTooLarge,
+    PayloadError,
+    PayloadTooLarge,
+    SpoolFull,
+)
+from flask_offload.payload.calls import CallSpec, Codecs, decode_value, encode_value
+from flask_offload.payload.spool import Spool
 
 LIMIT = 10_000
 CODECS = Codecs()
@@ -131,7 +137,7 @@ def test_a_failed_enqueue_leaves_no_file(
 ) -> None:
     rest: Any = {"later argument": object(), "size of the rest": ["x"] * LIMIT, "text": "\ud800"}
     if fails == "interrupt":
-        monkeypatch.setattr("flask_offload.payload._encode", interrupted)
+        monkeypatch.setattr("flask_offload.payload.calls._encode", interrupted)
     with pytest.raises((PayloadError, KeyboardInterrupt)):
         SPEC.encode((upload(),), {"more": rest.get(fails)}, limit=LIMIT, spool=spool)
     assert names(spool) == set()

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_offload.errors import PayloadError
-from flask_offload.payload import CallSpec, Codecs, decode_value, encode_value
+from flask_offload.payload.calls import CallSpec, Codecs, decode_value, encode_value
 from payload_types import Color, Money, Pair, Point, Price, Secret
 
 EXAMPLES = int(os.environ.get("OFFLOAD_HOSTILE_EXAMPLES", "100"))

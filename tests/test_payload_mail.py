@@ -10,7 +10,7 @@ from flask import Flask
 from flask_mail import Attachment, Mail, Message
 
 from flask_offload.errors import PayloadError
-from flask_offload.payload import Codecs, decode_value, encode_value
+from flask_offload.payload.calls import Codecs, decode_value, encode_value
 
 CODECS = Codecs()
 mail = Mail()
@@ -103,7 +103,7 @@ def test_a_worker_without_flask_mail_says_so(app: Flask) -> None:
     with app.app_context():
         data = encode_value(Message("s", ["a@example.org"]), CODECS, what="it", limit=1000)
     program = (
-        "import sys; from flask_offload.payload import Codecs, decode_value\n"
+        "import sys; from flask_offload.payload.calls import Codecs, decode_value\n"
         "try: decode_value(sys.argv[1], Codecs())\n"
         "except Exception as error: print(error)\n"
     )

@@ -19,7 +19,13 @@ from flask import Flask, current_app
 from markupsafe import Markup
 
 from flask_offload.errors import PayloadError, PayloadTooLarge
-from flask_offload.payload import MAX_BYTES, CallSpec, Codecs, decode_value, encode_value
+from flask_offload.payload.calls import (
+    MAX_BYTES,
+    CallSpec,
+    Codecs,
+    decode_value,
+    encode_value,
+)
 from payload_types import Color, DearMoney, Money, Pair, Point, UserId, Words
 
 CODECS = Codecs()

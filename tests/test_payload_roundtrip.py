@@ -19,7 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_offload.errors import PayloadError, PayloadTooLarge
-from flask_offload.payload import MAX_BYTES, CallSpec, Codecs, decode_value, encode_value
+from flask_offload.payload.calls import (
+    MAX_BYTES,
+    CallSpec,
+    Codecs,
+    decode_value,
+    encode_value,
+)
 from payload_types import (
     Access,
     Bits,
@@ -324,7 +330,7 @@ def test_a_codec_that_fails() -> None:
 SCRIPT = """
 import sys
 from dataclasses import dataclass
-from flask_offload.payload import Codecs, decode_value, encode_value
+from flask_offload.payload.calls import Codecs, decode_value, encode_value
 
 @dataclass
 class Job:
@@ -353,7 +359,7 @@ def test_a_class_of_the_script_is_found_where_the_script_is_a_module(tmp_path: P
     (package / "__init__.py").touch()
     (package / "app.py").write_text(SCRIPT)
     reader = (
-        "import shop.app; from flask_offload.payload import Codecs, decode_value;"
+        "import shop.app; from flask_offload.payload.calls import Codecs, decode_value;"
         "import sys; value = decode_value(sys.argv[1], Codecs());"
         "assert value[0] == shop.app.Job(1), value"
     )

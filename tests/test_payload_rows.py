@@ -22,7 +22,7 @@ from sqlalchemy.orm import (
 )
 
 from flask_offload.errors import PayloadError, RowGone
-from flask_offload.payload import CallSpec, Codecs, decode_value, encode_value
+from flask_offload.payload.calls import CallSpec, Codecs, decode_value, encode_value
 
 LIMIT = 10_000
 

@@ -16,7 +16,7 @@ from flask_offload.errors import (
     OptionError,
     Retry,
 )
-from flask_offload.retry import (
+from flask_offload.tasks.retry import (
     EXPLICIT_ATTEMPTS,
     LONGEST_WAIT,
     Again,

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_offload import schedule as module
 from flask_offload.errors import OptionError
-from flask_offload.schedule import (
+from flask_offload.tasks import schedule as module
+from flask_offload.tasks.schedule import (
     CATCH_UP_LIMIT,
     CLOCK_WAS_WRONG,
     FRESH,
@@ -502,7 +502,7 @@ def test_jitter_may_swap_two_times_that_the_end_of_a_gap_brings_close() -> None:
 
 def test_every_process_draws_the_same_jitter() -> None:
     program = (
-        "from flask_offload.schedule import *\n"
+        "from flask_offload.tasks.schedule import *\n"
         "print(repr(next_after(Schedule('mail.sweep', '0 3 * * *', 'Europe/Berlin', 600), 1.79e9)))"
     )
     here = next_after(Schedule("mail.sweep", "0 3 * * *", "Europe/Berlin", 600), 1.79e9)
@@ -592,7 +592,7 @@ def test_any_text_is_either_refused_or_has_a_next_time(text: str) -> None:
 def test_without_time_zone_data_utc_works_and_names_say_what_to_install() -> None:
     program = (
         "import sys; sys.modules['tzdata'] = None\n"
-        "from flask_offload.schedule import *\n"
+        "from flask_offload.tasks.schedule import *\n"
         "print(next_after(Schedule('a', '@hourly', tz='UTC'), 0.0))\n"
         "try: Schedule('a', '@hourly', tz='Europe/Berlin')\n"
         "except Exception as error: print(error)"

@@ -21,7 +21,7 @@ from flask_offload.errors import (
     PayloadError,
     SpoolFull,
 )
-from flask_offload.spool import Spool, show_bytes
+from flask_offload.payload.spool import Spool, show_bytes
 
 KIB = 1024
 
@@ -164,7 +164,7 @@ def test_a_full_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_full(path: str, flags: int) -> int:
         return os.open("/dev/full", os.O_WRONLY)  # Linux's disk that is always full
 
-    monkeypatch.setattr("flask_offload.spool._private", open_full)
+    monkeypatch.setattr("flask_offload.payload.spool._private", open_full)
     with pytest.raises(DatabaseFull, match=r"no room for the file in .*-files: make room"):
         save(spool)
 
@@ -181,7 +181,7 @@ def test_folders_that_can_not_be_written(tmp_path: Path) -> None:
 
 PROGRAM = """
 import io, sys
-from flask_offload.spool import Spool
+from flask_offload.payload.spool import Spool
 Spool(sys.argv[1], max_file=1 << 30, max_total=1 << 30).save(io.BytesIO(b"abc"))
 """
 

@@ -21,7 +21,7 @@ from blocking_app import (
     services,
     shares_of,
 )
-from flask_offload.evidence.spot_report import SpotReport
+from flask_offload.profiler.findings import SpotReport
 
 SEED = 17
 MIXES = 12

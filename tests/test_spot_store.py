@@ -14,9 +14,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from flask_offload.evidence import spot_store
-from flask_offload.evidence.spot_report import UNKNOWN, Blocker, SpotReport
-from flask_offload.evidence.spot_store import (
+from flask_offload.profiler import store as spot_store
+from flask_offload.profiler.findings import UNKNOWN, Blocker, SpotReport
+from flask_offload.profiler.store import (
     Batch,
     EvidenceUnreadable,
     RouteBatch,
@@ -211,7 +211,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import apsw
-from flask_offload.evidence.spot_store import Batch, RouteBatch, write
+from flask_offload.profiler.store import Batch, RouteBatch, write
 
 for _ in range(40):
     batch = Batch()

@@ -22,12 +22,12 @@ from werkzeug.wsgi import FileWrapper
 
 from blocking_app import Found
 from flask_offload import Offload
-from flask_offload.evidence import watchdog as watchdog_module
-from flask_offload.evidence.install import EvidenceSettings, install
-from flask_offload.evidence.sampling import thread_seconds
-from flask_offload.evidence.spot_store import Batch, SpotRow, route_rows, spot_rows, write
-from flask_offload.evidence.spotting import watchdog
-from flask_offload.evidence.stacks import UserCode
+from flask_offload.profiler import sampler as watchdog_module
+from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.middleware import watchdog
+from flask_offload.profiler.sampling import thread_seconds
+from flask_offload.profiler.stacks import UserCode
+from flask_offload.profiler.store import Batch, SpotRow, route_rows, spot_rows, write
 from support import running, wait_until
 
 SLOW = 0.25
@@ -76,7 +76,7 @@ SHOP = """
 import smtplib
 from flask import Flask
 from mail import send_welcome
-from flask_offload.evidence.install import EvidenceSettings, install
+from flask_offload.profiler.install import EvidenceSettings, install
 
 app = Flask(__name__)
 
@@ -98,7 +98,7 @@ def send_welcome(address):
 def test_the_sentence_names_route_time_function_chain_and_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found
 ) -> None:
-    from flask_offload.lab.mailserver import MailServer, Pace
+    from flask_offload_lab.mailserver import MailServer, Pace
 
     (tmp_path / "shop.py").write_text(SHOP.strip() + "\n")
     (tmp_path / "mail.py").write_text(MAIL.strip() + "\n")
@@ -554,7 +554,7 @@ PROGRAM = """
 import os, sys, threading, time
 from pathlib import Path
 from flask import Flask
-from flask_offload.evidence.install import EvidenceSettings, install
+from flask_offload.profiler.install import EvidenceSettings, install
 
 def nap():
     time.sleep(0.25)

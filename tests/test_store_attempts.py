@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from flask_offload.attempt import MAX_CRASHES, Claim, Ending, Report
-from flask_offload.engines.base import ASYNC, ISOLATED, SUSPECT, THREADS, JobQuery
-from flask_offload.engines.sqlite import outcomes
-from flask_offload.job import Error, JobRecord, JobStatus
+from flask_offload.engines.base import JobQuery
+from flask_offload.engines.sqlite import completion as outcomes
+from flask_offload.jobs.attempt import MAX_CRASHES, Claim, Ending, Report
+from flask_offload.jobs.job import Error, JobRecord, JobStatus
+from flask_offload.jobs.new_job import ASYNC, ISOLATED, SUSPECT, THREADS
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
 
 

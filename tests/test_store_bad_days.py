@@ -17,8 +17,8 @@ import apsw
 import pytest
 
 from flask_offload.engines.sqlite import filesystem
+from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.schema import APPLICATION_ID, GENERATION, MIGRATIONS
-from flask_offload.engines.sqlite.upkeep import is_intact
 from flask_offload.errors import (
     DatabaseCorrupt,
     DatabaseFull,
@@ -31,7 +31,7 @@ from flask_offload.errors import (
     NetworkFilesystem,
     TooManyFiles,
 )
-from flask_offload.job import JobRecord, JobStatus
+from flask_offload.jobs.job import JobRecord, JobStatus
 from store_support import Store, outcome
 from support import missing, require_tool
 from test_store_processes import started

@@ -9,12 +9,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from flask_offload.attempt import Ending
-from flask_offload.engines.base import ISOLATED, JobQuery
+from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite.engine import INLINE_ARGS
 from flask_offload.errors import InvalidTransition, JobNotFound
-from flask_offload.job import FINISHED, JobRecord, JobStatus, new_id
-from flask_offload.rate import Rate
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.job import FINISHED, JobRecord, JobStatus, new_id
+from flask_offload.jobs.new_job import ISOLATED
+from flask_offload.jobs.rate import Rate
 from store_support import KEEP, START, Store, Worker
 
 

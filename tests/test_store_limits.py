@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload.attempt import Ending
-from flask_offload.engines.sqlite.upkeep import prune
-from flask_offload.job import JobRecord, JobStatus
-from flask_offload.rate import Rate
+from flask_offload.engines.sqlite.maintenance import prune
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.job import JobRecord, JobStatus
+from flask_offload.jobs.rate import Rate
 from store_support import KEEP, START, Store, Worker
 
 

@@ -22,12 +22,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_offload.attempt import MAX_CRASHES, Claim, Ending
-from flask_offload.engines.base import ISOLATED, SUSPECT, THREADS, JobQuery
-from flask_offload.engines.sqlite.upkeep import prune
+from flask_offload.engines.base import JobQuery
+from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.errors import InvalidTransition
-from flask_offload.job import TRANSITIONS, JobStatus
-from flask_offload.rate import Rate
+from flask_offload.jobs.attempt import MAX_CRASHES, Claim, Ending
+from flask_offload.jobs.job import TRANSITIONS, JobStatus
+from flask_offload.jobs.new_job import ISOLATED, SUSPECT, THREADS
+from flask_offload.jobs.rate import Rate
 from store_model import FINISHED, Model, ModelJob
 from store_support import KEEP, Clock, Store, Worker, new_job, outcome, stale_claim
 

@@ -12,17 +12,25 @@ import pytest
 
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import (
-    admission,
+    completion as outcomes,
+)
+from flask_offload.engines.sqlite import (
     engine,
-    ledger,
-    outcomes,
     queries,
     recovery,
     rows,
-    upkeep,
+)
+from flask_offload.engines.sqlite import (
+    limits as admission,
+)
+from flask_offload.engines.sqlite import (
+    maintenance as upkeep,
+)
+from flask_offload.engines.sqlite import (
+    worker_store as ledger,
 )
 from flask_offload.engines.sqlite.connection import Connection, Cursor
-from flask_offload.job import JobRecord, JobStatus
+from flask_offload.jobs.job import JobRecord, JobStatus
 from store_support import START, Store
 
 EACH = 20_000

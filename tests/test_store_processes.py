@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from flask_offload.engines.sqlite import forks
-from flask_offload.engines.sqlite.liveness import Registration, run_folder
-from flask_offload.job import JobStatus
+from flask_offload.engines.sqlite import fork_safety as forks
+from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
+from flask_offload.jobs.job import JobStatus
 from store_support import Store
 
 # Python 3.12 and later warn of what is tested here.

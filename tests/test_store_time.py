@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from flask_offload.attempt import Ending
 from flask_offload.engines.base import JobQuery, ScheduleSpec
-from flask_offload.engines.sqlite import ledger, upkeep
-from flask_offload.engines.sqlite.ticks import next_tick, tick
-from flask_offload.engines.sqlite.upkeep import (
+from flask_offload.engines.sqlite import maintenance as upkeep
+from flask_offload.engines.sqlite import worker_store as ledger
+from flask_offload.engines.sqlite.maintenance import (
     BATCH,
     LONG_LOG,
     give_space_back,
@@ -22,9 +21,11 @@ from flask_offload.engines.sqlite.upkeep import (
     prune,
     prune_finished,
 )
+from flask_offload.engines.sqlite.schedules import next_tick, tick
 from flask_offload.errors import JobNotFound
-from flask_offload.job import JobRecord, JobStatus
-from flask_offload.rate import Rate
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.job import JobRecord, JobStatus
+from flask_offload.jobs.rate import Rate
 from store_support import KEEP, START, Store, new_job
 
 HOUR, DAY = 3600.0, 86_400.0

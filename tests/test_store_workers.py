@@ -15,10 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from flask_offload.attempt import Ending
-from flask_offload.engines.sqlite import bell, liveness, recovery
-from flask_offload.engines.sqlite.bell import Bell, Bells
-from flask_offload.engines.sqlite.liveness import (
+from flask_offload.engines.sqlite import notifier as bell
+from flask_offload.engines.sqlite import recovery
+from flask_offload.engines.sqlite import worker_locks as liveness
+from flask_offload.engines.sqlite.notifier import Bell, Bells
+from flask_offload.engines.sqlite.recovery import live_workers, recover, set_stopping, unregister
+from flask_offload.engines.sqlite.worker_locks import (
     Lock,
     Registration,
     Slots,
@@ -27,13 +29,8 @@ from flask_offload.engines.sqlite.liveness import (
     read_started,
     run_folder,
 )
-from flask_offload.engines.sqlite.recovery import (
-    live_workers,
-    recover,
-    set_stopping,
-    unregister,
-)
-from flask_offload.job import JobStatus
+from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.job import JobStatus
 from store_support import KEEP, START, Store, Worker, pid_that_is_gone
 from support import running, wait_until
 
@@ -96,7 +93,7 @@ def test_a_lock_that_is_taken_while_its_file_is_removed(
 HOLD = """
 import sys, time
 from pathlib import Path
-from flask_offload.engines.sqlite.liveness import Lock
+from flask_offload.engines.sqlite.worker_locks import Lock
 lock = Lock(Path(sys.argv[1]))
 assert lock.acquire()
 print("held", flush=True)

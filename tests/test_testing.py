@@ -33,9 +33,9 @@ from flask_offload import (
 )
 from flask_offload.engines.base import Engine, Flags
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.ledger import Retention
 from flask_offload.engines.sqlite.recovery import recover
-from flask_offload.job import JobRecord
+from flask_offload.engines.sqlite.worker_store import Retention
+from flask_offload.jobs.job import JobRecord
 from flask_offload.testing import (
     AppJobs,
     assert_enqueued,

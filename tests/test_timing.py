@@ -14,12 +14,12 @@ from flask import Flask, Response, abort, g, request, stream_with_context
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_offload.evidence import timing as timing_module
-from flask_offload.evidence import watched
-from flask_offload.evidence.install import EvidenceSettings, install
-from flask_offload.evidence.queue_time import queue_seconds
-from flask_offload.evidence.server_timing import MAX_ENTRIES, MAX_LENGTH, Metric, server_timing
-from flask_offload.evidence.timing import note_enqueue, span
+from flask_offload.profiler import request_sample as watched
+from flask_offload.profiler import timing as timing_module
+from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.queue_time import queue_seconds
+from flask_offload.profiler.server_timing import MAX_ENTRIES, MAX_LENGTH, Metric, server_timing
+from flask_offload.profiler.timing import note_enqueue, span
 
 
 def parse(header: str) -> dict[str, tuple[float | None, str]]:

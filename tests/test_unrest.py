@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_offload.worker.unrest import CALM_AFTER, UNREST_MOST, Unrest
+from flask_offload.worker.crash_cooldown import CALM_AFTER, UNREST_MOST, Unrest
 
 
 def test_calm_comes_some_time_after_the_last_death() -> None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_offload.engines.base import Engine
-from flask_offload.job import Attempt, Job, JobRecord, JobStatus
-from flask_offload.payload import Codecs
+from flask_offload.jobs.job import Attempt, Job, JobRecord, JobStatus
+from flask_offload.payload.calls import Codecs
 from flask_offload.web.limit import BURST_SECONDS, PollLimiter
-from flask_offload.web.pace import (
+from flask_offload.web.pages import duration
+from flask_offload.web.polling import (
     FASTEST,
     LONGEST_SLEEP,
     SLOWEST,
@@ -21,7 +22,6 @@ from flask_offload.web.pace import (
     remaining_seconds,
     retry_after,
 )
-from flask_offload.web.pages import duration
 
 NOW = 1_800_000_000.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flask_offload import InvalidTransition, JobStatus
-from flask_offload.worker.unrest import CALM_AFTER
+from flask_offload.worker.crash_cooldown import CALM_AFTER
 from jobs_app import (
     add,
     alone,

@@ -7,7 +7,7 @@ import selectors
 import subprocess
 from pathlib import Path
 
-from flask_offload.worker.neighbours import Neighbours
+from flask_offload.worker.peers import Neighbours
 
 
 def test_the_end_of_another_worker_is_seen_once(tmp_path: Path) -> None:

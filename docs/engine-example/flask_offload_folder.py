@@ -18,7 +18,7 @@ from typing import ClassVar
 import msgspec
 
 from flask_offload import EngineUnavailable, JobNotFound
-from flask_offload.seam import (
+from flask_offload.engine_api import (
     Attempt,
     Ending,
     Engine,

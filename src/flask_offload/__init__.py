@@ -1,7 +1,5 @@
 """Flask-Offload: move slow work out of Flask requests, and prove that it helped."""
 
-from . import log as _log  # hears the signals  # noqa: F401
-from .context import current_job
 from .errors import (
     ConfigError,
     DatabaseCorrupt,
@@ -31,10 +29,12 @@ from .errors import (
     WaitTimeout,
 )
 from .extension import Offload
-from .job import Attempt, Error, Job, JobStatus, Progress
-from .rate import Rate
-from .retry import exponential
-from .task import Task
+from .jobs import log as _log  # hears the signals  # noqa: F401
+from .jobs.context import current_job
+from .jobs.job import Attempt, Error, Job, JobStatus, Progress
+from .jobs.rate import Rate
+from .tasks.retry import exponential
+from .tasks.task import Task
 
 __all__ = [
     "Attempt",

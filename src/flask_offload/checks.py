@@ -20,10 +20,10 @@ from .engines.sqlite import SqliteEngine
 from .engines.sqlite.database import SAFE_SQLITE
 from .engines.sqlite.filesystem import NETWORK
 from .engines.sqlite.health import Health, files_of, kind_of_disk, read_health
+from .engines.sqlite.maintenance import is_intact
 from .engines.sqlite.recovery import WorkerInfo, live_workers
-from .engines.sqlite.upkeep import is_intact
 from .errors import EngineUnavailable
-from .spool import show_bytes
+from .payload.spool import show_bytes
 from .textui import duration, show_jobs
 
 if TYPE_CHECKING:

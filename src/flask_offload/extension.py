@@ -13,23 +13,30 @@ from zoneinfo import ZoneInfo
 from flask import Flask, Response, current_app
 
 from . import web
-from .carry import READY_MADE, Carry
 from .config import Config
-from .engines.base import Engine, NewJob
+from .engines.base import Engine
 from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
-from .evidence.install import install as install_evidence
-from .evidence.timing import note_enqueue, span
-from .job import Job, JobStatus
-from .names import find_declared, task_name, will_be_known
-from .options import KeyFunction, TaskOptions, check_task_name, keep_per_status, seconds
-from .payload import Codecs
-from .rate import Rate
-from .retry import Backoff, RetryPolicy, exponential
+from .feature_checks import check_schedule, check_task, need
+from .jobs.job import Job, JobStatus
+from .jobs.new_job import NewJob
+from .jobs.rate import Rate
+from .payload.calls import Codecs
+from .payload.propagation import READY_MADE, Carry
+from .profiler.install import install as install_evidence
+from .profiler.timing import note_enqueue, span
 from .role import is_server_request
-from .schedule import CatchUp, Schedule
 from .state import AppState
-from .support import check_schedule, check_task, need
-from .task import Call, Task, unique_states
+from .tasks.names import find_declared, task_name, will_be_known
+from .tasks.options import (
+    KeyFunction,
+    TaskOptions,
+    check_task_name,
+    keep_per_status,
+    seconds,
+)
+from .tasks.retry import Backoff, RetryPolicy, exponential
+from .tasks.schedule import CatchUp, Schedule
+from .tasks.task import Call, Task, unique_states
 
 P = ParamSpec("P")
 R = TypeVar("R")

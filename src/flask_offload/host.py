@@ -11,14 +11,15 @@ from typing import Protocol
 
 from flask import Flask
 
-from .carry import Carry
 from .config import Config
-from .engines.base import Engine, NewJob
-from .job import JobStatus
-from .payload import Codecs
-from .run import Environment, Runnable
-from .schedule import Schedule
-from .spool import Spool
+from .engines.base import Engine
+from .engines.run import Environment, Runnable
+from .jobs.job import JobStatus
+from .jobs.new_job import NewJob
+from .payload.calls import Codecs
+from .payload.propagation import Carry
+from .payload.spool import Spool
+from .tasks.schedule import Schedule
 
 
 class Declared(Protocol):

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 from flask import Flask
 
-from . import log, signals
+from . import signals
 from .config import Config
-from .engines.base import Engine, NewJob
+from .engines.base import Engine
 from .engines.registry import make_engine
-from .evidence.install import EvidenceSettings
+from .engines.run import Environment
+from .feature_checks import check_schedule, check_settings, check_task
 from .host import Declared
-from .job import Job, JobRecord
-from .keeper import Keeper
-from .run import Environment
-from .spool import Spool
-from .support import check_schedule, check_settings, check_task
+from .jobs import log
+from .jobs.job import Job, JobRecord
+from .jobs.new_job import NewJob
+from .payload.spool import Spool
+from .profiler.install import EvidenceSettings
+from .worker.keeper import Keeper
 
 
 class AppState:

@@ -10,11 +10,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from flask_offload import JobStatus
-from flask_offload.engines.base import THREADS, JobQuery, NewJob
+from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.ledger import Ledger, Retention
-from flask_offload.engines.sqlite.upkeep import give_space_back, prune_finished
-from flask_offload.job import new_id
+from flask_offload.engines.sqlite.maintenance import give_space_back, prune_finished
+from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.jobs.job import new_id
+from flask_offload.jobs.new_job import THREADS, NewJob
 from proc import descendants
 from support import wait_until
 

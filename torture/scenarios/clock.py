@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask_offload.engines.base import THREADS, NewJob, ScheduleSpec
+from flask_offload.engines.base import ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.ledger import Ledger, Retention
-from flask_offload.engines.sqlite.ticks import tick
-from flask_offload.job import new_id
+from flask_offload.engines.sqlite.schedules import tick
+from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.jobs.job import new_id
+from flask_offload.jobs.new_job import THREADS, NewJob
 
 from ..app import accept, later, quick, slow
 from ..scenario import LeftOut, Run, scenario

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flask_offload.engines.sqlite.ledger import Retention
-from flask_offload.engines.sqlite.liveness import run_folder
 from flask_offload.engines.sqlite.recovery import _recover_one
+from flask_offload.engines.sqlite.worker_locks import run_folder
+from flask_offload.engines.sqlite.worker_store import Retention
 from proc import descendants
 from support import Running, wait_until
 

@@ -21,7 +21,13 @@ from album.extensions import db, mail
 from album.files import SIZES, original, thumbnail
 from album.tasks import make_thumbnails, send
 from flask_offload import JobStatus
-from flask_offload.testing import assert_enqueued, assert_not_enqueued, drain, enqueued, no_blocking
+from flask_offload.testing import (
+    assert_enqueued,
+    assert_not_enqueued,
+    drain,
+    enqueued,
+    no_blocking,
+)
 
 
 @pytest.fixture

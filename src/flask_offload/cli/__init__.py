@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -17,27 +18,33 @@ COMMANDS = {
     "resume": "queues:resume",
     "queues": "queues:queues",
     "schedules": "queues:schedules",
-    "prune": "upkeep:prune",
+    "prune": "maintenance:prune",
     "check": "check:check",
     "spot": "spot:spot",
-    "measure": "..evidence.command:measure_command",
-    "lab": "..lab.command:lab_command",
+    "measure": "..measure.command:measure_command",
 }
-"""Each command's module and name; a command is imported when it is asked for, so that the worker
-does not carry the lab around."""
+"""Each command's module and name. A command is imported when it is called, so that a worker does
+not load what only another command needs."""
+
+GROUP = "flask_offload.commands"
+"""Packages offer further commands as `name = "module:command"`; the lab's own is one of them."""
 
 
 class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *sorted(point.name for point in entry_points(group=GROUP))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, _, name = place.partition(":")
-        path = module if module.startswith("..") else f".{module}"
-        command: Any = getattr(importlib.import_module(path, __package__), name)
+        command: Any
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name].partition(":")
+            path = module if module.startswith("..") else f".{module}"
+            command = getattr(importlib.import_module(path, __package__), name)
+        else:
+            point = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+            if point is None:
+                return None
+            command = point.load()
         assert isinstance(command, click.Command)
         return command
 

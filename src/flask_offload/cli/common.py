@@ -17,7 +17,7 @@ from flask.cli import ScriptInfo
 from ..engines.base import Engine
 from ..engines.sqlite import SqliteEngine
 from ..errors import NotInitialized, OffloadError
-from ..jobjson import plain
+from ..jobs.document import plain
 from ..textui import ago, table
 from ..textui import plain as harmless
 

@@ -11,8 +11,8 @@ import click
 
 from ..engines.base import Engine, JobQuery
 from ..errors import JobNotFound, OffloadError
-from ..job import Attempt, Error, Job, JobRecord, JobStatus
-from ..jobjson import job_json
+from ..jobs.document import job_json
+from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..textui import ago, duration, fit
 from ..textui import plain as harmless
 from .common import (

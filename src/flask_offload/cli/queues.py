@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from ..engines.base import QueueInfo, ScheduleInfo
-from ..job import moment
-from ..options import check_queue_name
-from ..schedule import next_after
+from ..jobs.job import moment
+from ..tasks.options import check_queue_name
+from ..tasks.schedule import next_after
 from .common import (
     age,
     app_command,

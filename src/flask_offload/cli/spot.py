@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ..evidence.spot_store import forget as forget_evidence
-from ..evidence.spot_store import route_rows, spot_rows
+from ..profiler.store import forget as forget_evidence
+from ..profiler.store import route_rows, spot_rows
 from ..textui import plain as harmless
-from .common import app_command, echo_json, echo_table, json_option, offload_of_app
+from .common import (
+    app_command,
+    echo_json,
+    echo_table,
+    json_option,
+    offload_of_app,
+)
 
 
 @app_command("spot")

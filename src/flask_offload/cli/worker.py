@@ -9,12 +9,12 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
-from .. import log
 from ..engines.base import Engine, WorkOptions
 from ..errors import OffloadError, OptionError
-from ..options import check_queue_name
+from ..feature_checks import need
+from ..jobs import log
 from ..role import become_worker
-from ..support import need
+from ..tasks.options import check_queue_name
 from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
 NICENESS = 5

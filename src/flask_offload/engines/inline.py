@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from ..attempt import Ending, Outcome, Report
 from ..errors import JobNotFound
-from ..job import Attempt, JobRecord, JobStatus, check_cancel, check_retry, moment
-from ..run import run
-from .base import Engine, Flags, JobQuery, NewJob, QueueInfo
+from ..jobs.attempt import Ending, Outcome, Report
+from ..jobs.job import (
+    Attempt,
+    JobRecord,
+    JobStatus,
+    check_cancel,
+    check_retry,
+    moment,
+)
+from ..jobs.new_job import NewJob
+from .base import Engine, Flags, JobQuery, QueueInfo
+from .run import run
 
 if TYPE_CHECKING:
     from ..host import Host

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 
 from ..errors import ConfigError
 from ..host import Host, keep_cancelled
@@ -34,22 +33,9 @@ def _inline(state: Host) -> Engine:
     return InlineEngine(state)
 
 
-def _celery(state: Host) -> Engine:
-    for package in ("celery", "redis"):
-        if find_spec(package) is None:
-            raise ConfigError(
-                f"OFFLOAD_ENGINE = 'celery' needs {package}, which is not installed:"
-                " pip install 'Flask-Offload[celery]'"
-            )
-    from .celery.engine import CeleryEngine
-
-    return CeleryEngine(state)
-
-
 OURS: dict[str, Callable[[Host], Engine]] = {
     "sqlite": _sqlite,
     "inline": _inline,
-    "celery": _celery,
 }
 
 
@@ -80,7 +66,7 @@ def _outside(point: EntryPoint, state: Host) -> Engine:
         ) from error
     engine = make(state)
     if not isinstance(engine, Engine):
-        raise ConfigError(f"{place} gives {engine!r}, which is no flask_offload.seam.Engine")
+        raise ConfigError(f"{place} gives {engine!r}, which is no flask_offload.engine_api.Engine")
     if engine.flags.own_worker:
         raise ConfigError(
             f"{place} gives an engine with the flag 'own_worker', which only the embedded one can"

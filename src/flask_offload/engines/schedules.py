@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ..job import new_id
-from ..schedule import Schedule, count_from, due, next_after
-from .base import NewJob, ScheduleSpec
+from ..jobs.job import new_id
+from ..jobs.new_job import NewJob
+from ..tasks.schedule import Schedule, count_from, due, next_after
+from .base import ScheduleSpec
 
 WRITE_EVERY: Final = 60.0
 """Seconds after which it is written down that no time has come."""

@@ -4,7 +4,7 @@ Nothing here starts a process or sleeps. The jobs go through the real engine: th
 same JSON, the same limits and retries as in production.
 """
 
-from ..evidence.gate import BlockingCall, no_blocking
+from ..profiler.gate import BlockingCall, no_blocking
 from .clock import Clock
 from .drain import drain, travel
 from .enqueued import assert_enqueued, assert_not_enqueued, enqueued

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from ..job import Job
+from ..jobs.job import Job
 from .clock import Clock
-from .hands import Hand, hand_of, state_of
+from .manual_worker import Hand, hand_of, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,11 +8,11 @@ from flask import current_app
 
 from ..engines.base import JobQuery
 from ..errors import NotInitialized, PayloadError
-from ..job import Job
+from ..jobs.job import Job
 
 if TYPE_CHECKING:
     from ..state import AppState
-    from ..task import Task
+    from ..tasks.task import Task
 
 P = ParamSpec("P")
 

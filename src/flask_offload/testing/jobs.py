@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from ..engines.base import JobQuery
-from ..job import Job, JobRecord
+from ..jobs.job import Job, JobRecord
 from .clock import Clock
 from .drain import LIMIT, drain, travel
-from .hands import state_of
+from .manual_worker import state_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

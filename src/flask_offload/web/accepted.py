@@ -7,9 +7,9 @@ import time
 import msgspec
 from flask import Response, current_app, request, url_for
 
-from ..job import Job
-from .needs import Jobs
-from .pace import retry_after
+from ..jobs.job import Job
+from .polling import retry_after
+from .polling_needs import Jobs
 from .preferences import prefers_html
 from .representation import links
 

@@ -10,9 +10,14 @@ from pathlib import Path
 import msgspec
 from flask import Blueprint, Response, request
 
-from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
-from .needs import Jobs
+from ..errors import (
+    EngineUnavailable,
+    InvalidTransition,
+    JobNotFound,
+    UnsupportedByEngine,
+)
 from .pages import asset_url, duration, progress, send_asset, sentence
+from .polling_needs import Jobs
 from .problems import problem
 from .resource import JobResource, TooManyPolls
 

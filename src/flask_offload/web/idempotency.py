@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from flask import request
 
-from .stored import FORMS, StoredRequest
+from .request_snapshot import FORMS, StoredRequest
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 """Where the key is looked for: in a header, or for plain HTML forms in a field."""
@@ -44,7 +44,7 @@ class IdempotencyKey:
     digest: str
 
     def new_id(self) -> str:
-        """A job id as `flask_offload.job.new_id` makes it, but with the digest at its end."""
+        """A job id as `flask_offload.jobs.job.new_id` makes it, but with the digest at its end."""
         return f"{time.time_ns() // 1_000_000:012x}{os.urandom(_RANDOM).hex()}{self.digest}"
 
     def fits(self, job_id: str) -> bool:

@@ -12,9 +12,9 @@ from flask import Response, render_template, url_for
 from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 
-from ..job import Job
-from .needs import Jobs
-from .pace import retry_after
+from ..jobs.job import Job
+from .polling import retry_after
+from .polling_needs import Jobs
 from .representation import document
 
 STATIC = Path(__file__).parent / "static"

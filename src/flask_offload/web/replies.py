@@ -7,13 +7,13 @@ import contextlib
 from flask import Response, request
 
 from ..errors import PayloadError
-from ..job import Job, JobStatus
-from .needs import Jobs
+from ..jobs.job import Job, JobStatus
 from .pages import job_page
+from .polling_needs import Jobs
 from .preferences import prefers_html
 from .problems import problem
 from .representation import document
-from .stored import StoredResponse
+from .request_snapshot import StoredResponse
 
 
 def stored_response(job: Job) -> StoredResponse | None:

@@ -10,9 +10,9 @@ from typing import Any
 from flask import current_app, url_for
 
 from ..errors import PayloadError
-from ..job import Job, JobStatus
-from .needs import Jobs
-from .pace import remaining_seconds
+from ..jobs.job import Job, JobStatus
+from .polling import remaining_seconds
+from .polling_needs import Jobs
 
 RESPOND_ASYNC = "respond_async"
 """The origin of jobs that are made from a whole request."""

@@ -10,12 +10,12 @@ import msgspec
 from flask import Response, current_app, request
 
 from ..errors import InvalidTransition, JobNotFound
-from ..job import Job, JobStatus
+from ..jobs.job import Job, JobStatus
 from .accepted import see_job, see_result
 from .limit import PollLimiter
-from .needs import Jobs
-from .pace import retry_after
 from .pages import job_page
+from .polling import retry_after
+from .polling_needs import Jobs
 from .preferences import prefers_html
 from .problems import problem
 from .replies import reply, stored_response

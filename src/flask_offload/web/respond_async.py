@@ -11,19 +11,24 @@ from typing import Any
 
 from flask import Flask, Response, current_app, request
 
-from ..context import current_job
-from ..engines.base import NewJob
-from ..errors import EngineUnavailable, OptionError, PayloadTooLarge, WaitTimeout
-from ..job import Job, JobStatus
-from ..names import task_name
+from ..errors import (
+    EngineUnavailable,
+    OptionError,
+    PayloadTooLarge,
+    WaitTimeout,
+)
+from ..jobs.context import current_job
+from ..jobs.job import Job, JobStatus
+from ..jobs.new_job import NewJob
+from ..tasks.names import task_name
 from .accepted import see_job, told
 from .idempotency import REMEMBERED, BadKey, idempotency_key
-from .needs import CallableTask, Jobs
+from .polling_needs import CallableTask, Jobs
 from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
 from .representation import RESPOND_ASYNC
-from .stored import StoredRequest, StoredResponse, answer, store_request
+from .request_snapshot import StoredRequest, StoredResponse, answer, store_request
 
 MAX_WAIT = 10.0
 """Seconds for which a request is held at most, unless the view says otherwise: a held request

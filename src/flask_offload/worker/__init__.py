@@ -1,1 +1,1 @@
-"""The process, or the threads, that run jobs."""
+"""The processes that run jobs, for any store: supervisor, pool, child, keeper."""

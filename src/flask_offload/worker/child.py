@@ -19,12 +19,14 @@ from typing import NoReturn, cast
 import click
 from flask import Flask
 
-from .. import log, signals
-from ..attempt import Outcome
-from ..engines.sqlite.liveness import Slots
+from .. import signals
+from ..engines.run import Environment, ended_badly
+from ..engines.sqlite.worker_locks import Slots
 from ..errors import JobTimeout, OffloadError
+from ..jobs import log
+from ..jobs.attempt import Outcome
 from ..role import become_worker
-from ..run import Environment, ended_badly
+from .executor import Runner
 from .messages import (
     Begin,
     Cancel,
@@ -41,7 +43,6 @@ from .messages import (
     Run,
     ToChild,
 )
-from .runner import Runner
 from .settings import worker_settings
 
 FLUSH_EVERY = 0.25

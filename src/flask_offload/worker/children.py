@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..attempt import Claim, Ending, Outcome, crashed_for_good
-from ..engines.base import ALONE, ASYNC, THREADS
-from ..job import Error
+from ..jobs.attempt import Claim, Ending, Outcome, crashed_for_good
+from ..jobs.job import Error
+from ..jobs.new_job import ALONE, ASYNC, THREADS
 from .messages import Channel, Crashed, Ended, Judge, WorkerSettings
 
 PREFETCH_TIME = 0.02

@@ -14,17 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .. import log
-from ..attempt import Claim, Outcome, Report
-from ..engines.base import SUSPECT, ScheduleSpec
+from ..engines.base import ScheduleSpec
 from ..engines.sqlite.engine import SqliteEngine
-from ..engines.sqlite.ledger import Ledger, Retention
+from ..engines.sqlite.maintenance import give_space_back, is_log_long, known_files, prune
 from ..engines.sqlite.recovery import recover
-from ..engines.sqlite.ticks import next_tick, tick
-from ..engines.sqlite.upkeep import give_space_back, is_log_long, known_files, prune
+from ..engines.sqlite.schedules import next_tick, tick
+from ..engines.sqlite.worker_store import Ledger, Retention
 from ..errors import EngineUnavailable
-from ..spool import Spool
-from .unrest import Unrest
+from ..jobs import log
+from ..jobs.attempt import Claim, Outcome, Report
+from ..jobs.new_job import SUSPECT
+from ..payload.spool import Spool
+from .crash_cooldown import Unrest
 
 POLL = 1.0
 """Seconds between two looks at the database without a ring of the bell: the safety net."""

@@ -11,9 +11,9 @@ import msgspec
 from flask import Flask
 
 from .. import signals
-from ..attempt import Claim, Ending, Outcome, Report
 from ..engines.base import ScheduleSpec
-from ..job import JobStatus
+from ..jobs.attempt import Claim, Ending, Outcome, Report
+from ..jobs.job import JobStatus
 
 # --- to a child --------------------------------------------------------------------------------
 

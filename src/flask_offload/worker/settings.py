@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..engines.base import ScheduleSpec
 from ..engines.schedules import spec_of
-from ..engines.sqlite.outcomes import Retention
+from ..engines.sqlite.completion import Retention
 from ..host import Declared, Host
-from ..job import JobStatus
+from ..jobs.job import JobStatus
 from .messages import WorkerSettings
 
 

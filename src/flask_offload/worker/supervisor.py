@@ -19,19 +19,19 @@ from pathlib import Path
 import click
 from flask import Flask
 
-from ..engines.sqlite.bell import Bell
 from ..engines.sqlite.engine import SqliteEngine
-from ..engines.sqlite.ledger import Ledger
-from ..engines.sqlite.liveness import Registration, run_folder
+from ..engines.sqlite.maintenance import is_intact
+from ..engines.sqlite.notifier import Bell
 from ..engines.sqlite.recovery import live_workers, register, set_stopping, unregister
-from ..engines.sqlite.upkeep import is_intact
+from ..engines.sqlite.worker_locks import Registration, run_folder
+from ..engines.sqlite.worker_store import Ledger
 from ..errors import DatabaseCorrupt, EngineUnavailable
-from ..spool import Spool
+from ..payload.spool import Spool
 from .children import PREFETCH_MOST
 from .dispatcher import Dispatcher
 from .messages import WorkerSettings
-from .neighbours import Neighbours
-from .processes import Processes
+from .peers import Neighbours
+from .pool import Processes
 from .settings import retention
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78

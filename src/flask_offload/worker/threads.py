@@ -15,18 +15,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from .. import log, signals
-from ..attempt import Claim, Outcome
-from ..engines.base import ALONE, ASYNC, THREADS
-from ..engines.sqlite.bell import Bell
+from .. import signals
 from ..engines.sqlite.engine import SqliteEngine
-from ..engines.sqlite.ledger import Ledger
-from ..engines.sqlite.liveness import Registration, run_folder
+from ..engines.sqlite.notifier import Bell
 from ..engines.sqlite.recovery import register, set_stopping, unregister
+from ..engines.sqlite.worker_locks import Registration, run_folder
+from ..engines.sqlite.worker_store import Ledger
 from ..errors import EngineUnavailable
 from ..host import Host
+from ..jobs import log
+from ..jobs.attempt import Claim, Outcome
+from ..jobs.new_job import ALONE, ASYNC, THREADS
 from .dispatcher import Dispatcher, News
-from .runner import Runner
+from .executor import Runner
 from .settings import retention, worker_settings
 
 FLUSH_EVERY = 0.25

@@ -22,11 +22,11 @@ import apsw
 
 from ...errors import DatabaseCorrupt, DatabaseGone, EngineUnavailable
 from .connection import Connection
+from .error_mapping import BUG, explain, locked
 from .filesystem import refuse_network
-from .forks import ClosesBeforeFork
-from .holder import wake_stopped_holder
+from .fork_safety import ClosesBeforeFork
+from .lock_owner import wake_stopped_holder
 from .schema import check_ours, migrate
-from .trouble import BUG, explain, locked
 
 T = TypeVar("T")
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...job import JobRecord, JobStatus, check_cancel, check_retry
-from ..base import Engine, Flags, JobQuery, NewJob, QueueInfo, ScheduleInfo
+from ...jobs.job import JobRecord, JobStatus, check_cancel, check_retry
+from ...jobs.new_job import NewJob
+from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
 from . import queries
-from .admission import IN_LINE, admit, admit_queue, give_room_back, keep_limits
-from .bell import Bells
 from .connection import Connection
 from .database import Database
-from .liveness import run_folder
+from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits
+from .notifier import Bells
 from .rows import (
     COLUMNS,
     NEXT_SEQ,
@@ -28,6 +28,7 @@ from .rows import (
     record,
 )
 from .schema import SIDE_TABLES
+from .worker_locks import run_folder
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.

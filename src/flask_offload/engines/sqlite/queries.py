@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...job import FINISHED, JobRecord, JobStatus
+from ...jobs.job import FINISHED, JobRecord, JobStatus
 from ..base import JobQuery, QueueInfo, ScheduleInfo
 from .connection import Connection
 from .rows import COLUMNS, STATUS, WAITING, find, states_sql, with_attempts

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from ...attempt import Ending, Outcome
-from ...job import Error
-from .admission import admit
+from ...jobs.attempt import Ending, Outcome
+from ...jobs.job import Error
+from .completion import Books, Retention
 from .connection import Connection
 from .engine import SqliteEngine
-from .liveness import boot, dead_workers, is_alive, read_started, run_folder
-from .outcomes import Books, Retention
+from .limits import admit
+from .worker_locks import boot, dead_workers, is_alive, read_started, run_folder
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 

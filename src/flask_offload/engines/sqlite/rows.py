@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from ...errors import JobNotFound
-from ...job import Attempt, Error, JobRecord, JobStatus, moment
+from ...jobs.job import Attempt, Error, JobRecord, JobStatus, moment
 from .connection import Connection
 
 WAITING = ("scheduled", "blocked", "throttled", "ready")

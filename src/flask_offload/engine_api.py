@@ -1,0 +1,85 @@
+"""All that a package with an engine of its own imports; docs/engines.md shows how to write one.
+
+What is not here is ours alone and may change with any version.
+"""
+
+from __future__ import annotations
+
+from .engines.base import (
+    Engine,
+    Finding,
+    Flags,
+    JobQuery,
+    QueueInfo,
+    ScheduleInfo,
+    ScheduleSpec,
+    WorkOptions,
+)
+from .engines.run import Environment, ended_badly, run, run_async
+from .engines.schedules import Fires, fires, next_fire, schedule_of
+from .host import Host
+from .jobs.attempt import (
+    MAX_CRASHES,
+    Claim,
+    Ending,
+    Outcome,
+    Report,
+    crashed_for_good,
+)
+from .jobs.context import JobContext
+from .jobs.job import (
+    Attempt,
+    Error,
+    JobRecord,
+    JobStatus,
+    check_cancel,
+    check_retry,
+    moment,
+    new_id,
+)
+from .jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS, NewJob
+from .jobs.rate import Rate
+from .worker.settings import schedule_specs
+
+__all__ = [
+    "ASYNC",
+    "ISOLATED",
+    "MAX_CRASHES",
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "THREADS",
+    "Attempt",
+    "Claim",
+    "Ending",
+    "Engine",
+    "Environment",
+    "Error",
+    "Finding",
+    "Fires",
+    "Flags",
+    "Host",
+    "JobContext",
+    "JobQuery",
+    "JobRecord",
+    "JobStatus",
+    "NewJob",
+    "Outcome",
+    "QueueInfo",
+    "Rate",
+    "Report",
+    "ScheduleInfo",
+    "ScheduleSpec",
+    "WorkOptions",
+    "check_cancel",
+    "check_retry",
+    "crashed_for_good",
+    "ended_badly",
+    "fires",
+    "moment",
+    "new_id",
+    "next_fire",
+    "run",
+    "run_async",
+    "schedule_of",
+    "schedule_specs",
+]

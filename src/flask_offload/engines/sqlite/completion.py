@@ -1,0 +1,242 @@
+"""What became of attempts, written down inside a transaction of the caller.
+
+Every write about an attempt is fenced: it counts only while that very attempt is still held by this
+worker. What comes too late (from a worker that was stopped or given up) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...jobs.attempt import (
+    MAX_CRASHES,
+    Claim,
+    Ending,
+    Outcome,
+    Report,
+    crashed_for_good,
+)
+from ...jobs.job import Error, JobStatus
+from ...jobs.new_job import SUSPECT
+from .connection import Connection
+from .limits import IN_LINE, take_back_start
+
+FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
+
+SUCCEED = f"""
+UPDATE jobs SET state = 'successful', started_at = ?, finished_at = ?, expires_at = ?
+WHERE {FENCE} RETURNING concurrency_key, rate_key
+"""
+
+HELD = f"""
+SELECT concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task FROM jobs
+WHERE {FENCE}
+"""
+
+# These three follow HELD in the same transaction, which has looked at the fence.
+END = """
+UPDATE jobs SET state = ?, failures = ?, crashes = ?, started_at = ?, finished_at = ?,
+    expires_at = ?
+WHERE seq = ?
+"""
+
+READY_AGAIN = f"""
+UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane = ?, run_after = ?,
+    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+WHERE seq = ?
+"""
+
+UNCLAIM_CANCELLED = """
+UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL, state = 'cancelled',
+    finished_at = ?, expires_at = ?
+WHERE seq = ? RETURNING concurrency_key, rate_key
+"""
+
+UNCLAIM = f"""
+UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
+    run_after = coalesce(?, run_after),
+    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+WHERE {FENCE} AND cancel = 0 RETURNING concurrency_key, rate_key
+"""
+
+REPORT = f"""
+UPDATE jobs SET done = ?, total = ?, message = ?, cursor = coalesce(?, cursor) WHERE {FENCE}
+"""
+
+ATTEMPT = """
+INSERT OR REPLACE INTO attempts (seq, number, worker, started_at, finished_at, outcome, error_type,
+    error_message, traceback)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long finished jobs are kept, in seconds, and how many at most.
+
+    own: what tasks say themselves, by their names.
+    """
+
+    successful: float
+    failed: float
+    count: int
+    own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
+
+    def unsuccessful(self, task: str, status: JobStatus) -> float:
+        """For a job that has FAILED or was CANCELLED, also where its task could not be asked."""
+        return self.own.get(task, {}).get(status, self.failed)
+
+
+@dataclass
+class Freed:
+    """The keys of limits that have room again."""
+
+    concurrency: set[str | None] = field(default_factory=set)
+    rates: set[str | None] = field(default_factory=set)
+
+    def add(self, concurrency_key: str | None, rate_key: str | None) -> None:
+        """Note the keys of one job."""
+        self.concurrency.add(concurrency_key)
+        self.rates.add(rate_key)
+
+
+@dataclass
+class Books:
+    """One worker's books, open in one transaction. now: unix seconds."""
+
+    connection: Connection
+    worker_id: str
+    retention: Retention
+    now: float
+    freed: Freed = field(default_factory=Freed)
+    stray_files: list[str] = field(default_factory=list)
+    """Spooled files that no job needs any more."""
+
+    def finish(self, outcome: Outcome) -> bool:
+        """Write one outcome down; False if it came too late."""
+        if outcome.ending is Ending.SUCCESSFUL:
+            return self._succeed(outcome)
+        return self._finish_badly(outcome)
+
+    def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
+        """A job that was claimed and has not started is READY again, as if nothing had been;
+        CANCELLED if somebody wants it stopped. delay: seconds before it may be claimed again."""
+        fence = self._fence(held)
+        run_after = self.now + delay if delay else None
+        keys = self.connection.execute(UNCLAIM, (run_after, bool(delay), *fence)).fetchall()
+        if not keys:  # if the fence holds, somebody wants the job stopped
+            keys = self._cancel_unstarted(fence)
+        for concurrency_key, rate_key in keys:
+            if rate_key is not None:
+                take_back_start(self.connection, rate_key)
+            self.freed.add(concurrency_key, rate_key)
+
+    def _cancel_unstarted(self, fence: tuple[int, int, str]) -> list[tuple[Any, ...]]:
+        row = self.connection.execute(HELD, fence).fetchone()
+        if row is None:
+            return []
+        *_, task = row
+        expires_at = self.now + self.retention.unsuccessful(task, JobStatus.CANCELLED)
+        seq, _, _ = fence
+        return self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, seq)).fetchall()
+
+    def report(self, report: Report) -> None:
+        """Write down progress and a cursor."""
+        self.connection.execute(
+            REPORT,
+            (report.done, report.total, report.message, report.cursor, *self._fence(report)),
+        )
+
+    def _fence(self, held: Outcome | Claim | Report) -> tuple[int, int, str]:
+        return held.seq, held.attempt, self.worker_id
+
+    def _succeed(self, outcome: Outcome) -> bool:
+        keep = self.retention.successful if outcome.keep is None else outcome.keep
+        keys = self.connection.execute(
+            SUCCEED,
+            (outcome.started_at, outcome.finished_at, self.now + keep, *self._fence(outcome)),
+        ).fetchall()
+        if not keys:
+            return False
+        self.freed.add(*keys[0])
+        if outcome.result is not None:
+            ttl = outcome.result_ttl
+            self.connection.execute(
+                "INSERT OR REPLACE INTO results (seq, value, expires_at) VALUES (?, ?, ?)",
+                (outcome.seq, outcome.result, None if ttl is None else self.now + ttl),
+            )
+        self.stray_files += [
+            name
+            for (name,) in self.connection.execute(
+                "DELETE FROM files WHERE seq = ? RETURNING name", (outcome.seq,)
+            ).fetchall()
+        ]
+        return True
+
+    def _finish_badly(self, outcome: Outcome) -> bool:
+        row = self.connection.execute(HELD, self._fence(outcome)).fetchone()
+        if row is None:
+            return False
+        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
+        self.freed.add(concurrency_key, rate_key)
+        failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
+        crashes += outcome.ending is Ending.CRASHED
+        final: Error | None = None
+        if outcome.ending is Ending.CRASHED:
+            final = crashed_for_good(outcome.error, crashes=crashes, on_crash=on_crash)
+        state = _final_state(outcome, final, on_crash, cancel)
+        if state == "failed" and final is not None:
+            outcome = msgspec.structs.replace(outcome, error=final)
+        self._note_attempt(outcome)
+        if state is not None:
+            keep = outcome.keep
+            if keep is None:
+                keep = self.retention.unsuccessful(task, JobStatus(state.upper()))
+            times = (outcome.started_at, outcome.finished_at, self.now + keep)
+            self.connection.execute(END, (state, failures, crashes, *times, outcome.seq))
+        else:
+            # it may be what kills its process: its last run harms nobody, and is not lightly spent
+            lane = SUSPECT if crashes == MAX_CRASHES - 1 else lane
+            is_later = outcome.after > 0
+            run_after = self.now + outcome.after if is_later else None
+            values = (failures, crashes, outcome.started_at, lane, run_after, is_later)
+            self.connection.execute(READY_AGAIN, (*values, outcome.seq))
+        return True
+
+    def _note_attempt(self, outcome: Outcome) -> None:
+        error = outcome.error
+        self.connection.execute(
+            ATTEMPT,
+            (
+                outcome.seq,
+                outcome.attempt,
+                self.worker_id,
+                outcome.started_at,
+                outcome.finished_at,
+                outcome.ending,
+                error and error.type,
+                error and error.message,
+                error and error.traceback,
+            ),
+        )
+
+
+def _final_state(outcome: Outcome, crashed: Error | None, on_crash: str, cancel: int) -> str | None:
+    """The state in which the job ends with this outcome; None if it runs again.
+
+    crashed: why it is not tried again after a crash.
+    """
+    ending = outcome.ending
+    if ending is Ending.FAILED:
+        return "failed"
+    if ending is Ending.CANCELLED or cancel:
+        return "cancelled"
+    if crashed is not None:
+        return "failed"
+    if ending is Ending.INTERRUPTED and on_crash == "fail" and outcome.error is not None:
+        return "failed"  # cut short without a checkpoint, and it may not run twice
+    return None

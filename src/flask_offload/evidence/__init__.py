@@ -1,1 +1,0 @@
-"""Evidence: samples of what requests and page loads really cost, and what follows from them."""

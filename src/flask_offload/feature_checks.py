@@ -1,0 +1,73 @@
+"""Whether an app's engine can do what is asked of it; if not, that is said at once.
+
+An option that an engine can't keep is refused when the task is declared or the app is made, a call
+that it can't accept when it is made. Nothing is quietly left out, but for what an engine for tests
+`ignores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Final
+
+from .engines.base import Engine
+from .errors import UnsupportedByEngine
+from .tasks.options import TaskOptions
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .engines.run import Runnable
+
+FLAG_OF_OPTION: Final[Mapping[str, str]] = {
+    "priority": "priorities",
+    "isolate": "isolates",
+    "unique": "unique",
+    "unique_for": "unique",
+    "unique_states": "unique",
+    "concurrency": "limits",
+    "concurrency_key": "limits",
+    "rate": "limits",
+    "rate_key": "limits",
+    "keep": "retention",
+    "result_ttl": "retention",
+}
+"""The flag that each option of a task needs, unless the option has its default."""
+
+EVERY_ENGINE: Final = frozenset({"queue_name", "retry", "timeout", "on_crash", "expose"})
+"""Options that need no flag."""
+
+
+def check_task(engine: Engine, task: Runnable) -> None:
+    """Raise UnsupportedByEngine if the task has an option that the engine can't keep."""
+    for field in fields(TaskOptions):
+        flag = FLAG_OF_OPTION.get(field.name)
+        if flag is not None and getattr(task.options, field.name) != field.default:
+            assert field.default is not MISSING
+            need(engine, flag, f"{field.name}= of the task {task.name}")
+
+
+def check_schedule(engine: Engine, name: str) -> None:
+    """The same for a schedule."""
+    need(engine, "schedules", f"@offload.every, the schedule {name},")
+
+
+def check_settings(engine: Engine, config: Config) -> None:
+    """The same for the app's settings."""
+    if config.worker == "thread":
+        need(engine, "own_worker", "OFFLOAD_WORKER = 'thread'")
+    if config.outbox:
+        need(engine, "outbox", "OFFLOAD_OUTBOX = True")
+
+
+def need(engine: Engine, flag: str, what: str) -> None:
+    """Raise UnsupportedByEngine unless the engine has the flag, or ignores what needs it.
+
+    what: what needs it, in the words of whoever wrote it.
+    """
+    if not getattr(engine.flags, flag) and flag not in engine.ignores:
+        raise UnsupportedByEngine(
+            f"{what} needs an engine with the flag {flag!r}, which the {engine.name} engine has"
+            " not: leave it out, or choose another OFFLOAD_ENGINE (docs/engines.md tells what each"
+            " can do)"
+        )

@@ -1,0 +1,1 @@
+"""One job and its attempts: what is stored, what runs, what is reported and logged."""

@@ -1,0 +1,233 @@
+"""The job that is running, seen from inside its task: `current_job`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, TypeVar
+
+from werkzeug.local import LocalProxy
+
+from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError
+from ..payload.propagation import load
+from .attempt import Claim, Report
+
+T = TypeVar("T")
+
+REPORT_EVERY = 0.25
+"""Seconds between two writes of a job's progress; what is said in between is kept, not written."""
+
+StopReason = Literal["cancel", "drain"]
+
+
+class Interrupted(BaseException):
+    """Ends an attempt at a checkpoint for a stopping worker. Not an Exception, so that tasks that
+    catch those let it pass; the job goes on from its cursor in another worker."""
+
+
+class JobContext:
+    """One attempt, as the task sees it through `current_job`.
+
+    emit: takes the reports that go to the database. timeout: seconds, None for no limit.
+    """
+
+    __slots__ = (
+        "_cursor",
+        "_deadline",
+        "_done",
+        "_emit",
+        "_message",
+        "_next_report",
+        "_total",
+        "claim",
+        "is_dirty",
+        "stop",
+        "timeout",
+    )
+
+    def __init__(
+        self, claim: Claim, emit: Callable[[Report], None], timeout: float | None = None
+    ) -> None:
+        self.claim = claim
+        self.stop: StopReason | None = None
+        self.is_dirty = False
+        self._emit = emit
+        self.timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._next_report = 0.0
+        self._done: float | None = None
+        self._total: float | None = None
+        self._message: str | None = None
+        self._cursor: str | None = None
+
+    # --- who it is ---
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.claim.id
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.claim.task
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run of the job."""
+        return self.claim.attempt
+
+    @property
+    def queue_name(self) -> str:
+        """The queue it came from."""
+        return self.claim.queue_name
+
+    @property
+    def priority(self) -> int:
+        """-100 to 100."""
+        return self.claim.priority
+
+    @property
+    def owner(self) -> str | None:
+        """As `using(owner=…)` set it."""
+        return self.claim.owner
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """What `@offload.carry` saved in the request, by name."""
+        return load(self.claim.context)
+
+    # --- what it says and hears ---
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the job is; also a checkpoint, see `check`.
+
+        Call it as often as you like: it is written at most four times a second.
+        """
+        self._done, self._total = done, total
+        if message is not None:
+            self._message = message
+        self._report_soon()
+        self.check()
+
+    def track(
+        self, items: Iterable[T], total: float | None = None, message: str | None = None
+    ) -> Iterator[T]:
+        """Iterate over `items` and report progress; the total comes from `len` where it can."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        done = 0
+        self.progress(done, total, message)
+        for item in items:
+            yield item
+            done += 1
+            self.progress(done, total)
+
+    def check(self) -> None:
+        """A checkpoint: raises JobCancelled if somebody wants the job stopped, and JobTimeout if it
+        has run longer than its timeout."""
+        if self.stop == "cancel":
+            raise JobCancelled("the job was cancelled while it ran")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise JobTimeout(f"the job has run longer than its timeout of {self.timeout:g} s")
+
+    def checkpoint(self, cursor: Any) -> None:
+        """Store how far the work is, so that the next attempt can go on from there.
+
+        cursor: any JSON value; `current_job.cursor` gives it back after a crash, a retry or a
+        deploy. When the worker is stopping, the job ends here and goes on elsewhere, at no cost.
+        Raises PayloadError for what JSON can't carry, and what `check` raises.
+        """
+        try:
+            self._cursor = json.dumps(cursor, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PayloadError(
+                f"{self.task}: checkpoint({cursor!r}) can't be stored as JSON ({error}):"
+                " give numbers, text, lists and dicts"
+            ) from None
+        if self.stop == "drain":
+            self.flush()
+            raise Interrupted
+        self._report_soon()
+        self.check()
+
+    @property
+    def cursor(self) -> Any:
+        """What the last `checkpoint` stored, in this attempt or an earlier one; None at first."""
+        text = self._cursor if self._cursor is not None else self.claim.cursor
+        return None if text is None else json.loads(text)
+
+    def _report_soon(self) -> None:
+        """Hand over what is new, or keep it if the last time was a moment ago."""
+        now = time.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_EVERY
+            self.flush()
+        else:
+            self.is_dirty = True
+
+    def flush(self) -> None:
+        """Hand over what has not been written yet."""
+        self.is_dirty = False
+        claim = self.claim
+        self._emit(
+            Report(claim.seq, claim.attempt, self._done, self._total, self._message, self._cursor)
+        )
+
+
+class PlainCall(JobContext):
+    """What `current_job` is while a task is called plainly: false, and without an id. It takes
+    progress and checkpoints, and nobody hears of them."""
+
+    __slots__ = ()
+
+    def __init__(self, task: str) -> None:
+        nobodys = Claim(
+            *(0, "", task, "", "", 0),
+            attempt=1,
+            failures=0,
+            crashes=0,
+            on_crash="",
+            owner=None,
+            origin="",
+            enqueued_at=0.0,
+            claimed_at=0.0,
+            args="",
+            context=None,
+            cursor=None,
+        )
+        super().__init__(nobodys, lambda report: None)
+
+    def __bool__(self) -> bool:
+        return False
+
+
+active: ContextVar[JobContext] = ContextVar("flask_offload.current_job")
+
+
+def _active() -> JobContext:
+    context = active.get(None)
+    if context is None:
+        raise NoCurrentJob
+    return context
+
+
+current_job: JobContext = LocalProxy(_active)  # type: ignore[assignment]
+"""The running job, like Flask's `current_app`. False outside of one."""
+
+
+@contextmanager
+def called_plainly(task: str) -> Iterator[None]:
+    """Inside of the block, a task is called in place of being enqueued. A job that does so itself
+    stays the current one."""
+    if active.get(None) is not None:
+        yield
+        return
+    token = active.set(PlainCall(task))
+    try:
+        yield
+    finally:
+        active.reset(token)

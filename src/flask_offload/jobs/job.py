@@ -1,0 +1,349 @@
+"""What a job is: its status, its attempts, and the one table of what may follow what."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
+from flask import current_app
+
+from .. import signals
+from ..errors import InvalidTransition, JobFailed, WaitTimeout
+
+if TYPE_CHECKING:
+    from ..payload.calls import Codecs
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. A job with a future `run_after` is READY too."""
+
+    READY = "READY"
+    RUNNING = "RUNNING"
+    SUCCESSFUL = "SUCCESSFUL"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more happens to the job unless somebody retries it."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.CANCELLED})
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.READY: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({*FINISHED, JobStatus.READY}),
+    JobStatus.FAILED: frozenset({JobStatus.READY}),
+    JobStatus.CANCELLED: frozenset({JobStatus.READY}),
+    JobStatus.SUCCESSFUL: frozenset(),
+}
+"""The one table of legal transitions. Engines derive their guards from it."""
+
+
+def sources(target: JobStatus) -> frozenset[JobStatus]:
+    """The statuses from which a job may become `target`."""
+    return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)
+
+
+def check_cancel(status: JobStatus, job_id: str) -> None:
+    """Raise InvalidTransition, in words a user understands, unless such a job can be cancelled."""
+    if JobStatus.CANCELLED not in TRANSITIONS[status]:
+        raise InvalidTransition(
+            f"job {job_id} can't be cancelled: it is finished already ({status})"
+        )
+
+
+def check_retry(status: JobStatus, job_id: str) -> None:
+    """The same for running it again by hand. A RUNNING job may become READY, too, but only its
+    worker may put it back."""
+    if status in (JobStatus.READY, JobStatus.RUNNING):
+        why = f"it is {status}; wait until it has finished, or cancel it first"
+    elif JobStatus.READY not in TRANSITIONS[status]:
+        why = f"it is finished already ({status})"
+    else:
+        return
+    raise InvalidTransition(f"job {job_id} can't be retried: {why}")
+
+
+def new_id() -> str:
+    """A fresh job id: 48 bits of time in ms, so that ids sort by age, then 128 random bits.
+
+    The random part makes the id a capability: whoever knows it may ask for the job.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(16).hex()}"
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Why an attempt, or the whole job, did not succeed. Text only; never raised again."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One run of a job.
+
+    outcome: None while it runs, else SUCCESSFUL, FAILED, RETRY, CRASHED, INTERRUPTED, CANCELLED.
+    """
+
+    number: int
+    worker: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: str | None
+    error: Error | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a running job says it is. `fraction` is between 0 and 1, None without a total."""
+
+    done: float
+    total: float | None
+    fraction: float | None
+    message: str | None
+
+    @classmethod
+    def of(cls, done: float | None, total: float | None, message: str | None) -> Progress | None:
+        """Build it from what the engine kept; None if the job never reported."""
+        if done is None and message is None:
+            return None
+        done = done or 0
+        fraction = min(1.0, max(0.0, done / total)) if total else None
+        return cls(_plain(done), None if total is None else _plain(total), fraction, message)
+
+
+def _plain(number: float) -> float:
+    """40.0 as 40: counts should look like counts."""
+    return int(number) if number == int(number) else number
+
+
+Origin = Literal["enqueue", "respond_async", "schedule"]
+
+
+class JobRecord(msgspec.Struct, kw_only=True):
+    """A job as an engine keeps it: times in unix seconds, result still encoded."""
+
+    id: str
+    task: str
+    queue_name: str
+    priority: int
+    status: JobStatus
+    enqueued_at: float
+    run_after: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    attempt: int = 0
+    crashes: int = 0
+    worker: str | None = None
+    owner: str | None = None
+    origin: str = "enqueue"
+    done: float | None = None
+    total: float | None = None
+    message: str | None = None
+    cancel_requested: bool = False
+    waiting_for: str | None = None
+    result: str | None = None
+    error: Error | None = None
+    attempts: list[Attempt] = []
+    is_duplicate: bool = False
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Unix seconds as an aware datetime in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class Keeper(Protocol):
+    """The engine, as far as a job needs it."""
+
+    def get(self, job_id: str) -> JobRecord: ...
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord: ...
+    def retry(self, job_id: str) -> JobRecord: ...
+
+
+class Job:
+    """One enqueued call of a task, as it stood when last read; `refresh()` reads it anew."""
+
+    __slots__ = ("_codecs", "_engine", "_record")
+
+    def __init__(self, record: JobRecord, engine: Keeper, codecs: Codecs) -> None:
+        self._record = record
+        self._engine = engine
+        self._codecs = codecs
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.task} {self.status}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # --- what it is ---
+
+    @property
+    def id(self) -> str:
+        """Unguessable, and sorting by age."""
+        return self._record.id
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._record.task
+
+    @property
+    def queue_name(self) -> str:
+        """The queue in which it waits or waited."""
+        return self._record.queue_name
+
+    @property
+    def priority(self) -> int:
+        """-100 to 100; higher runs first."""
+        return self._record.priority
+
+    @property
+    def owner(self) -> str | None:
+        """Who may see it, as `using(owner=…)` set it."""
+        return self._record.owner
+
+    @property
+    def origin(self) -> str:
+        """What made it: "enqueue", "schedule" or "respond_async"."""
+        return self._record.origin
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether enqueue() of a unique task found this job instead of making one."""
+        return self._record.is_duplicate
+
+    # --- how it stands ---
+
+    @property
+    def status(self) -> JobStatus:
+        """As last read."""
+        return self._record.status
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the status, as last read, is final."""
+        return self._record.status in FINISHED
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why a READY job does not start yet ("its time", "concurrency", "rate"), if known."""
+        return self._record.waiting_for
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether a RUNNING job has been asked to stop."""
+        return self._record.cancel_requested
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the task last reported; None if it never did."""
+        record = self._record
+        return Progress.of(record.done, record.total, record.message)
+
+    @property
+    def run_after(self) -> datetime | None:
+        """Not before this moment (UTC)."""
+        return moment(self._record.run_after)
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """UTC."""
+        return datetime.fromtimestamp(self._record.enqueued_at, UTC)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """Start of the latest attempt (UTC)."""
+        return moment(self._record.started_at)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """UTC."""
+        return moment(self._record.finished_at)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every run so far, the latest last."""
+        return self._record.attempts
+
+    @property
+    def error(self) -> Error | None:
+        """Why it failed or was cancelled; for a job that waits for a retry, why it has to."""
+        return self._record.error
+
+    @property
+    def return_value(self) -> Any:
+        """What the task returned; None unless the job is SUCCESSFUL.
+
+        Raises PayloadError if what was stored can't be read with today's classes.
+        """
+        from ..payload.calls import decode_value
+
+        result = self._record.result
+        return None if result is None else decode_value(result, self._codecs)
+
+    def result(self, timeout: float | None = 0) -> Any:
+        """Wait, then give the return value; JobFailed with the reason if there is none."""
+        if not self.is_finished:
+            self.wait(timeout)
+        if self.status is not JobStatus.SUCCESSFUL:
+            why = f"{self.error.type}: {self.error.message}" if self.error else "no reason given"
+            raise JobFailed(f"job {self.id} ({self.task}) ended {self.status}: {why}")
+        return self.return_value
+
+    # --- what one can do ---
+
+    def refresh(self) -> Job:
+        """Read it anew. Raises JobNotFound when its retention time is over."""
+        self._record = self._engine.get(self.id)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Block until it has finished.
+
+        timeout: seconds; None waits for ever. Raises WaitTimeout. Don't call it in a request:
+        that is the very waiting which the job was made to avoid.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.002
+        while not self.refresh().is_finished:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise WaitTimeout(
+                    f"job {self.id} ({self.task}) is still {self.status} after {timeout:g} s;"
+                    " it goes on regardless"
+                )
+            time.sleep(pause if left is None else min(pause, left))
+            pause = min(pause * 1.5, 0.1)
+        return self
+
+    def cancel(self, *, force: bool = False) -> Job:
+        """Cancel it: a READY job never starts; a RUNNING one is asked to stop at its next
+        checkpoint, or with `force` stopped by replacing its process.
+
+        Raises InvalidTransition if it has finished, JobNotFound if it is gone.
+        """
+        self._record = self._engine.cancel(self.id, force=force)
+        if self._record.status is JobStatus.CANCELLED:  # at once: no worker will tell of it
+            app = current_app._get_current_object() if current_app else None  # type: ignore[attr-defined]
+            signals.send(signals.cancelled, app, claim=self._record, outcome=None)
+        return self
+
+    def retry(self) -> Job:
+        """Run a FAILED or CANCELLED job again, with a fresh count of attempts.
+
+        Raises InvalidTransition for any other status, JobNotFound if it is gone.
+        """
+        self._record = self._engine.retry(self.id)
+        return self

@@ -1,0 +1,175 @@
+"""All wording of the log, hung on the signals. Each line has a stable `action` field, and `job_id`,
+`task` and `attempt` where there is a job: attributes of the record, for formatters and filters."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from blinker import NamedSignal
+
+from .. import signals
+from .attempt import Claim, Outcome
+from .context import active
+
+logger = logging.getLogger("flask_offload")
+
+
+def tell(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:
+    """Log one line with these fields.
+
+    Not through `extra=`, which refuses fields that the record has from `name_the_job` already.
+    """
+    logger.disabled = False  # dictConfig's default silences whatever loggers it finds, ours too
+    if logger.isEnabledFor(level):
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, values, None)
+        record.__dict__.update(fields, action=action)
+        logger.handle(record)
+
+
+def is_heard(signal: NamedSignal, level: int) -> bool:
+    """Whether anybody hears this signal: the log, whose lines of it have this level, or another.
+
+    To send a signal that only a silent log receives costs a quarter of all that a short job does.
+    """
+    logger.disabled = False  # as in tell()
+    return logger.isEnabledFor(level) or len(signal.receivers) > 1
+
+
+def tell_fired(schedule: str, job_id: str, task: str) -> None:
+    """A time of a schedule has come, and a worker has enqueued its job."""
+    message = "schedule %s: job %s enqueued"
+    tell(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
+
+
+def _tell(level: int, action: str, claim: Claim, message: str, *values: Any) -> None:
+    tell(
+        level,
+        action,
+        "%s of %s, attempt %d: " + message,
+        claim.id,
+        claim.task,
+        claim.attempt,
+        *values,
+        job_id=claim.id,
+        task=claim.task,
+        attempt=claim.attempt,
+    )
+
+
+def _seconds(outcome: Outcome) -> float:
+    return outcome.finished_at - outcome.started_at
+
+
+def _why(outcome: Outcome) -> str:
+    error = outcome.error
+    return plain(f"{error.type}: {error.message}") if error else "no reason given"
+
+
+def plain(text: str) -> str:
+    """One line that can't forge another: control characters are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@signals.enqueued.connect
+def _enqueued(sender: Any, *, job: Any) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        message = "%s of %s enqueued in %s"
+        fields = {"job_id": job.id, "task": job.task}
+        tell(logging.DEBUG, "job_enqueued", message, job.id, job.task, job.queue_name, **fields)
+
+
+@signals.started.connect
+def _started(sender: Any, *, claim: Claim) -> None:
+    _tell(logging.DEBUG, "job_started", claim, "started")
+
+
+@signals.succeeded.connect
+def _succeeded(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
+    _tell(logging.INFO, "job_succeeded", claim, "succeeded in %.3f s", _seconds(outcome))
+
+
+@signals.retried.connect
+def _retried(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
+    _tell(
+        logging.WARNING,
+        "job_retried",
+        claim,
+        "failed after %.3f s, runs again in %.3g s: %s",
+        _seconds(outcome),
+        outcome.after,
+        _why(outcome),
+    )
+
+
+@signals.failed.connect
+def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
+    trace = outcome.error.traceback if outcome.error else None
+    lines = [plain(line) for line in trace.splitlines()] if trace else []
+    _tell(
+        logging.ERROR,
+        "job_failed",
+        claim,
+        "failed after %.3f s: %s%s",
+        _seconds(outcome),
+        _why(outcome),
+        "".join(f"\n{line}" for line in lines),
+    )
+
+
+@signals.cancelled.connect
+def _cancelled(sender: Any, *, claim: Claim, outcome: Outcome | None) -> None:
+    why = "while it waited" if outcome is None else _why(outcome)
+    _tell(logging.INFO, "job_cancelled", claim, "cancelled: %s", why)
+
+
+@signals.crashed.connect
+def _crashed(sender: Any, *, job_id: str, task: str, attempt: int, reason: str) -> None:
+    message = "%s of %s, attempt %d: its process died (%s)"
+    fields = {"job_id": job_id, "task": task, "attempt": attempt}
+    tell(logging.ERROR, "job_crashed", message, job_id, task, attempt, reason, **fields)
+
+
+@signals.worker_started.connect
+def _worker_started(sender: Any, *, worker: str) -> None:
+    tell(logging.INFO, "worker_started", "worker %s started", worker, worker=worker)
+
+
+@signals.worker_stopped.connect
+def _worker_stopped(sender: Any, *, worker: str) -> None:
+    tell(logging.INFO, "worker_stopped", "worker %s stopped", worker, worker=worker)
+
+
+_own_handler = logging.StreamHandler()
+_own_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+
+def set_up(level: str) -> None:
+    """In a worker, before the app is imported: a handler for our own lines."""
+    logger.setLevel(level.upper())
+    if not logger.handlers and not logging.getLogger().handlers:
+        logger.addHandler(_own_handler)
+
+
+def leave_to_the_app() -> None:
+    """After that: an app that sets up logging itself shall not get each line twice."""
+    if logging.getLogger().handlers:
+        logger.removeHandler(_own_handler)
+
+
+def name_the_job() -> None:
+    """Give every log record of this process `job_id`, `task` and `attempt` of the running job.
+
+    For worker processes, which are ours; values are "" and 0 where no job runs.
+    """
+    make = logging.getLogRecordFactory()
+
+    def make_with_job(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        job = active.get(None)
+        record.job_id = job.id if job else ""
+        record.task = job.task if job else ""
+        record.attempt = job.attempt if job else 0
+        return record
+
+    logging.setLogRecordFactory(make_with_job)

@@ -1,6 +1,0 @@
-"""`python -m flask_offload.lab`."""
-
-from .command import lab_command
-
-if __name__ == "__main__":
-    lab_command()

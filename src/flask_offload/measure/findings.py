@@ -1,0 +1,279 @@
+"""What follows from the samples: pure functions, from a measurement to sentences with numbers.
+
+A difference is claimed only where the middle 80 % of the two sets of values do not overlap and the
+medians differ by more than the figure's slack. What did not change is said as plainly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .caveats import Trap, problems, traps
+from .figures import FIGURES, Figure, Summary, Threshold, quantity
+from .pipeline import pipeline
+from .samples import Measurement, Variant
+
+LAB = (
+    "measured on one machine, without a real network; the limits are meant for the "
+    "75th percentile of real visitors"
+)
+
+
+class Kind(StrEnum):
+    FASTER = "faster"
+    SLOWER = "slower"
+    LESS = "less"
+    MORE = "more"
+    SAME = "unchanged"
+    QUEUE = "queue"
+    BOTTLENECK = "bottleneck"
+    TRAP = "trap"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence and what it stands on.
+
+    number, unit: the figure that the sentence is about. threshold, source: the limit it was held
+    against and who set it. caveat: what it does not show.
+    """
+
+    kind: Kind
+    subject: str
+    sentence: str
+    number: float | None = None
+    unit: str = ""
+    threshold: str | None = None
+    source: str | None = None
+    caveat: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One figure of two variants. change: -1 less, 0 no difference that can be told, +1 more."""
+
+    figure: Figure
+    before: Summary
+    after: Summary
+
+    @property
+    def change(self) -> int:
+        difference = self.after.median - self.before.median
+        apart = self.after.p90 < self.before.p10 or self.before.p90 < self.after.p10
+        if not apart or abs(difference) <= self.figure.slack:
+            return 0
+        return 1 if difference > 0 else -1
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both medians with their unit, before and after."""
+        return self.figure.text(self.before.median), self.figure.text(self.after.median)
+
+
+def compare(figure: Figure, before: Variant, after: Variant) -> Comparison | None:
+    """None unless both have the figure."""
+    one, other = figure.summary(before), figure.summary(after)
+    return Comparison(figure, one, other) if one and other else None
+
+
+def findings(measurement: Measurement) -> list[Finding]:
+    """Everything worth saying, the most important first."""
+    variants = measurement.variants
+    found: list[Finding] = []
+    for after in variants[1:]:
+        times = TIMES if variants[0].loads and after.loads else HTTP_TIMES
+        found += _changes(times, variants[0], after)
+    for variant in variants:
+        found += _queue(measurement, variant)
+    for variant in variants:
+        found += _bottleneck(variant)
+    for after in variants[1:]:
+        found += _changes(COSTS, variants[0], after)
+    for variant in variants:
+        found += [_of_trap(Kind.TRAP, variant, trap) for trap in traps(variant)]
+    for variant in variants:
+        found += [_of_trap(Kind.PROBLEM, variant, trap) for trap in problems(variant)]
+    return found
+
+
+TIMES = ("ttfb", "response", "fcp", "lcp")
+HTTP_TIMES = ("http-ttfb", "http-response")
+"""What moving work can change."""
+COSTS = ("dom-operations", "reflows", "style-recalcs", "paint", "cls")
+"""What the browser does with the page: moving work does not change it, showing results can."""
+
+
+def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[Finding]:
+    for key in keys:
+        compared = compare(FIGURES[key], before, after)
+        if compared is not None:
+            words = (Kind.LESS, Kind.MORE) if key in COSTS else (Kind.FASTER, Kind.SLOWER)
+            kind = words[compared.change > 0] if compared.change else Kind.SAME
+            yield _change(kind, compared, before, after)
+
+
+def _change(kind: Kind, compared: Comparison, before: Variant, after: Variant) -> Finding:
+    figure = compared.figure
+    return Finding(
+        kind,
+        after.label,
+        _sentence(compared, before, after),
+        number=compared.after.median,
+        unit=figure.unit,
+        threshold=limit_text(figure.threshold, figure.unit),
+        source=figure.threshold.source if figure.threshold else None,
+        caveat=_caveat(figure, before),
+    )
+
+
+def _sentence(compared: Comparison, before: Variant, after: Variant) -> str:
+    was, now = compared.texts
+    name = "" if compared.figure.counts else f"{compared.figure.name}: "
+    same = ", no difference that can be told" if compared.change == 0 and was != now else ""
+    return f"{name}{now} in {after.label}, {was} in {before.label}{same}"
+
+
+def _caveat(figure: Figure, before: Variant) -> str | None:
+    """Noise is no limit, and a wait that is within the limit must not be sold as broken."""
+    if not figure.stable:
+        return "varies by 100 % between loads: never a limit in CI"
+    if figure.threshold is None or figure.unit != "ms":
+        return None
+    value = figure.value(before)
+    if value is not None and figure.threshold.rate(value) == "good":
+        return f"{before.label} is within this limit too, so no limit is broken here; {LAB}"
+    return LAB
+
+
+def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
+    """The innocent page: what others wait, and that the app itself can't see it."""
+    probed, idle = variant.innocent, measurement.idle
+    if probed is None or idle is None or probed.p50_ms is None or idle.p50_ms is None:
+        return
+    slower = probed.p50_ms > idle.p50_ms + FIGURES["innocent"].slack
+    wait, base = quantity(probed.p50_ms, "ms"), quantity(idle.p50_ms, "ms")
+    sentence = (
+        f"With {visitors(probed.clients)} on {variant.label}, somebody else's page takes {wait} "
+        f"(p50; {base} when idle)"
+    )
+    inside = probed.server_p50_ms
+    if slower and inside is not None and probed.ttfb_p50_ms is not None:
+        queue = quantity(max(probed.ttfb_p50_ms - inside, 0), "ms")
+        sentence += (
+            f"; the app reports {quantity(inside, 'ms')} for it, because it can't see "
+            f"the {queue} in the queue"
+        )
+    yield Finding(
+        Kind.QUEUE if slower else Kind.SAME,
+        variant.label,
+        sentence,
+        number=probed.p50_ms,
+        unit="ms",
+        caveat="depends on the number of server workers and threads: measure your own set-up",
+    )
+
+
+def _bottleneck(variant: Variant) -> Iterator[Finding]:
+    whole = pipeline(variant)
+    if whole is None or not whole.total_ms:
+        return
+    stage = whole.bottleneck
+    caveat = None
+    if stage.kind == "waiting":
+        caveat = "the app sends no Server-Timing, so its own time and the queue can't be told apart"
+    if stage.kind == "fetch":
+        caveat = "not the browser's doing: it may be slow to make, or wait for a free worker"
+    yield Finding(
+        Kind.BOTTLENECK,
+        variant.label,
+        f"{variant.label}: most of the wait is {stage.title}, {quantity(stage.ms, 'ms')} of "
+        f"{quantity(whole.total_ms, 'ms')} ({whole.share(stage) * 100:.0f} %)",
+        number=stage.ms,
+        unit="ms",
+        caveat=caveat,
+    )
+
+
+def _of_trap(kind: Kind, variant: Variant, trap: Trap) -> Finding:
+    return Finding(
+        kind,
+        variant.label,
+        f"{variant.label}: {trap.sentence}",
+        number=trap.number,
+        unit=trap.unit,
+        caveat=trap.remedy,
+    )
+
+
+def headline(measurement: Measurement) -> str:
+    """The one or two sentences on top."""
+    first, last = measurement.variants[0], measurement.variants[-1]
+    return " ".join(filter(None, [_answers(first, last), _others(measurement, first, last)]))
+
+
+def _answers(before: Variant, after: Variant) -> str:
+    figure = FIGURES["ttfb" if before.loads and after.loads else "http-ttfb"]
+    compared = compare(figure, before, after)
+    if compared is None:
+        return f"{after.label} did not answer."
+    was, now = compared.texts
+    if before is after:
+        return f"{after.label} answers after {now}."
+    if compared.change == 0:
+        return f"{after.label} and {before.label} answer equally soon ({now} and {was})."
+    if compared.change > 0:
+        return f"{after.label} answers only after {now}, {before.label} after {was}."
+    return f"{after.label} answers after {now} instead of {was}."
+
+
+def _others(measurement: Measurement, first: Variant, last: Variant) -> str | None:
+    """What somebody else waits: compared with the first variant, or with an idle server."""
+    other = measurement.idle if first is last else first.innocent
+    if last.innocent is None or other is None:
+        return None
+    now, was = last.innocent.p50_ms, other.p50_ms
+    if now is None or was is None:
+        return None
+    takes = f"With {visitors(last.innocent.clients)} on it, somebody else's page takes"
+    if abs(now - was) <= FIGURES["innocent"].slack:
+        return f"{takes} {quantity(now, 'ms')}, no longer than otherwise ({quantity(was, 'ms')})."
+    return f"{takes} {quantity(now, 'ms')} instead of {quantity(was, 'ms')}."
+
+
+def unchanged(measurement: Measurement) -> str | None:
+    """What did not change between the first and the last variant, in one sentence."""
+    first, last = measurement.variants[0], measurement.variants[-1]
+    if first is last:
+        return None
+    same = [
+        _both(each)
+        for key in COSTS
+        if (each := compare(FIGURES[key], first, last)) is not None and each.change == 0
+    ]
+    return f"Unchanged: {', '.join(same)}." if same else None
+
+
+def _both(compared: Comparison) -> str:
+    """A count speaks for itself; other figures need their name, and vary a little."""
+    was, now = compared.texts
+    name = compared.figure.name
+    name = name if name.isupper() else name.lower()
+    text = now if compared.figure.counts else f"{name} {now}"
+    return text if now == was else f"{text} (before: {was}; too close to tell)"
+
+
+def limit_text(threshold: Threshold | None, unit: str) -> str | None:
+    """The limits of a figure in words."""
+    if threshold is None:
+        return None
+    poor = f"poor above {quantity(threshold.poor, unit)}"
+    if threshold.good == threshold.poor:
+        return poor
+    return f"good up to {quantity(threshold.good, unit)}, {poor}"
+
+
+def visitors(count: int) -> str:
+    return f"{count} visitor" if count == 1 else f"{count} visitors"

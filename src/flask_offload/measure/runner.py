@@ -1,0 +1,214 @@
+"""Measure pages: over HTTP, with others in the queue, and in a real browser."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from .browser import (
+    Browser,
+    PlaywrightMissing,
+    load_interleaved,
+    paint_interleaved,
+)
+from .chromium import BrowserUnavailable
+from .form import Fields
+from .probe import (
+    MAX_RUNS,
+    MAX_SECONDS,
+    MAX_WATCH,
+    bounded,
+    innocent_page,
+    probe_interleaved,
+)
+from .samples import Measurement, ProbeResult, Setup, Variant
+from .target import Target, check_host, full_url
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure.
+
+    runs: page loads of each URL that count. traced: extra loads for the paint cost.
+    probes: HTTP requests to each URL, fewer if they take longer than probe_seconds.
+    innocent: somebody else's page, None to leave that out; it is probed for `seconds` seconds
+    while `clients` clients use each URL.
+    browser: True: fail without one; None: use one if there is one. film: record filmstrips.
+    fields, start, headers: see Target. labels: names of the URLs in the report.
+    watch: seconds to watch a page after its load event. timeout: seconds for one request or load.
+    allow_hosts: hosts that may be measured besides this machine.
+    """
+
+    runs: int = 5
+    traced: int = 3
+    probes: int = 20
+    probe_seconds: float = 20.0
+    innocent: str | None = None
+    clients: int = 4
+    seconds: float = 6.0
+    method: str = "GET"
+    fields: Fields = ()
+    start: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    labels: tuple[str, ...] = ()
+    browser: bool | None = None
+    film: bool = True
+    watch: float = 0.0
+    timeout: float = 30.0
+    allow_hosts: tuple[str, ...] = ()
+
+
+def measure(
+    urls: Sequence[str], options: Options | None = None, progress: Progress = lambda _: None
+) -> Measurement:
+    """Measure every URL; the first counts as "before", the last as "after".
+
+    progress: called with one line of text at each step.
+    Raises BadUrl, HostNotAllowed, OutOfBounds, NoAnswer; with a browser also PageFailed, and, if
+    `options.browser` is True, PlaywrightMissing or BrowserUnavailable.
+    """
+    options = options or Options()
+    _check_bounds(options)
+    targets = [_target(url, options) for url in urls]
+    page = None
+    if options.innocent is not None:
+        page = Target(full_url(options.innocent), headers=options.headers)
+    for each in filter(None, [*targets, page]):
+        check_host(each.url, options.allow_hosts)
+    with ExitStack() as stack:
+        browser, note = _open_browser(options, stack)
+        setup = _setup(options, browser, note)
+        variants = _over_http(targets, options, progress)
+        idle = None
+        if page is not None:
+            progress("innocent page, nobody else there")
+            idle = _innocent(page, None, options)
+            variants = _beside(page, variants, targets, options, progress)
+        if browser is not None:
+            variants = _in_browser(browser, variants, targets, options, progress)
+    return Measurement(setup, tuple(variants), idle)
+
+
+def _check_bounds(options: Options) -> None:
+    """Before anything is sent; the probe checks its own."""
+    bounded("page loads", options.runs, MAX_RUNS)
+    bounded("seconds of patience", options.timeout, MAX_SECONDS)
+    if options.watch:
+        bounded("seconds of watching", options.watch, MAX_WATCH)
+
+
+def _target(url: str, options: Options) -> Target:
+    start = full_url(options.start) if options.start is not None else None
+    return Target(full_url(url), options.method, options.fields, start, options.headers)
+
+
+def labels_of(urls: Sequence[str], options: Options) -> tuple[str, ...]:
+    """The given labels, or short ones made from the URLs; no two are the same."""
+    if options.labels:
+        return options.labels
+    parts = [urlsplit(full_url(url)) for url in urls]
+    one_server = len({part.netloc for part in parts}) == 1
+    labels: list[str] = []
+    for part in parts:
+        label = (part.path or "/") + (f"?{part.query}" if part.query else "")
+        label = label if one_server else part.netloc + label
+        label = f"POST {label}" if options.method == "POST" else label
+        labels.append(label if label not in labels else f"{label} ({len(labels) + 1})")
+    return tuple(labels)
+
+
+def _open_browser(options: Options, stack: ExitStack) -> tuple[Browser | None, str | None]:
+    """The browser, or None and why not."""
+    if options.browser is False:
+        return None, "not wanted"
+    hosts = options.allow_hosts
+    browser = Browser(hosts=hosts, watch=options.watch, timeout=options.timeout)
+    try:
+        return stack.enter_context(browser), None
+    except (PlaywrightMissing, BrowserUnavailable) as error:
+        if options.browser:
+            raise
+        return None, str(error)
+
+
+def _over_http(targets: Sequence[Target], options: Options, progress: Progress) -> list[Variant]:
+    progress(f"HTTP, up to {options.probes} requests to each URL")
+    results = probe_interleaved(
+        targets,
+        n=options.probes,
+        max_seconds=options.probe_seconds,
+        timeout=options.timeout,
+        allow_hosts=options.allow_hosts,
+    )
+    labels = labels_of([target.url for target in targets], options)
+    return [
+        Variant(label, target.url, target.method, result)
+        for label, target, result in zip(labels, targets, results, strict=True)
+    ]
+
+
+def _beside(
+    page: Target,
+    variants: Sequence[Variant],
+    targets: Sequence[Target],
+    options: Options,
+    progress: Progress,
+) -> list[Variant]:
+    """Probe the innocent page while others use each of the targets."""
+    probed = []
+    for variant, target in zip(variants, targets, strict=True):
+        progress(f"innocent page, {options.clients} clients on {variant.label}")
+        probed.append(replace(variant, innocent=_innocent(page, target, options)))
+    return probed
+
+
+def _innocent(page: Target, slow: Target | None, options: Options) -> ProbeResult:
+    return innocent_page(
+        page,
+        slow,
+        clients=options.clients,
+        seconds=options.seconds,
+        timeout=options.timeout,
+        allow_hosts=options.allow_hosts,
+    )
+
+
+def _in_browser(
+    browser: Browser,
+    variants: Sequence[Variant],
+    targets: Sequence[Target],
+    options: Options,
+    progress: Progress,
+) -> list[Variant]:
+    """Timed loads first; traced and filmed ones apart from them, because both cost time."""
+    loads = load_interleaved(browser, targets, options.runs, progress)
+    paints = paint_interleaved(browser, targets, options.traced, progress)
+    seen = []
+    for variant, target, timed, traced in zip(variants, targets, loads, paints, strict=True):
+        if options.film:
+            progress(f"filmstrip of {variant.label}")
+        film = browser.film(target) if options.film else None
+        seen.append(replace(variant, loads=timed, paints=traced, film=film))
+    return seen
+
+
+def _setup(options: Options, browser: Browser | None, note: str | None) -> Setup:
+    return Setup(
+        taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        cores=os.cpu_count() or 1,
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        browser=browser.name if browser is not None else None,
+        browser_note=note,
+        start_url=options.start,
+        watch_s=options.watch,
+        allowed_hosts=options.allow_hosts,
+    )

@@ -1,0 +1,125 @@
+"""What an Offload can carry: the built-in kinds, and the app's own codecs."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from ...errors import PayloadError
+from . import classes, files, mail, rows, values
+from .base import Finder, Json, Packer, Packing, Refused, Unpacker, Unpacking
+from .classes import class_name
+from .rows import GetSession
+
+T = TypeVar("T")
+
+_BUILT_IN = frozenset({*values.PACKERS, type(None), bool, str})
+_FINDERS: tuple[Finder, ...] = (
+    files.find_packer,
+    mail.find_packer,
+    rows.find_packer,
+    classes.find_packer,
+)
+
+
+class Codecs:
+    """One per Offload. It learns classes as they come, and keeps what it has learnt."""
+
+    def __init__(self) -> None:
+        self.session: GetSession | None = None
+        """Gives the SQLAlchemy session that fetches rows in a job; None: Flask-SQLAlchemy's."""
+        self.packers: dict[type, Packer] = _Packers(values.PACKERS)
+        self.unpackers: Mapping[str, Unpacker] = {
+            **values.UNPACKERS,
+            **classes.UNPACKERS,
+            **files.UNPACKERS,
+            **mail.UNPACKERS,
+            "row": rows.row_unpacker(lambda: self.session),
+            "codec": self._unpack,
+        }
+        self._own: dict[str, tuple[type, Callable[[Any], Any]]] = {}
+
+    def register(
+        self,
+        type_: type[T],
+        encode: Callable[[T], Any],
+        decode: Callable[[Any], T],
+        *,
+        name: str | None = None,
+    ) -> None:
+        """Teach a class: `encode` turns an instance into something that can be carried, `decode`
+        turns that into an instance again, in the job.
+
+        It holds for instances of `type_` itself, not of its subclasses, and goes before what is
+        built in for dataclasses, enums and the like.
+
+        name: what stands in the payload; `module:Class` unless given. Give one if the class may
+        move while jobs wait. Raises PayloadError for a type that is carried as it is, and for a
+        name that another class has.
+        """
+        if type_ in _BUILT_IN:
+            raise PayloadError(f"{type_.__name__} needs no codec: it is carried as it is")
+        name = name or class_name(type_)
+        owner = self._own.get(name, (type_, None))[0]
+        if class_name(owner) != class_name(type_):
+            raise PayloadError(
+                f"the codec name {name!r} belongs to {owner.__qualname__}: choose another name"
+            )
+        self._own[name] = (type_, decode)
+        self.packers[type_] = _own_packer(name, encode)
+
+    def _unpack(self, walk: Unpacking, depth: int, name: str, packed: Json) -> Any:
+        if name not in self._own:
+            raise PayloadError(
+                f"it needs the codec {name[:200]!r}, which is not registered here: call"
+                " offload.codec(…) where the app is made"
+            )
+        state = walk.unpack(packed, depth)
+        try:
+            return self._own[name][1](state)
+        except Exception as error:
+            raise PayloadError(
+                f"the codec {name!r} can't decode it: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _own_packer(name: str, encode: Callable[[Any], Any]) -> Packer:
+    def pack(walk: Packing, value: Any, depth: int) -> Json:
+        try:
+            state = encode(value)
+        except Exception as error:
+            raise Refused(
+                f"can't be encoded by its codec {name!r}: {type(error).__name__}: {error}"
+            ) from error
+        return walk.tagged("codec", name, walk.pack(state, depth + 1))
+
+    return pack
+
+
+class _Packers(dict[type, Packer]):
+    """The packers by exact type; a type that is new here is looked at once."""
+
+    def __missing__(self, cls: type) -> Packer:
+        for find in _FINDERS:
+            if packer := find(cls):
+                self[cls] = packer
+                return packer
+        raise Refused(f"is of type {cls.__qualname__}, which can't be carried: {_remedy(cls)}")
+
+
+def _remedy(cls: type) -> str:
+    """What to pass instead of an instance of this class."""
+    own = f"offload.codec({cls.__qualname__}, encode, decode)"
+    if cls.__name__ == "LocalProxy":
+        return "pass the value behind the proxy, or better its id"
+    if issubclass(cls, io.IOBase):
+        return "pass the file's path or its bytes"
+    if issubclass(cls, Iterator | range | deque | bytearray | memoryview):
+        plain = "bytes" if issubclass(cls, bytearray | memoryview) else "list"
+        return f"pass {plain}(value)"
+    for base in cls.__mro__[1:]:
+        if base in _BUILT_IN:
+            return f"pass {base.__name__}(value), or teach the class with {own}"
+    return f"pass an id or plain values, or teach the class with {own}"

@@ -1,0 +1,117 @@
+"""Rows of the app's database: an SQLAlchemy model instance travels as its class and primary key.
+
+The job fetches it anew, so it sees what is true then. SQLAlchemy is used only if the app has
+imported it already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flask import current_app
+
+from ...errors import PayloadError, RowGone
+from .base import (
+    FetchFailed,
+    Json,
+    Packer,
+    Packing,
+    Refused,
+    Unpacker,
+    Unpacking,
+)
+from .classes import class_name, find_class, require_findable
+
+GetSession = Callable[[], Any]
+"""Gives the SQLAlchemy session of the current app context, as a scoped_session does."""
+
+
+def _is_model(cls: type) -> bool:
+    sqlalchemy: Any = sys.modules.get("sqlalchemy")
+    orm: Any = sys.modules.get("sqlalchemy.orm")
+    if sqlalchemy is None or orm is None:
+        return False
+    return isinstance(sqlalchemy.inspect(cls, raiseerr=False), orm.Mapper)
+
+
+def find_packer(cls: type) -> Packer | None:
+    """The packer for a mapped class. Raises Refused if it can't be found again."""
+    if not _is_model(cls):
+        return None
+    require_findable(cls)
+    name = class_name(cls)
+
+    def pack(walk: Packing, value: Any, depth: int) -> Json:
+        state: Any = sys.modules["sqlalchemy"].inspect(value)
+        if reason := _unsaved(state):
+            raise Refused(f"is a {cls.__qualname__} that {reason}: commit first, then enqueue")
+        return walk.tagged("row", name, walk.pack_all(state.identity, depth + 1))
+
+    return pack
+
+
+def _unsaved(state: Any) -> str | None:
+    """Why another process could not see this row as it is here."""
+    if not state.has_identity:
+        return "has not been saved"
+    session = state.session
+    if state.deleted or state.was_deleted or (session is not None and _goes(state, session)):
+        return "has been deleted"
+    if state.modified:
+        return "has unsaved changes"
+    if session is not None:
+        step = session.get_nested_transaction() or session.get_transaction()
+        while step is not None:
+            # SQLAlchemy has no public word for "inserted, or changed, by this transaction"
+            if state in getattr(step, "_new", ()) or state in getattr(step, "_dirty", ()):
+                return "has been flushed but not committed"
+            step = step.parent
+    return None
+
+
+def _goes(state: Any, session: Any) -> bool:
+    """Whether the session deletes it with its next flush."""
+    return any(row is state.object for row in session.deleted)
+
+
+def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
+    """The unpacker; `get_session` gives what Codecs.session is set to when a row is fetched."""
+
+    def unpack(walk: Unpacking, depth: int, name: str, packed: list[Json]) -> Any:
+        cls = find_class(name, _is_model)
+        identity = tuple(walk.unpack_all(packed, depth))
+        sqlalchemy: Any = sys.modules["sqlalchemy"]
+        if len(identity) != len(sqlalchemy.inspect(cls).primary_key):
+            raise PayloadError(f"it holds a key that does not fit the primary key of {name}")
+        hash(identity)  # as every real one has
+        session = (get_session() or _app_session)()
+        try:
+            row = session.get(cls, identity, populate_existing=True)
+        except Exception as error:
+            if type(error) is sqlalchemy.exc.StatementError:  # the key is of another type
+                raise
+            raise FetchFailed(error) from error
+        if row is None:
+            key = identity[0] if len(identity) == 1 else identity
+            raise RowGone(
+                f"the {cls.__qualname__} with the primary key {key!r} does not exist:"
+                " it was deleted, or not committed before the job was enqueued"
+            )
+        return row
+
+    return unpack
+
+
+def _app_session() -> Any:
+    """Flask-SQLAlchemy's `db.session`, or that of an extension which registers alike."""
+    if not current_app:
+        raise PayloadError("it holds a database row: decode it inside an app context")
+    session = getattr(current_app.extensions.get("sqlalchemy"), "session", None)
+    if session is None:
+        raise PayloadError(
+            "it holds a database row, but this app has no Flask-SQLAlchemy: set"
+            " offload.codecs.session to a function that gives the session to use"
+        )
+    return session

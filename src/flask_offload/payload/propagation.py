@@ -1,0 +1,137 @@
+"""What was true in the request and is wanted in the job: saved at enqueue, put back in the job.
+
+Values are JSON. The ready-made ones take part only when their library is used by the app.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from flask import current_app, g, has_request_context, request
+
+from ..errors import PayloadError
+
+Restore = Callable[[Any], AbstractContextManager[Any] | None]
+
+
+class Carry:
+    """One thing to carry: `save()` gives a JSON value in the request (None: nothing to carry);
+    `restore(value)` puts it back in the job, and may return a context manager that is held while
+    the job runs.
+    """
+
+    def __init__(self, name: str, save: Callable[[], Any], restore: Restore | None = None) -> None:
+        self.name = name
+        self.save = save
+        self.put_back = restore
+
+    def restore(self, function: Restore) -> Restore:
+        """Decorate the function that puts the value back."""
+        self.put_back = function
+        return function
+
+
+def save_all(carries: Iterable[Carry]) -> str | None:
+    """What there is to carry from here, as JSON; None if nothing. Raises PayloadError."""
+    saved = {}
+    for carry in carries:
+        value = carry.save()
+        if value is not None:
+            saved[carry.name] = value
+    if not saved:
+        return None
+    try:
+        return json.dumps(saved, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(
+            f"what @offload.carry saved can't be stored as JSON ({error}): {saved!r}."
+            " Save an id instead of an object"
+        ) from None
+
+
+def load(text: str | None) -> dict[str, Any]:
+    """What was saved, by name."""
+    return json.loads(text) if text else {}
+
+
+@contextlib.contextmanager
+def restored(carries: Iterable[Carry], saved: dict[str, Any]) -> Iterator[None]:
+    """Everything saved is in place inside the block."""
+    with ExitStack() as stack:
+        for carry in carries:
+            if carry.name in saved and carry.put_back is not None:
+                held = carry.put_back(saved[carry.name])
+                if held is not None:
+                    stack.enter_context(held)
+        yield
+
+
+# --- ready-made --------------------------------------------------------------------------------
+
+
+def _save_request_id() -> str | None:
+    return request.headers.get("X-Request-ID") if has_request_context() else None
+
+
+def _save_locale() -> str | None:
+    babel = sys.modules.get("flask_babel")
+    if babel is None or not has_request_context() or "babel" not in current_app.extensions:
+        return None
+    locale = babel.get_locale()
+    return None if locale is None else str(locale)
+
+
+def _restore_locale(value: str) -> AbstractContextManager[Any]:
+    import flask_babel
+
+    held: AbstractContextManager[Any] = flask_babel.force_locale(value)
+    return held
+
+
+def _save_user() -> str | None:
+    login = sys.modules.get("flask_login")
+    if login is None or not has_request_context() or not hasattr(current_app, "login_manager"):
+        return None
+    return login.current_user.get_id() if login.current_user.is_authenticated else None
+
+
+def _restore_user(value: str) -> None:
+    manager = getattr(current_app, "login_manager", None)
+    load_user = getattr(manager, "_user_callback", None)
+    if load_user is not None:
+        # where flask_login keeps the user; `current_user` reads it inside a request context
+        g._login_user = load_user(value)
+
+
+def _save_trace() -> dict[str, str] | None:
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from opentelemetry import propagate
+
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier or None
+
+
+@contextlib.contextmanager
+def _restore_trace(value: dict[str, str]) -> Iterator[None]:
+    from opentelemetry import context, propagate
+
+    token = context.attach(propagate.extract(value))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+READY_MADE = (
+    Carry("request_id", _save_request_id),
+    Carry("locale", _save_locale, _restore_locale),
+    Carry("user_id", _save_user, _restore_user),
+    Carry("trace", _save_trace, _restore_trace),
+)

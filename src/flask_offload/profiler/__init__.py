@@ -1,0 +1,1 @@
+"""Which request blocks, and which function is the cause."""

@@ -1,0 +1,173 @@
+"""The spotter of one app: what it knows about the app, and how it tells what was found."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import apsw
+from flask import Flask
+
+from .call_tree import CallTree, Spent
+from .findings import SpotReport, report
+from .queue_time import arrival_header
+from .stacks import UserCode
+from .store import Batch, write
+from .wording import Surroundings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.routing import Rule
+
+NO_ROUTE = "(no route)"
+_TELL_AGAIN = 60.0
+"""Seconds until the same culprit is logged again, in production."""
+_BUSY_AT_MOST = 10
+"""Writes in a row for which another process may have the store locked before something is lost."""
+
+
+class Spotter:
+    """above: seconds from which a request is reported. store: the evidence file, None for none."""
+
+    def __init__(
+        self,
+        app: Flask,
+        above: float,
+        store: Path | None,
+        is_task: Callable[[CodeType], bool],
+        on_report: Callable[[SpotReport], None] | None = None,
+    ) -> None:
+        self.above = above
+        self.store = store
+        self.user_code = UserCode(app.root_path)
+        self._app = app
+        self._is_task = is_task
+        self._on_report = on_report
+        self._is_writable = True
+        self._busy = 0
+        self._told: dict[tuple[str, str], float] = {}
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what is not written yet."""
+        # four things for each request, one after the other: its method, its rule, its seconds, the
+        # length of its response. Objects would cost a fast request more than all the rest.
+        self.seen: list[Any] = []
+        self._arrivals: list[tuple[str, Rule | None, str | None, float]] = []
+        self._batch = Batch()
+
+    def note_arrival(self, environ: WSGIEnvironment, rule: Rule | None, seconds: float) -> None:
+        """Note when a request has come that is over and took so long, if a proxy told it."""
+        header = arrival_header(environ)
+        if header is not None:
+            began = time.time() - seconds
+            self._arrivals.append((environ["REQUEST_METHOD"], rule, header, began))
+
+    def report(
+        self,
+        rule: Rule | None,
+        method: str,
+        seconds: float,
+        tree: CallTree | None,
+        last_age: float,
+        *,
+        streams: bool = False,
+    ) -> SpotReport:
+        """The finding about one request. last_age: the age at which it was looked at last."""
+        tree = tree or CallTree()
+        root = tree.complete(Spent(max(seconds - last_age, 0.0)))
+        around = self.surroundings(rule, method, streams=streams)
+        return report(route_name(rule, method), seconds, root, tree.samples, around)
+
+    def surroundings(
+        self, rule: Rule | None, method: str, *, streams: bool = False
+    ) -> Surroundings:
+        """What has to be known about the app to word a finding about one route."""
+        codes = self._view_codes(rule, method)
+        return Surroundings(codes, self._app.root_path, self._is_task, streams)
+
+    def tell(self, found: SpotReport) -> None:
+        """Note it for the store, and log it: always in debug and testing, else once a minute for
+        each culprit."""
+        if self.store is not None:
+            self._batch.add_report(found)
+        if self._on_report is not None:
+            self._on_report(found)
+        function = found.blockers[0].function if found.blockers else ""
+        now = time.monotonic()
+        last = self._told.get((found.route, function), -_TELL_AGAIN)
+        if self._app.debug or self._app.testing or now - last >= _TELL_AGAIN:
+            self._told[found.route, function] = now
+            self._app.logger.warning("%s", found.sentence)
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self.seen or self._batch.routes or self._batch.culprits)
+
+    def write(self) -> None:
+        """Write into the store what has come together since the last time."""
+        self._gather()
+        if self.store is None or not (self._batch.routes or self._batch.culprits):
+            return
+        try:
+            write(self.store, self._batch)
+        except apsw.BusyError:
+            self._busy += 1
+            if self._busy <= _BUSY_AT_MOST:
+                return
+        except (apsw.Error, OSError) as error:
+            if self._is_writable:
+                self._app.logger.warning("evidence can't be written to %s: %s", self.store, error)
+            self._is_writable = False
+        else:
+            self._is_writable, self._busy = True, 0
+        self._batch = Batch()
+
+    def _gather(self) -> None:
+        """Sort by routes what the requests have noted."""
+        # a request that is being counted right now may be lost: no lock is worth that
+        seen, self.seen = iter(self.seen), []
+        arrivals, self._arrivals = self._arrivals, []
+        for method, rule, seconds, length in zip(seen, seen, seen, seen, strict=True):
+            route = self._batch.route(method, NO_ROUTE if rule is None else rule.rule)
+            route.seconds.append(seconds)
+            if length is not None:
+                route.lengths.append(length)
+        for method, rule, header, began in arrivals:
+            route = self._batch.route(method, NO_ROUTE if rule is None else rule.rule)
+            route.arrivals.append((header, began))
+
+    def _view_codes(self, rule: Rule | None, method: str) -> frozenset[CodeType]:
+        view: Any = self._app.view_functions.get(rule.endpoint) if rule is not None else None
+        view_class = getattr(view, "view_class", None)
+        if view_class is not None:
+            names = (method.lower(), "get" if method == "HEAD" else "", "dispatch_request")
+            candidates = [vars_in(view_class, name) for name in names]
+        else:
+            candidates = [view]
+        codes = (getattr(_innermost(item), "__code__", None) for item in candidates if item)
+        return frozenset(code for code in codes if code is not None)
+
+
+def _innermost(function: Any) -> Any:
+    """The function inside of decorators and partials."""
+    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
+        function = inspect.unwrap(function)
+        function = function.func if isinstance(function, functools.partial) else function
+    return function
+
+
+def vars_in(kind: type, name: str) -> Any:
+    """A class's attribute as it is written there, without asking its descriptors."""
+    return inspect.getattr_static(kind, name, None)
+
+
+def route_name(rule: Rule | None, method: str) -> str:
+    """How a route is called in reports: `POST /users/<int:id>`."""
+    return f"{method} {rule.rule if rule is not None else NO_ROUTE}"

@@ -1,0 +1,1 @@
+"""What is declared: tasks, their options, retries, rates, schedules and names."""

@@ -1,0 +1,145 @@
+"""What `@offload.task(…)` can be told, checked when the task is declared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from ..errors import OptionError
+from ..jobs.job import JobStatus
+from ..jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS
+from ..jobs.rate import Rate
+from .retry import RetryPolicy
+
+KeyFunction = Callable[..., str | int]
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """The options of a task. Durations are seconds.
+
+    queue_name: letters, digits, `_ . -`, at most 64. priority: -100 to 100, higher runs first.
+    retry: see RetryPolicy. timeout: when the job is asked to stop (None: never).
+    isolate: run it alone in a process of its own. on_crash: "retry" runs it again when its worker
+    dies (at most three times), "fail" never runs it twice.
+    unique, unique_for, unique_states: see docs/control.md; so are concurrency and rate.
+    keep: how long a finished job is kept, a number or one per status; result_ttl: its result.
+    expose: "result" shows the result to whoever may see the job over HTTP.
+    """
+
+    queue_name: str = "default"
+    priority: int = 0
+    retry: RetryPolicy = RetryPolicy()  # noqa: RUF009 (frozen)
+    timeout: float | None = None
+    isolate: bool = False
+    on_crash: Literal["retry", "fail"] = "retry"
+    unique: bool | KeyFunction = False
+    unique_for: float | None = None
+    unique_states: frozenset[JobStatus] | None = None
+    concurrency: int | None = None
+    concurrency_key: KeyFunction | None = None
+    rate: Rate | None = None
+    rate_key: KeyFunction | None = None
+    keep: Mapping[JobStatus, float] | None = None
+    result_ttl: float | None = None
+    expose: Literal["result"] | None = None
+
+    def __post_init__(self) -> None:
+        check_queue_name(self.queue_name)
+        check_priority(self.priority)
+        _check(self.on_crash in ("retry", "fail"), "on_crash", self.on_crash, '"retry" or "fail"')
+        _check(self.expose in (None, "result"), "expose", self.expose, '"result" or None')
+        _check(isinstance(self.isolate, bool), "isolate", self.isolate, "True or False")
+        is_key = isinstance(self.unique, bool) or callable(self.unique)
+        _check(is_key, "unique", self.unique, "True, False or a function of the arguments")
+        _check(isinstance(self.rate, Rate | None), "rate", self.rate, 'a text such as "100/m"')
+        for name in ("timeout", "unique_for", "result_ttl"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, name, value, "seconds above 0, or None")
+        _check(
+            self.concurrency is None or (type(self.concurrency) is int and self.concurrency > 0),
+            "concurrency",
+            self.concurrency,
+            "a whole number above 0",
+        )
+        for name, needs in (("concurrency_key", "concurrency"), ("rate_key", "rate")):
+            key = getattr(self, name)
+            _check(key is None or callable(key), name, key, "a function of the arguments")
+            if key is not None and getattr(self, needs) is None:
+                raise OptionError(f"{name}= needs {needs}=: a key alone limits nothing.")
+        for name in ("unique_for", "unique_states"):
+            if getattr(self, name) is not None and not self.unique:
+                raise OptionError(f"{name}= needs unique=: write unique=True, or a key function.")
+
+    def lane(self, is_async: bool) -> str:
+        """Where in a worker the task's jobs run."""
+        if self.isolate:
+            return ISOLATED
+        return ASYNC if is_async else THREADS
+
+    def keep_for(self, status: JobStatus) -> float | None:
+        """Seconds that a job which ended so is kept; None: the app's setting."""
+        return None if self.keep is None else self.keep.get(status)
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """A duration given as a number of seconds or a timedelta. Raises OptionError."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise OptionError(f"{name}={value!r}: give seconds or a timedelta.")
+
+
+def keep_per_status(value: Any) -> dict[JobStatus, float] | None:
+    """`keep=` as given: one duration for every outcome, or a mapping from status to duration."""
+    if value is None:
+        return None
+    finished = (JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.CANCELLED)
+    if not isinstance(value, Mapping):
+        value = dict.fromkeys(finished, value)
+    result = {}
+    for status, duration in value.items():
+        _check(status in finished, "keep", status, "a mapping of finished statuses")
+        number = seconds("keep", duration)
+        if number is None or number < 0:
+            raise OptionError(f"keep={value!r}: give seconds of 0 or more, or a timedelta.")
+        result[JobStatus(status)] = number
+    return result
+
+
+def check_task_name(value: Any) -> None:
+    """Raise OptionError unless it can be the name of a task."""
+    good = isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+    _check(good, "name", value, "a text of 1 to 200 characters")
+
+
+def check_queue_name(value: Any) -> None:
+    """Raise OptionError unless it can be the name of a queue."""
+    _check(
+        isinstance(value, str) and NAME.fullmatch(value) is not None,
+        "queue_name",
+        value,
+        "1 to 64 letters, digits and _ . -",
+    )
+
+
+def check_priority(value: Any) -> None:
+    """Raise OptionError unless it is a whole number from -100 to 100."""
+    _check(
+        type(value) is int and MIN_PRIORITY <= value <= MAX_PRIORITY,
+        "priority",
+        value,
+        f"a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}",
+    )
+
+
+def _check(good: bool, name: str, value: Any, wants: str) -> None:
+    if not good:
+        raise OptionError(f"{name}={value!r} can't be used: it takes {wants}.")

@@ -1,0 +1,228 @@
+"""A task: a function that may run in the background, and how its calls become jobs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+import msgspec
+from flask import Flask
+
+from ..errors import OptionError
+from ..feature_checks import need
+from ..jobs.context import called_plainly
+from ..jobs.job import Job, JobStatus, new_id
+from ..jobs.new_job import NewJob
+from ..payload.calls import CallSpec, Codecs, Encoded
+from ..payload.propagation import Carry, save_all
+from ..profiler.timing import note_enqueue
+from ..state import AppState
+from .options import TaskOptions, check_priority, check_queue_name
+from .schedule import run_at
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Declarer(Protocol):
+    """The Offload on which a task is declared."""
+
+    @property
+    def codecs(self) -> Codecs: ...
+    @property
+    def carries(self) -> Sequence[Carry]: ...
+    @property
+    def states(self) -> Mapping[Flask, AppState]: ...
+    def current_state(self) -> AppState: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Using:
+    """What `using()` changes for the jobs of one copy of a task; None leaves the task's own."""
+
+    queue_name: str | None = None
+    priority: int | None = None
+    run_after: timedelta | datetime | None = None
+    owner: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A task with its arguments, checked and encoded, on its way to `enqueue_many`."""
+
+    task: Task[Any, Any]
+    new_job: NewJob
+
+
+class Task(Generic[P, R]):
+    """A function that may run in the background; made by `@offload.task`.
+
+    Call it to run it here and now; `enqueue` it to run it in a worker.
+    """
+
+    __wrapped__: Callable[P, R]
+
+    def __init__(
+        self,
+        offload: Declarer,
+        function: Callable[P, R],
+        name: str,
+        options: TaskOptions,
+        using: Using | None = None,
+        spec: CallSpec | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.name = name
+        self.function = function
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.spec = spec or CallSpec(function, name, offload.codecs)
+        self.declarer = offload
+        self._using = using or Using()
+        self._lane = options.lane(self.is_async)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here and now, as if it were not decorated; what it reports, nobody hears."""
+        if self.is_async:
+            coroutine: Any = self.function(*args, **kwargs)
+            return _awaited(self.name, coroutine)  # type: ignore[return-value]
+        with called_plainly(self.name):
+            return self.function(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Hand the call over to a worker; returns as soon as it is safely written down.
+
+        Raises PayloadError when the arguments don't fit the signature or can't be carried, and
+        EngineUnavailable when the job could not be accepted.
+        """
+        began = time.perf_counter()
+        state = self.declarer.current_state()
+        new_job = self._new_job(state, args, kwargs)
+        try:
+            records = state.engine.enqueue((new_job,))
+        except BaseException:
+            state.forget_files(new_job.files)
+            raise
+        job = state.accepted(records, (new_job,))[0]
+        note_enqueue(time.perf_counter() - began)
+        return job
+
+    delay = enqueue  # Celery's name for it
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
+        return Call(self, self._new_job(self.declarer.current_state(), args, kwargs))
+
+    def using(
+        self,
+        *,
+        queue_name: str | None = None,
+        priority: int | None = None,
+        run_after: timedelta | datetime | None = None,
+        owner: str | None = None,
+    ) -> Task[P, R]:
+        """A copy of the task whose jobs differ in this.
+
+        queue_name: another queue. priority: -100 to 100, higher runs first. run_after: a timedelta
+        from the enqueue, or an aware datetime. owner: whom the job belongs to, for `authorize`.
+        Raises OptionError. What the app's engine can't keep is refused by `enqueue` and `call`,
+        with UnsupportedByEngine.
+        """
+        if queue_name is not None:
+            check_queue_name(queue_name)
+        if priority is not None:
+            check_priority(priority)
+        run_at(run_after, 0.0)  # refuses naive datetimes now, not at the enqueue
+        if owner is not None and (not isinstance(owner, str) or not owner):
+            raise OptionError(f'owner={owner!r}: give a text such as "user:7".')
+        given = {
+            "queue_name": queue_name,
+            "priority": priority,
+            "run_after": run_after,
+            "owner": owner,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        using = replace(self._using, **changes)  # type: ignore[arg-type]
+        return Task(self.declarer, self.function, self.name, self.options, using, self.spec)
+
+    def _new_job(self, state: AppState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+        using = self._using
+        if using.priority:
+            need(state.engine, "priorities", f"using(priority=) of the task {self.name}")
+        if using.run_after is not None:
+            need(state.engine, "deferred", f"using(run_after=) of the task {self.name}")
+        encoded = self.spec.encode(args, kwargs, limit=state.config.max_payload, spool=state.spool)
+        try:
+            return self._described(state, encoded, args, kwargs)
+        except BaseException:  # a key function or a carry hook failed: no job, so no files
+            state.forget_files(encoded.files)
+            raise
+
+    def _described(
+        self, state: AppState, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
+        options, using = self.options, self._using
+        now = state.clock()
+        job = NewJob(
+            id=new_id(),
+            task=self.name,
+            queue_name=using.queue_name or options.queue_name,
+            priority=options.priority if using.priority is None else using.priority,
+            enqueued_at=now,
+            args=encoded.data.decode(),
+            lane=self._lane,
+            on_crash=options.on_crash,
+            owner=using.owner,
+            context=save_all(self.declarer.carries),
+            files=encoded.files,
+        )
+        if using.run_after is not None:
+            job.run_after = run_at(using.run_after, now)
+        if options.unique or options.concurrency or options.rate:
+            self._add_keys(job, args, kwargs)
+        return job
+
+    def _add_keys(self, job: NewJob, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        options = self.options
+        if options.unique:
+            if options.unique is True:
+                key = self.spec.fingerprint(args, kwargs)
+            else:
+                key = str(options.unique(*args, **kwargs))
+            job.unique_key = f"{self.name}:{key}"
+            job.unique_for = options.unique_for
+            job.unique_states = options.unique_states
+        if options.concurrency:
+            job.concurrency = options.concurrency
+            job.concurrency_key = self._key(options.concurrency_key, args, kwargs)
+        if options.rate:
+            job.rate = options.rate
+            job.rate_key = self._key(options.rate_key, args, kwargs)
+
+    def _key(
+        self, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        return self.name if function is None else f"{self.name}:{function(*args, **kwargs)}"
+
+
+async def _awaited(task: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with called_plainly(task):
+        return await coroutine
+
+
+def unique_states(states: Iterable[JobStatus | str] | None) -> frozenset[JobStatus] | None:
+    """`unique_states=` as given, checked. Raises OptionError."""
+    if states is None:
+        return None
+    try:
+        return frozenset(map(JobStatus, [states] if isinstance(states, str) else states))
+    except (TypeError, ValueError) as error:
+        names = ", ".join(JobStatus)
+        raise OptionError(f"unique_states={states!r}: {error}; the statuses are {names}.") from None

@@ -1,0 +1,210 @@
+"""The keeper: a small thread in the web process that keeps one worker alive per database.
+
+Of all web processes around a database, the one that holds the keeper's lock has the worker as its
+child; when it dies, the worker leaves and the next keeper starts its own. So `flask run` or
+gunicorn alone is a complete system.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import click
+
+from ..engines.sqlite.worker_locks import Lock, run_folder
+from ..host import Host
+from ..jobs import log
+from ..role import is_server_request, is_worker
+from .app_locator import import_targets, python_path
+from .supervisor import EXIT_IMPORT
+from .threads import ThreadWorker
+
+TAKE_OVER = 0.1
+"""Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
+instead would block every greenlet of a gevent server."""
+HAND_OVER = 2.0
+"""Seconds for which the worker of a web process that is gone waits for another to take over."""
+RESTART_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the worker is started again, by how often in a row it has ended too soon."""
+TOO_SOON = 10.0
+"""Seconds after which its end is an accident, as `kill -9` is, and the next one need not wait."""
+
+SERVERS = frozenset(
+    {"gunicorn.arbiter", "waitress.server", "uwsgi", "mod_wsgi", "cheroot.wsgi", "gevent.pywsgi"}
+)
+"""Modules that only a process which serves an app has loaded."""
+
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+class Keeper:
+    """Starts with the first request or enqueue of a web process, and in no other process."""
+
+    def __init__(self, state: Host) -> None:
+        self._state = weakref.ref(state)
+        self._mode = state.config.worker
+        self._context = click.get_current_context(silent=True)
+        self._lock = Lock(run_folder(state.database) / "keeper.lock")
+        self._decided = False
+        self._stopping = threading.Event()
+        self._leash: int | None = None
+        self._threads: ThreadWorker | None = None
+        _keepers.add(self)
+
+    def start(self) -> None:
+        """See to it that somebody runs this process's jobs. Costs next to nothing when called
+        again."""
+        if self._decided or self._mode == "off" or is_worker():
+            return
+        if not self._is_web_process():
+            return
+        self._decided = True
+        atexit.register(self._stop)
+        if self._mode == "thread":
+            self._run_in_threads()
+        else:
+            threading.Thread(target=self._keep, name="offload-keeper", daemon=True).start()
+
+    def _is_web_process(self) -> bool:
+        state = self._state()
+        if state is None or state.app.testing or "_pytest" in sys.modules:
+            return False
+        if is_server_request():
+            return True
+        # outside of a request, a script that enqueues something must not be taken for a server
+        return self._context is None and not SERVERS.isdisjoint(sys.modules)
+
+    # --- as a thread ---
+
+    def _keep(self) -> None:
+        state = self._state()
+        if state is None:
+            return
+        targets = import_targets(state.app, state.config.app, self._context)
+        del state
+        failures = 0
+        while not self._stopping.is_set():
+            if not self._try_lock():
+                self._stopping.wait(TAKE_OVER)
+                continue
+            began = time.monotonic()
+            code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
+            if code is None or self._stopping.is_set():
+                return
+            if code == EXIT_IMPORT:
+                targets = targets[1:]
+                if not targets:
+                    self._fall_back_to_threads()
+                    return
+                continue
+            accident = code == -signal.SIGKILL or time.monotonic() - began > TOO_SOON
+            failures = 0 if accident else failures + 1
+            pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
+            message = "the worker process ended with exit code %d; another starts in %g s"
+            log.tell(logging.WARNING, "worker_ended", message, code, pause)
+            self._stopping.wait(pause)
+
+    def _fall_back_to_threads(self) -> None:
+        self._lock.release()
+        log.tell(
+            logging.ERROR,
+            "worker_import_failed",
+            "no worker process could import this app, so its jobs run in threads of the web"
+            " process. Set OFFLOAD_APP to what `flask --app` takes, or start"
+            " `flask offload worker` yourself with OFFLOAD_WORKER = 'off'",
+        )
+        self._run_in_threads()
+
+    def _try_lock(self) -> bool:
+        if self._lock.is_held:
+            return True
+        try:
+            return self._lock.acquire()
+        except OSError as error:
+            log.tell(logging.WARNING, "keeper_lock", "can't use %s: %s", self._lock.path, error)
+            self._stopping.wait(2.0)
+            return False
+
+    def _run_worker(self, target: str, is_last: bool) -> int | None:
+        """Start a worker and wait until it ends; its exit code, None if there is no app left."""
+        state = self._state()
+        if state is None:
+            return None
+        theirs, ours = os.pipe()
+        app_option = ["--app", target] if target else []
+        command = [
+            *(python(), "-m", "flask", *app_option, "offload", "worker"),
+            *("--kept-by", str(theirs), "--database", str(state.database)),
+            # new code wants a new worker, not the help of the old one
+            *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
+            *([] if is_last else ["--no-explain"]),
+        ]
+        del state
+        environment = {**os.environ, "PYTHONPATH": python_path()}
+        for name in ("WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD"):
+            environment.pop(name, None)
+        process = subprocess.Popen(
+            command, pass_fds=(theirs,), env=environment, stdin=subprocess.DEVNULL
+        )
+        os.close(theirs)
+        self._leash = ours
+        if self._stopping.is_set():
+            self._let_worker_go()
+        try:
+            return process.wait()
+        finally:
+            self._let_worker_go()
+
+    def _run_in_threads(self) -> None:
+        state = self._state()
+        if state is not None:
+            self._threads = ThreadWorker(state)
+            self._threads.start()
+
+    # --- ends ---
+
+    def _stop(self) -> None:
+        """At exit: let the worker go, which then finishes what it runs, and the lock."""
+        self._stopping.set()
+        self._let_worker_go()
+        self._lock.release()
+        state = self._state()
+        if self._threads is not None and state is not None:
+            self._threads.stop(state.config.drain_timeout)
+
+    def _let_worker_go(self) -> None:
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            with contextlib.suppress(OSError):
+                os.close(leash)
+
+    def forget_parent(self) -> None:
+        """In a forked child: the worker and the lock belong to the parent; start afresh."""
+        self._let_worker_go()
+        self._decided = False
+        self._stopping = threading.Event()
+        self._threads = None
+
+
+def python() -> str:
+    """The interpreter; servers that embed Python put their own name into sys.executable."""
+    if "python" in os.path.basename(sys.executable or ""):
+        return sys.executable
+    return os.path.join(sys.prefix, "bin", "python")
+
+
+def _after_fork() -> None:
+    for keeper in list(_keepers):
+        keeper.forget_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,164 @@
+"""Messages that say "run this job", through Celery's own broker and in Celery's own form."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Final
+
+from celery import Celery, Signature
+from kombu.entity import Exchange, Queue
+from kombu.pools import ProducerPool
+
+from flask_offload.errors import EngineUnavailable
+from flask_offload.jobs.new_job import NewJob
+
+from .levels import LEVELS, broker_priority, level_of
+from .records import KeptJob
+
+MARK: Final = "offload"
+"""The header by which our messages differ from those of plain Celery code."""
+ANONYMOUS: Final = "flask_offload.jobs.job"
+"""The name in messages of jobs whose task Celery does not know, as it was declared too late."""
+# kombu is typed in parts
+_Exchange: Any = Exchange
+_Queue: Any = Queue
+_ProducerPool: Any = ProducerPool
+
+CONNECTIONS: Final = 8
+ONCE_MORE: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+"""For a connection that the broker has forgotten, say because it was restarted."""
+
+
+class Broker:
+    """The sending side. timeout: seconds for connecting, and for each answer of the broker."""
+
+    def __init__(self, celery: Celery, timeout: float) -> None:
+        self._celery = celery
+        self._timeout = timeout
+        self._driver: str = celery.connection_for_write().get_transport_cls().driver_type
+        self._producers: Any = None
+        self._pid = 0
+        self._queues: dict[str, Queue] = {}
+
+    @property
+    def place(self) -> str:
+        """The broker's URL, without a password."""
+        return str(self._celery.connection_for_write().as_uri())
+
+    def send(self, job: NewJob, *, task: str | None = None) -> None:
+        """Send the message of a job, and wait until the broker has it. Raises EngineUnavailable.
+
+        The message holds the arguments in the very form in which plain Celery code sends them.
+        task: the name under which Celery knows who can run it; the job's own task.
+        """
+        try:
+            with self._pool().acquire(block=True, timeout=self._timeout) as producer:
+                if task is None and isinstance(job, KeptJob) and job.signature is not None:
+                    self._send_plain(producer, job.signature)
+                else:
+                    self._send(producer, job, task or job.task)
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def _send(self, producer: Any, job: NewJob, task: str) -> None:
+        args, kwargs = json.loads(job.args)
+        message = self._celery.amqp.create_task_message(
+            job.id,
+            task,
+            args=args,
+            kwargs=kwargs,
+            argsrepr="…",  # arguments are nobody's business in logs and monitors
+            kwargsrepr="…",
+            ignore_result=True,
+        )
+        self._celery.amqp.send_task_message(
+            producer,
+            task,
+            message,
+            queue=self.queue(job.queue_name),
+            priority=broker_priority(level_of(job.priority), self._driver),
+            headers={MARK: 1},
+            serializer="json",
+            retry=True,
+            retry_policy=ONCE_MORE,
+            timeout=self._timeout,
+        )
+
+    def _send_plain(self, producer: Any, signature: str) -> None:
+        """The message of a job that plain Celery code has enqueued, as it came the first time."""
+        again = Signature.from_dict(json.loads(signature), app=self._celery)
+        again.apply_async(producer=producer, retry=True, retry_policy=ONCE_MORE)
+
+    def depth(self, queue_name: str) -> int:
+        """How many messages wait in a queue. Raises EngineUnavailable."""
+        try:
+            with self._pool().acquire(block=True, timeout=self._timeout) as producer:
+                answer = producer.channel.queue_declare(queue=queue_name, passive=True)
+                return int(answer.message_count)
+        except Exception as error:
+            if getattr(error, "reply_code", None) == 404 or "404" in str(error):
+                return 0  # nobody has used it since the broker was set up anew
+            raise self._explained(error) from error
+
+    def queue(self, name: str) -> Queue:
+        """A queue with levels of priority, unless the app has declared one of that name itself."""
+        if name not in self._queues:
+            declared = {queue.name: queue for queue in self._celery.conf.task_queues or ()}
+            if name == self._celery.conf.task_default_queue:
+                declared.setdefault(name, self._celery.amqp.queues[name])
+            self._queues[name] = declared.get(name) or _Queue(
+                name,
+                _Exchange(""),
+                routing_key=name,
+                queue_arguments={"x-max-priority": LEVELS - 1},
+            )
+        return self._queues[name]
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        producers, self._producers = self._producers, None
+        if producers is not None and self._pid == os.getpid():
+            producers.force_close_all()
+            producers.connections.force_close_all()
+
+    # --- connections ---
+
+    def _pool(self) -> Any:
+        if self._producers is None or self._pid != os.getpid():
+            # a forked child leaves its parent's connections alone
+            connection = self._celery.connection_for_write(
+                connect_timeout=self._timeout, transport_options=self._options()
+            )
+            pool = connection.Pool(limit=CONNECTIONS)
+            self._producers = _ProducerPool(
+                pool, limit=CONNECTIONS, Producer=self._celery.amqp.Producer
+            )
+            self._pid = os.getpid()
+        return self._producers
+
+    def _options(self) -> dict[str, Any]:
+        if self._driver == "redis":
+            return {
+                **ONCE_MORE,
+                "socket_timeout": self._timeout,
+                "socket_connect_timeout": self._timeout,
+                "retry_on_timeout": False,
+            }
+        return {
+            **ONCE_MORE,
+            "confirm_publish": True,  # wait for RabbitMQ's word that it has the message
+            "read_timeout": self._timeout,
+            "write_timeout": self._timeout,
+        }
+
+    def _explained(self, error: Exception) -> EngineUnavailable:
+        if "PRECONDITION_FAILED" in str(error):
+            return EngineUnavailable(
+                f"the broker has a queue of this name with other properties ({error}): delete it"
+                " there, or declare it as it is in Celery's task_queues"
+            )
+        return EngineUnavailable(
+            f"Celery's broker at {self.place} can't be reached ({type(error).__name__}: {error}):"
+            " start it, or correct broker_url"
+        )

@@ -1,0 +1,105 @@
+"""Jobs on their way into the ledger, and out of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from flask_offload.jobs.job import Attempt, Error, JobRecord, JobStatus, moment
+from flask_offload.jobs.new_job import NewJob
+
+from .levels import level_of
+from .redis_store import Draft
+
+UNIQUE_WHILE: Final = frozenset({JobStatus.READY, JobStatus.RUNNING})
+
+
+class KeptJob(NewJob, kw_only=True):
+    """A job in the ledger. signature: for one that plain Celery code has enqueued, its message as
+    Celery writes it (JSON), with the callbacks and chains that hang on it."""
+
+    signature: str | None = None
+
+
+_decode_attempt: Final = msgspec.json.Decoder(Attempt).decode
+decode_job: Final = msgspec.json.Decoder(KeptJob).decode
+
+
+def draft(job: NewJob, *, keep: float, seq: int = 0) -> Draft:
+    """A job as the ledger's scripts get it.
+
+    keep: seconds for which a job is kept that ends before it began. seq: its number in an outbox.
+    """
+    states = job.unique_states or UNIQUE_WHILE
+    return Draft(
+        id=job.id,
+        seq=seq,
+        task=job.task,
+        queue=job.queue_name,
+        lane=f"{job.queue_name}|{level_of(job.priority)}",
+        owner=job.owner or "",
+        enqueued_at=repr(job.enqueued_at),
+        run_after="" if job.run_after is None else repr(job.run_after),
+        unique=job.unique_key or "",
+        unique_for="" if job.unique_for is None else repr(job.unique_for),
+        states=",".join(sorted(states)),
+        keep=keep,
+        body=msgspec.json.encode(job).decode(),
+    )
+
+
+def new_record(job: NewJob, *, now: float) -> JobRecord:
+    """A job that has just been accepted."""
+    return job.record(waiting_for=_waiting_for(job.run_after, now))
+
+
+def record(
+    fields: dict[str, str], attempts: list[str], result: str | None, *, now: float
+) -> JobRecord:
+    """A job as the ledger holds it. Without `result`, it is left out."""
+    job = decode_job(fields["body"])
+    found = new_record(job, now=now)
+    found.status = JobStatus(fields["status"])
+    found.run_after = _number(fields.get("run_after"))
+    found.started_at = _number(fields.get("started_at"))
+    found.finished_at = _number(fields.get("finished_at"))
+    found.attempt, found.crashes = int(fields["attempt"]), int(fields["crashes"])
+    found.worker, found.message = fields.get("worker"), fields.get("message")
+    found.done, found.total = _number(fields.get("done")), _number(fields.get("total"))
+    found.cancel_requested = int(fields["cancel"]) > 0
+    ready = found.status is JobStatus.READY
+    found.waiting_for = _waiting_for(found.run_after, now) if ready else None
+    found.attempts = [_decode_attempt(text) for text in attempts]
+    _tell_current_attempt(found)
+    if "duplicate_of" in fields:
+        message = f"job {fields['duplicate_of']} holds its unique key already"
+        found.error = Error("Duplicate", message)
+    if found.status is JobStatus.SUCCESSFUL:
+        found.result = result
+    return found
+
+
+def _tell_current_attempt(found: JobRecord) -> None:
+    """An attempt that runs, or that simply succeeded, has no entry of its own."""
+    told = found.attempts[-1].number if found.attempts else 0
+    if found.attempt > told and found.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
+        found.attempts.append(
+            Attempt(
+                number=found.attempt,
+                worker=found.worker,
+                started_at=moment(found.started_at),
+                finished_at=moment(found.finished_at),
+                outcome=None if found.status is JobStatus.RUNNING else str(found.status),
+            )
+        )
+    elif found.attempts:
+        found.error = found.attempts[-1].error
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _waiting_for(run_after: float | None, now: float) -> str | None:
+    return "its time" if run_after is not None and run_after > now else None

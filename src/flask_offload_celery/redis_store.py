@@ -1,0 +1,303 @@
+"""The books of the Celery engine: every job as a hash in Redis, changed by small scripts only.
+
+Celery's brokers carry messages; they don't tell how a job stands, and a result backend can't tell
+a job that waits from one that never was. So the books are ours, and a message says no more than
+"somebody should run job X": whoever gets it claims the job here, and only one can. A message that
+comes twice, or late, is refused; a message that is lost is sent again.
+
+The keys, each after the prefix:
+    job:<id>            hash: how the job stands (see `JOB_FIELDS`)
+    attempts:<id>       list: attempts that did not simply succeed, as JSON
+    result:<id>         what the task returned, as JSON
+    all, is:<status>    sorted sets: jobs in the order in which they were accepted
+    ids                 sorted set: the same by their ids
+    due                 sorted set: READY jobs that wait for a later moment
+    unsent              sorted set: READY jobs whose message a worker is to send, from that moment
+    sent:<lane>         sorted set: READY jobs whose message is under way, since when
+    served              hash: per lane, when the message of its newest claimed job was sent
+    held:<queue>        sorted set: READY jobs of a paused queue that have lost their message
+    running:<worker>, stopping:<worker>    sets: its jobs, and those that it has to stop
+    ends                sorted set: finished jobs by the moment at which they are forgotten
+    unique:<key>        the id of the job that holds a unique key
+    queues, lanes, paused, tally           which queues there are, and what is in them
+    workers, beats      hashes: a description and a growing number for each worker
+    schedules, schedule:<name>             what the schedules have done
+    outbox:<id>         the highest number that came from that outbox
+    order               the number of the newest job
+A lane is a queue with a level of priority.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisGone
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from flask_offload.errors import EngineUnavailable
+from flask_offload.jobs.attempt import Report
+from flask_offload.jobs.job import JobStatus
+
+SCRIPTS: Final = (
+    "create",
+    "withdraw",
+    "claim",
+    "finish",
+    "report",
+    "cancel",
+    "retry",
+    "postpone",
+    "round",
+    "sweep",
+    "resume",
+    "tick",
+    "prune",
+)
+
+JOB_FIELDS: Final = (
+    *("status", "body", "enqueued_at", "run_after", "started_at", "finished_at", "attempt"),
+    *("failures", "crashes", "worker", "cancel", "done", "total", "message", "duplicate_of"),
+)
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """A job as the scripts get it. Numbers that must keep all their digits are text."""
+
+    id: str
+    seq: int = 0
+    task: str
+    queue: str
+    lane: str
+    owner: str
+    enqueued_at: str
+    run_after: str
+    unique: str
+    unique_for: str
+    states: str
+    keep: float
+    body: str
+
+
+class Settled(msgspec.Struct, kw_only=True):
+    """What `finish` writes: the status that follows an attempt, and all that goes with it."""
+
+    status: JobStatus
+    started_at: float
+    finished_at: float
+    failures: int
+    crashes: int
+    run_after: float = 0.0
+    expires_at: float = 0.0
+    attempt: bytes = b""
+    """The attempt as JSON, unless it simply succeeded."""
+    result: str | None = None
+    result_ttl: float | None = None
+
+
+class Ledger:
+    """The scripts, as methods. All raise EngineUnavailable when Redis can't be used.
+
+    url: redis://, rediss:// or unix://. prefix: of every key. timeout: seconds for connecting and
+    for each answer.
+    """
+
+    def __init__(self, url: str, prefix: str, timeout: float) -> None:
+        self.url = url
+        self.prefix = prefix
+        self._redis: Any = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            socket_keepalive=True,
+            decode_responses=True,
+            # once, for a connection that a restarted server has forgotten; the scripts bear it
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisGone,)),
+        )
+        folder = files(__package__) / "scripts"
+        common = (folder / "_common.lua").read_text()
+        self._scripts = {
+            name: self._redis.register_script(common + (folder / f"{name}.lua").read_text())
+            for name in SCRIPTS
+        }
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Run one script."""
+        try:
+            return self._scripts[script](keys=[self.prefix], args=arguments)
+        except (RedisError, OSError) as error:
+            raise self._explained(error) from error
+
+    def ask(self, command: str, key: str, *arguments: Any) -> Any:
+        """One plain command on the key of that name."""
+        return self.ask_all([(command, key, *arguments)])[0]
+
+    def ask_all(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Several plain commands in one visit, as one transaction."""
+        try:
+            with self._redis.pipeline() as pipeline:
+                for command, key, *arguments in commands:
+                    pipeline.execute_command(command, self.prefix + key, *arguments)
+                answers: list[Any] = pipeline.execute()
+                return answers
+        except (RedisError, OSError) as error:
+            raise self._explained(error) from error
+
+    def info(self) -> dict[str, Any]:
+        """What Redis tells of itself; {} if it may not."""
+        try:
+            told: dict[str, Any] = self._redis.info()
+        except ResponseError:  # access rules forbid it
+            return {}
+        except (RedisError, OSError) as error:
+            raise self._explained(error) from error
+        return told
+
+    def clear(self) -> None:
+        """Forget everything."""
+        try:
+            pattern = self.prefix.translate({ord(sign): f"\\{sign}" for sign in "*?[]\\"}) + "*"
+            found = list(self._redis.scan_iter(match=pattern, count=1000))
+            for start in range(0, len(found), 1000):
+                self._redis.unlink(*found[start : start + 1000])
+        except (RedisError, OSError) as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
+    # --- jobs ---
+
+    def create(
+        self, drafts: Sequence[Draft], now: float, patience: float, outbox: str = ""
+    ) -> list[list[str]]:
+        """Accept jobs: ["new"], ["known"] or ["duplicate", id of the holder] for each.
+
+        patience: seconds that the caller has for sending the messages itself.
+        """
+        encoded = [msgspec.json.encode(draft) for draft in drafts]
+        # a script that fails half-way leaves what it has written: so nothing may make it fail
+        for text in encoded:
+            msgspec.json.decode(text, type=Draft)
+        if len({draft.id for draft in drafts}) < len(drafts):
+            raise ValueError("two of the jobs have the same id")
+        answers: list[list[str]] = self.run("create", now, patience, outbox, *encoded)
+        return answers
+
+    def read(self, ids: Sequence[str]) -> list[tuple[dict[str, str], list[str], str | None]]:
+        """Each job's fields, attempts and result; no fields for a job that is not there."""
+        commands: list[tuple[Any, ...]] = []
+        for job_id in ids:
+            commands += [
+                ("HMGET", f"job:{job_id}", *JOB_FIELDS),
+                ("LRANGE", f"attempts:{job_id}", 0, -1),
+                ("GET", f"result:{job_id}"),
+            ]
+        answers = self.ask_all(commands) if commands else []
+        return [
+            (
+                {
+                    name: value
+                    for name, value in zip(JOB_FIELDS, answers[at], strict=True)
+                    if value is not None
+                },
+                answers[at + 1],
+                answers[at + 2],
+            )
+            for at in range(0, len(answers), 3)
+        ]
+
+    def waiting(self, ids: Sequence[str]) -> list[str]:
+        """The bodies of those among the jobs that are READY."""
+        commands = [("HMGET", f"job:{job_id}", "body", "status") for job_id in ids]
+        answers = self.ask_all(commands) if commands else []
+        return [body for body, status in answers if status == JobStatus.READY]
+
+    def ready(self, ids: Sequence[str]) -> list[str]:
+        """Those among the jobs that are READY."""
+        commands = [("HGET", f"job:{job_id}", "status") for job_id in ids]
+        answers = self.ask_all(commands) if commands else []
+        return [one for one, status in zip(ids, answers, strict=True) if status == JobStatus.READY]
+
+    def claim(self, job_id: str, worker: str, now: float, plain: Draft | None = None) -> list[Any]:
+        """Start an attempt: ["run", body, enqueued_at, attempt, failures, crashes, cursor], or the
+        reason why not."""
+        draft = "" if plain is None else msgspec.json.encode(plain)
+        answer: list[Any] = self.run("claim", job_id, worker, now, secrets.token_hex(8), draft)
+        return answer
+
+    def finish(
+        self,
+        job_id: str,
+        attempt: int,
+        worker: str,
+        settled: Settled,
+        *,
+        now: float,
+        patience: float,
+    ) -> str:
+        """Write down how an attempt ended; the status that follows, or "late"."""
+        ttl = settled.result_ttl
+        answer: str = self.run(
+            "finish",
+            job_id,
+            attempt,
+            worker,
+            now,
+            settled.status.value,
+            settled.started_at,
+            settled.finished_at,
+            settled.failures,
+            settled.crashes,
+            settled.run_after,
+            patience,
+            settled.expires_at,
+            settled.attempt,
+            settled.result or "",
+            "" if ttl is None else ttl,
+        )
+        return answer
+
+    def report(self, job_id: str, attempt: int, worker: str, report: Report | None) -> int:
+        """Write progress down; 1 or 2 if the job is to stop, -1 if it is no longer ours."""
+        pairs: list[Any] = []
+        if report is not None:
+            for name in ("done", "total", "message", "cursor"):
+                value = getattr(report, name)
+                if value is not None:
+                    pairs += [name, value]
+        answer: int = self.run("report", job_id, attempt, worker, *pairs)
+        return answer
+
+    # --- errors ---
+
+    def _explained(self, error: BaseException) -> EngineUnavailable:
+        place = self.place
+        if isinstance(error, ResponseError) and "OOM" in str(error):
+            return EngineUnavailable(
+                f"Redis at {place} has no memory left ({error}): raise its maxmemory, or keep"
+                " finished jobs for a shorter time (OFFLOAD_KEEP_SUCCESSFUL, OFFLOAD_KEEP_FAILED)"
+            )
+        if isinstance(error, ResponseError) and str(error).startswith(("READONLY", "MISCONF")):
+            return EngineUnavailable(f"Redis at {place} takes no writes just now: {error}")
+        return EngineUnavailable(
+            f"Redis at {place}, which keeps the jobs' records, can't be reached"
+            f" ({type(error).__name__}: {error}): start it, or correct OFFLOAD_CELERY_RECORDS"
+        )
+
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        options = self._redis.connection_pool.connection_kwargs
+        if "path" in options:
+            return str(options["path"])
+        host, port = options.get("host", "localhost"), options.get("port", 6379)
+        return f"{host}:{port}/{options.get('db', 0)}"

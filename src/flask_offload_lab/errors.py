@@ -1,0 +1,31 @@
+"""What can go wrong in the lab through no fault of the reader's code."""
+
+from __future__ import annotations
+
+from flask_offload.errors import OffloadError
+
+
+class LabError(OffloadError):
+    """The lab can't be shown; the message says why."""
+
+
+class ServerDown(LabError):
+    """The web server did not start. Its last words:"""
+
+
+class BenchError(LabError):
+    """The club's work was not done in time. Is this machine very busy? Try again; if it stays so,
+    `flask offload check` in an app of your own says whether its worker runs."""
+
+
+class PhotoError(LabError):
+    """The photo can't be used; the message says why."""
+
+
+class Exposed(LabError):
+    """The lab starts and kills processes for whoever can reach it, so it listens on this machine
+    only. To show it to others on purpose, add --expose, and give --host the very address."""
+
+
+class PortTaken(LabError):
+    """Something else listens on this port: choose another with --port, or leave --port out."""

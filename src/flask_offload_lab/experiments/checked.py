@@ -1,0 +1,101 @@
+"""Has a reader's program checked, in processes and in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..challenges import Challenge
+from ..errors import BenchError, LabError
+from . import Events
+
+LIMIT = 90.0
+"""Seconds for one check; it takes about two."""
+
+NOT_COPIED = shutil.ignore_patterns(
+    ".*", "__pycache__", "instance", "venv", "env", "node_modules", "*.sqlite3*"
+)
+
+APP = "app.py"
+
+
+class NoProject(LabError):
+    """There is no app.py in the folder: start the lab with --build and the folder's name, or put
+    it back from the lab's README there."""
+
+
+def fix(challenge: Challenge, order: Sequence[object], choices: Mapping[str, object]) -> Events:
+    """Events are steps, {"good": …, "text": …}; the last one is "Solved." or what is wrong.
+
+    Raises NoSuchPiece, at once, if the answer has anything in it that was not given.
+    """
+    program = challenge.assemble(order, choices)
+
+    def events() -> Events:
+        with _folder() as folder:
+            (folder / "answer.py").write_text(program, encoding="utf-8")
+            yield from _check(folder, "fix", challenge.key, "answer")
+
+    return events()
+
+
+def step(project: Path, key: str) -> Events:
+    """The same for a step of Build, on a copy of the reader's folder. Raises NoProject."""
+    if not (project / APP).is_file():
+        raise NoProject
+
+    def events() -> Events:
+        with _folder() as folder:
+            copy = folder / "project"
+            shutil.copytree(project, copy, ignore=NOT_COPIED)
+            yield from _check(copy, "step", key, "app")
+
+    return events()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="offload-check-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _check(folder: Path, what: str, key: str, module: str) -> Events:
+    with (folder / "errors.log").open("wb") as errors:
+        checker = subprocess.Popen(
+            [sys.executable, "-m", "flask_offload_lab.checking", what, key, module],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    watch = threading.Timer(LIMIT, _end, [checker])
+    watch.start()
+    try:
+        assert checker.stdout is not None
+        for line in checker.stdout:
+            yield json.loads(line)
+        if checker.wait():
+            raise BenchError((folder / "errors.log").read_text(errors="replace")[-500:])
+    finally:
+        watch.cancel()
+        _end(checker)
+
+
+def _end(checker: subprocess.Popen[bytes]) -> None:
+    """The checker, and the worker that it has started."""
+    if checker.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(checker.pid, signal.SIGKILL)
+    checker.wait()
+    if checker.stdout is not None:
+        checker.stdout.close()

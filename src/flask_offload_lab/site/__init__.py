@@ -1,0 +1,57 @@
+"""The lab's web app: nine pages, and the experiments that they run."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+
+from ..origin_check import Guard
+from .highlight import highlight, with_code
+from .lab import Lab
+from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
+from .pages import pages
+from .photos import photos
+from .progress import done
+from .recall import recall
+from .runs import runs
+
+MAX_REQUEST = 13 * 1024 * 1024
+"""Bytes: a photo, and a little around it."""
+
+
+def create_lab(lab: Lab, origin: str) -> Flask:
+    """The app, for a threaded web server: an experiment keeps its connection while it runs.
+
+    origin: where it is reached; requests under any other name are refused.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
+    app.extensions["lab"] = lab
+    Guard(origin, frames=[lab.bench.club.origin], links=True).watch(app)
+    app.jinja_env.filters["highlight"] = highlight
+    app.jinja_env.filters["with_code"] = with_code
+    app.jinja_env.filters["indented"] = lambda code: code.replace(" ", "\N{NO-BREAK SPACE}")
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.context_processor(
+        lambda: {
+            "modes": MODES,
+            "by_slug": BY_SLUG,
+            "short_way": SHORT_WAY,
+            "lesson_minutes": LESSON_MINUTES,
+            "done": done(),
+            "club": lab.bench.club.origin,
+            "engine": lab.bench.engine,
+        }
+    )
+    app.register_blueprint(pages)
+    app.register_blueprint(recall)
+    app.register_blueprint(runs)
+    app.register_blueprint(photos)
+    app.register_error_handler(HTTPException, _plain_error)
+    return app
+
+
+def _plain_error(error: HTTPException) -> tuple[str, int, dict[str, str]]:
+    """A sentence, not a page: whoever sees it has left the lab's own paths."""
+    return f"{error.description}\n", error.code or 500, {"Content-Type": "text/plain"}

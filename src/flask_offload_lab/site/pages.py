@@ -1,0 +1,137 @@
+"""The lab's pages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, abort, redirect, render_template
+from werkzeug.wrappers import Response
+
+from ..experiments.deep import QUEUE
+from ..sample_app import app
+from .building import STEPS, WHOLE
+from .challenges import CHALLENGES
+from .highlight import source
+from .lab import lab
+from .modes import BY_SLUG, MODES, Mode
+from .photos import has_photo
+from .progress import done, remember
+from .spotting import SPOTS
+from .texts import MEASURE
+
+pages = Blueprint("pages", __name__)
+
+FORECAST = 0.8
+"""Seconds that the service behind Spot's weather page takes."""
+
+
+@pages.get("/")
+def home() -> str:
+    """What this is, and the nine ways."""
+    return render_template("home.html", mode=None, table=lab().table)
+
+
+@pages.post("/done/<slug>")
+def finish(slug: str) -> Response:
+    """The reader has finished a mode: remember it, and go to the next."""
+    if slug not in BY_SLUG:
+        abort(404)
+    following = _following(BY_SLUG[slug])
+    target = following.path if following else "/"
+    return remember(redirect(target, 303), done() | {slug})
+
+
+@pages.get("/why")
+def why() -> str:
+    """The reason, in one minute."""
+    return _page("why", start=_start())
+
+
+@pages.get("/see")
+def see() -> str:
+    """The same four requests, three times, drawn while they happen."""
+    return _page("see")
+
+
+@pages.get("/measure")
+def measure() -> str:
+    """The lesson's own page: patterns, table, pipeline, LCP, tips, DevTools."""
+    club = {"sync": app.sync, "thread": app.thread, "background": app.background}
+    sources = {name: source(view) for name, view in club.items()}
+    sources["welcome"] = source(app.welcome)
+    guest = lab().guest
+    return _page(
+        "measure",
+        sources=sources,
+        patterns=MEASURE.patterns,
+        rows=MEASURE.rows,
+        tips=MEASURE.tips,
+        guest=guest and guest.name,
+    )
+
+
+@pages.get("/deep")
+def deep() -> str:
+    """What a thread costs, and how the worker, the bell and the lock do without."""
+    return _page("deep", queue=QUEUE)
+
+
+@pages.get("/try")
+def try_it() -> str:
+    """Press the buttons."""
+    note = "Your photo is in use." if has_photo() else "Grace Hopper stands in for you."
+    return _page("try", has_photo=has_photo(), photo_note=note)
+
+
+@pages.get("/spot")
+def spot() -> str:
+    """Find the blocking line in five small routes."""
+    return _page("spot", spots=SPOTS)
+
+
+@pages.get("/fix")
+def fix() -> str:
+    """Put a blocking view together so that it no longer blocks."""
+    return _page("fix", challenges=CHALLENGES.values())
+
+
+@pages.get("/build")
+def build() -> str:
+    """A project in the reader's own editor."""
+    port = lab().bench.mail.port
+    return _page("build", steps=STEPS, whole=WHOLE, project=lab().project, smtp_port=port)
+
+
+@pages.get("/slow/forecast")
+def forecast() -> dict[str, Any]:
+    """The service on the network that one of those routes asks."""
+    time.sleep(FORECAST)
+    return {"celsius": 11.6, "sky": "a clear sky"}
+
+
+def _page(slug: str, **values: Any) -> str:
+    mode = BY_SLUG[slug]
+    return render_template(f"{slug}.html", mode=mode, following=_following(mode), **values)
+
+
+def _following(mode: Mode) -> Mode | None:
+    return MODES[mode.number] if mode.number < len(MODES) else None
+
+
+def _start() -> dict[str, Any]:
+    """What Why shows before its button is pressed: the figures of the table, where there is one."""
+    table = lab().table
+    start: dict[str, Any] = {"most": 1500, "source": "Nothing measured yet: press the button."}
+    for pattern in ("sync", "background"):
+        row = table.row(pattern) if table else None
+        start[pattern] = {
+            "visitor": row and row.route.p50_ms,
+            "stranger": row and row.innocent.p50_ms,
+            "work": row and row.work_ms,
+        }
+        if row and row.innocent.p50_ms:
+            start["most"] = max(start["most"], row.innocent.p50_ms)
+    if table:
+        start["source"] = "Measured when the lab started: medians, four people joining at once."
+    return start
