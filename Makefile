@@ -20,7 +20,7 @@ test: lint types ## Check it: linters and types first, then all tests (ARGS="-k 
 lint: $(VENV)/.dev ## Style, format and the direction of imports
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
-	@$(python) tests/architecture.py
+	@$(python) tests/helpers/architecture.py
 
 format: $(VENV)/.dev ## Put every file into the house's form
 	@$(python) -m ruff check --fix .
@@ -44,7 +44,7 @@ torture-long: $(VENV)/.dev ## The long form: 1,000 kills over 100,000 jobs; take
 	@$(python) -m torture --long --record $(ARGS)
 
 docs: $(VENV)/.dev ## Write anew what the docs take from the code
-	@PYTHONPATH=tests $(python) tests/engine_docs.py
+	@PYTHONPATH=tests/helpers $(python) tests/helpers/engine_docs.py
 
 compile = $(python) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --no-annotate --custom-compile-command "make lock"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.spot_accuracy [--mixes 40] [--seed 6]
 
-The routes by hand and the random mixes stand in tests/blocking_app.py; tests/test_spot_accuracy.py
-runs a part of the mixes. A mix counts as right when the first function named is the one that really
+The routes by hand and the random mixes are in tests/apps/blocking_app.py;
+tests/profiler/test_spot_accuracy.py runs a part of the mixes. A mix counts as right when the first function named is the one that really
 took longest; mixes whose two longest parts differ by less than 5 points are left out of that. The
 error of a share is its difference, in points, from what the function measured itself; it is taken
 over all functions that really had 10 % or more, and a function that was not named had 0.
@@ -17,7 +17,8 @@ import logging
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "apps"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from flask.testing import FlaskClient
 

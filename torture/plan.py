@@ -18,7 +18,7 @@ PLAN: dict[str, Item] = {
     "T1": Item(
         "`kill -9` of everybody at random moments",
         "nothing lost, nothing stuck; only jobs on which an axe fell ran again",
-        ("test_promises.py", "test_store_processes.py"),
+        ("worker/test_promises.py", "store/test_store_processes.py"),
     ),
     "T2": Item(
         "`kill -9` at each system call that writes, and between the steps of a job",
@@ -27,12 +27,12 @@ PLAN: dict[str, Item] = {
     "T3": Item(
         "from the kill to the new start",
         "p99 at most 1 s; at most 2 s from the start of a new worker if none was left",
-        ("test_promises.py",),
+        ("worker/test_promises.py",),
     ),
     "T4": Item(
         "stopped for longer than any timeout, then going on",
         "no job runs twice, no stale result or report is written",
-        ("test_store_attempts.py",),
+        ("store/test_store_attempts.py",),
     ),
     "T5": Item(
         "stopped in the middle of a write transaction", "it is let go of, and the others go on"
@@ -40,58 +40,64 @@ PLAN: dict[str, Item] = {
     "T6": Item(
         "jobs that harm their process",
         "each ends as it must in at most three runs; all others are done; then 90 % of the speed",
-        ("test_worker.py",),
+        ("worker/test_worker.py",),
     ),
     "T7": Item("power cuts", "what was accepted is there after each, and the file is intact"),
     "T8": Item(
         "full, read-only, locked, faulty disks; no descriptors left",
         "`enqueue` says so; what was accepted stays; it goes on by itself",
-        ("test_store_bad_days.py", "test_adversity.py"),
+        ("store/test_store_bad_days.py", "worker/test_worker_hard_conditions.py"),
     ),
     "T9": Item(
         "damaged, deleted, replaced databases",
         "refused with the remedy, never silently made anew",
-        ("test_store_bad_days.py",),
+        ("store/test_store_bad_days.py",),
     ),
     "T10": Item("the log is emptied while others write", "the file stays intact"),
     "T11": Item(
         "steps of the clock, both changes to and from summer time",
         "no job is lost or stuck, each time of a schedule makes one job",
-        ("test_schedule.py", "test_store_time.py"),
+        ("unit/test_schedule.py", "store/test_store_time.py"),
     ),
     "T12": Item(
         "a million waiting jobs, a million finished ones",
         "enqueue and claim cost at most 1.3 times; deleting gives the space back",
-        ("test_store_plans.py",),
+        ("store/test_store_plans.py",),
     ),
-    "T13": Item("sixteen writers", "nobody is refused; each has its share", ("test_gate.py",)),
+    "T13": Item(
+        "sixteen writers", "nobody is refused; each has its share", ("profiler/test_gate.py",)
+    ),
     "T14": Item("a long reader", "the log is short again soon after it has ended"),
     "T15": Item(
         "stops and restarts under load",
         "no request fails, no job is cut that would have ended in time, the others are handed back",
-        ("test_keeper.py",),
+        ("worker/test_keeper.py",),
     ),
     "T16": Item("old and new versions side by side", "unknown tasks wait; nothing runs twice"),
     "T17": Item(
         "gunicorn with threads, `--preload`, gevent",
         "no request fails, nothing is lost",
-        ("test_keeper.py", "test_store_processes.py"),
+        ("worker/test_keeper.py", "store/test_store_processes.py"),
     ),
     "T18": Item(
         "Redis and RabbitMQ die, hang, come back", "nothing lost, `enqueue` answers in time"
     ),
     "T19": Item("Celery jobs due after the visibility timeout", "each runs once"),
     "T20": Item("a million jobs and more", "memory and descriptors flat, the file bounded"),
-    "T21": Item("the store against a plain model of it", "they never differ", ("store_model.py",)),
+    "T21": Item(
+        "the store against a plain model of it",
+        "they never differ",
+        ("helpers/store_reference_model.py",),
+    ),
     "T22": Item("each condition that fences a write is taken out", "a test notices"),
     "T23": Item(
         "hostile requests, payloads, settings",
         "no answer 5xx, nothing runs, nothing leaks",
         (
-            "test_hostile_requests.py",
-            "test_hostile_pages.py",
-            "test_hostile_settings.py",
-            "test_payload_hostile.py",
+            "web/test_hostile_requests.py",
+            "web/test_hostile_pages.py",
+            "unit/test_hostile_settings.py",
+            "unit/test_payload_hostile.py",
         ),
     ),
 }

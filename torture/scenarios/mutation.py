@@ -13,13 +13,13 @@ from .. import ROOT
 from ..scenario import Run, scenario
 from ..world import PYTHON
 
-FILES = ("outcomes.py", "ledger.py", "recovery.py", "engine.py", "admission.py")
-TESTS = ("test_store_attempts.py", "test_store_jobs.py", "test_store_workers.py")
+FILES = ("completion.py", "worker_store.py", "recovery.py", "engine.py", "limits.py")
+TESTS = ("store/test_store_attempts.py", "store/test_store_jobs.py", "store/test_store_workers.py")
 MORE_TESTS = (
-    "test_store_limits.py",
-    "test_store_plans.py",
-    "test_store_machine.py",
-    "test_adversity.py",
+    "store/test_store_limits.py",
+    "store/test_store_plans.py",
+    "store/test_store_model.py",
+    "worker/test_worker_hard_conditions.py",
 )
 
 FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"

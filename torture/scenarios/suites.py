@@ -22,7 +22,7 @@ from ..world import PYTHON
 )
 def store_machine(run: Run) -> None:
     examples = 10_000
-    passed = _pytest(run, ["test_store_machine.py"], OFFLOAD_MACHINE_EXAMPLES=f"{examples}")
+    passed = _pytest(run, ["store/test_store_model.py"], OFFLOAD_MACHINE_EXAMPLES=f"{examples}")
     run.figure("histories", f"{examples:,} of up to 50 steps")
     run.gate("they never differ", passed, passed.startswith("all"))
 
@@ -37,7 +37,11 @@ def celery_outages(run: Run) -> None:
     until = time.monotonic() + (run.length or 3600)
     cycles, failed = 0, ""
     while not failed and time.monotonic() < until:
-        files = ["test_celery_outage.py", "test_celery_hosts.py", "test_celery_lines.py"]
+        files = [
+            "celery_engine/test_celery_outage.py",
+            "celery_engine/test_celery_hosts.py",
+            "celery_engine/test_celery_bad_network.py",
+        ]
         passed = _pytest(run, files, OFFLOAD_LINE_SECONDS="30")
         cycles += 1
         failed = "" if passed.startswith("all") else f"in cycle {cycles}: {passed}"
@@ -51,7 +55,7 @@ def celery_outages(run: Run) -> None:
     only_long=True,
 )
 def celery_late_jobs(run: Run) -> None:
-    passed = _pytest(run, ["test_celery_late.py"], OFFLOAD_LATE_JOBS="1000")
+    passed = _pytest(run, ["celery_engine/test_celery_late_results.py"], OFFLOAD_LATE_JOBS="1000")
     run.gate("all its tests pass", passed, passed.startswith("all"))
 
 
@@ -63,9 +67,13 @@ def celery_late_jobs(run: Run) -> None:
 )
 def hostile_input(run: Run) -> None:
     examples = 2_000
-    files = ["test_hostile_requests.py", "test_hostile_pages.py", "test_hostile_settings.py"]
+    files = [
+        "web/test_hostile_requests.py",
+        "web/test_hostile_pages.py",
+        "unit/test_hostile_settings.py",
+    ]
     passed = _pytest(
-        run, [*files, "test_payload_hostile.py"], OFFLOAD_HOSTILE_EXAMPLES=f"{examples}"
+        run, [*files, "unit/test_payload_hostile.py"], OFFLOAD_HOSTILE_EXAMPLES=f"{examples}"
     )
     run.figure("requests of each kind", f"{examples:,}")
     run.gate("all its tests pass", passed, passed.startswith("all"))

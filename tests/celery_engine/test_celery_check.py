@@ -1,0 +1,121 @@
+"""`flask offload check` on the Celery engine, with real servers and a real worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import celery_app
+from brokers import Rabbit, Redis, Server, serving
+from celery_fixtures import rabbit, worker_process  # noqa: F401 (fixtures)
+from celery_server import CelerySite, make_site
+from flask_offload.checks import check_all
+from support import free_port
+from worker_process import Workshop
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Server]:
+    """For the test alone, which may change its settings."""
+    with serving(Redis, tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Server,
+    rabbit: Server,  # noqa: F811
+) -> Iterator[CelerySite]:
+    with make_site(tmp_path, monkeypatch, redis, rabbit) as made:
+        yield made
+
+
+def found(site: CelerySite) -> dict[str, tuple[str, str]]:
+    """Level and message by the name of the check; the worst of each name."""
+    state = site.offload.state_of(site.app)
+    order = {"problem": 0, "note": 1, "ok": 2}
+    findings = sorted(check_all(site.offload, state), key=lambda one: -order[one.level])
+    return {one.check: (one.level, one.message) for one in findings}
+
+
+def levels(site: CelerySite) -> dict[str, str]:
+    return {check: level for check, (level, _) in found(site).items()}
+
+
+def test_all_is_well_with_a_worker_and_a_problem_without(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+) -> None:
+    alone = found(site)
+    assert alone.pop("worker") == ("problem", "none runs: start `flask offload worker`")
+    assert {level for level, _ in alone.values()} == {"ok"}
+    celery_app.add.using(run_after=timedelta(hours=1)).enqueue(1, 2)
+    assert "and 1 job wait" in found(site)["worker"][1]
+    with site.worker(worker_process, "--threads", "3"):
+        told = found(site)
+        assert {level for level, _ in told.values()} == {"ok"}
+        assert "all queues, 3 at once" in told["worker"][1]
+    assert levels(site)["worker"] == "problem"  # it was killed, and is in the books still
+
+
+def test_what_nobody_will_run_is_found(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+) -> None:
+    site.engine.pause("paused")
+    celery_app.add.using(queue_name="lonely").enqueue(1, 2)
+
+    @site.offload.task(name="celery_app.forgotten")
+    def forgotten() -> None: ...
+
+    forgotten.enqueue()
+    del site.offload.tasks["celery_app.forgotten"]
+    with site.worker(worker_process, "--queue", "mail"):
+        told = found(site)
+    level, message = told["queues"]
+    assert level == "problem"
+    assert "--queue" in message
+    level, message = told["tasks"]
+    assert (level, "celery_app.forgotten" in message) == ("problem", True)
+
+
+def test_a_redis_that_may_forget_jobs_is_a_problem(site: CelerySite) -> None:
+    site.engine.office.ledger._redis.config_set("maxmemory", "100mb")
+    site.engine.office.ledger._redis.config_set("maxmemory-policy", "allkeys-lru")
+    level, message = found(site)["records"]
+    assert (level, "maxmemory-policy allkeys-lru" in message) == ("problem", True)
+    site.engine.office.ledger._redis.config_set("maxmemory-policy", "noeviction")
+    site.engine.office.ledger._redis.config_set("appendonly", "no")
+    level, message = found(site)["records"]
+    assert (level, "appendonly" in message) == ("note", True)
+
+
+def test_servers_that_are_gone_are_told_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server
+) -> None:
+    nowhere = Rabbit(tmp_path, free_port())
+    with make_site(tmp_path, monkeypatch, redis, nowhere) as site:
+        told = found(site)
+        assert (told["broker"][0], told["records"][0]) == ("problem", "ok")
+        assert "Connection refused" in told["broker"][1]
+        redis.kill()
+        told = found(site)
+        assert (told["broker"][0], told["records"][0]) == ("problem", "problem")
+        assert "can't be reached" in told["records"][1]
+
+
+def test_the_command_ends_with_1_when_there_is_a_problem(site: CelerySite) -> None:
+    with site.command("check") as check:
+        assert check.wait(30) == 1
+        assert "none runs: start `flask offload worker`" in check.output()
+    with site.command("worker", "--async-concurrency", "5") as worker:
+        assert worker.wait(30) == 1
+        assert "--async-concurrency needs an engine with the flag 'own_worker'" in worker.output()
+    with site.command("prune") as prune:
+        assert prune.wait(30) == 1
+        assert "delete by themselves what is over" in prune.output()

@@ -1,0 +1,206 @@
+"""The house rules that a program can check: floors, circles, the length of files and of functions.
+
+`python tests/architecture.py` prints what breaks them; test_hygiene.py fails for the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = "flask_offload"
+SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
+
+# From the ground up. A module may import from its own floor and from those below, never from above.
+# A name stands for a module or for a whole subpackage (the longest name that fits counts); PACKAGE
+# itself is what users import.
+FLOORS: Sequence[Sequence[str]] = (
+    ("errors",),
+    ("config", "role", "signals", "textui"),
+    ("payload",),
+    ("jobs",),
+    ("tasks",),
+    ("engines",),
+    ("host",),
+    ("engine_api", "worker"),
+    ("profiler", "measure", "feature_checks", "web"),
+    ("state",),
+    ("extension",),
+    (PACKAGE,),
+    ("checks", "testing"),
+    ("cli", "pytest_plugin"),
+)
+
+# An upward import that has to be, as (module, imported module): the reason.
+EXCEPTIONS: Mapping[tuple[str, str], str] = {
+    ("flask_offload.extension", "flask_offload.cli"): "init_app adds the commands to app.cli",
+}
+
+MAX_FILE = 420
+MAX_FUNCTION = 60
+"""Lines of a function's body, without its signature and its docstring."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module of the package uses another. at_run_time: not merely for its annotations."""
+
+    module: str
+    imported: str
+    line: int
+    at_run_time: bool
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The dotted name of each module under the package's folder, and its file."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = (root.name, *path.relative_to(root).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(root: Path) -> list[Import]:
+    """Every import of one module of the package by another, those inside functions included."""
+    known = modules(root)
+    return [
+        Import(name, imported, line, at_run_time)
+        for name, path in known.items()
+        for imported, line, at_run_time in _imports_of(name, path, known)
+        if imported != name
+    ]
+
+
+def _imports_of(
+    name: str, path: Path, known: Mapping[str, Path]
+) -> Iterator[tuple[str, int, bool]]:
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(path.read_text(), str(path))
+    running = set(_at_run_time(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name in known:
+                    yield alias.name, node.lineno, node in running
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            for alias in node.names:
+                for target in (f"{base}.{alias.name}", base):
+                    if target in known:
+                        yield target, node.lineno, node in running
+                        break
+
+
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk the tree, but not into `if TYPE_CHECKING:`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from _at_run_time(other)
+        else:
+            yield from _at_run_time(child)
+
+
+def _floor(module: str, floors: Sequence[Sequence[str]]) -> int | None:
+    """The number of a module's floor, the ground being 0; None when the table does not know it."""
+    numbers = {name: number for number, names in enumerate(floors) for name in names}
+    name = module.partition(".")[2] or module
+    while name and name not in numbers:
+        name = name.rpartition(".")[0]
+    return numbers.get(name)
+
+
+def upward_imports(
+    root: Path,
+    floors: Sequence[Sequence[str]] = FLOORS,
+    exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS,
+) -> list[str]:
+    """A sentence for each upward import, each module without a floor, each exception not needed."""
+    problems = [
+        f"{name} has no floor: give it one in FLOORS (tests/architecture.py)"
+        for name in modules(root)
+        if _floor(name, floors) is None
+    ]
+    used = set()
+    for item in imports(root):
+        here, there = _floor(item.module, floors), _floor(item.imported, floors)
+        if not item.at_run_time or here is None or there is None or there <= here:
+            continue
+        if (item.module, item.imported) in exceptions:
+            used.add((item.module, item.imported))
+        else:
+            higher = f"{item.imported} stands {there - here} floor(s) higher"
+            problems.append(f"{item.module}, line {item.line}, imports upward: {higher}")
+    problems += [
+        f"EXCEPTIONS lists {pair}, which is no upward import" for pair in {*exceptions} - used
+    ]
+    return problems
+
+
+def circles(root: Path, exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS) -> list[str]:
+    """A sentence for each circle of imports, those for annotations included: two modules that know
+    each other by name can't be understood, or tested, one by one."""
+    edges: dict[str, list[str]] = {}
+    for item in imports(root):
+        if (item.module, item.imported) not in exceptions:
+            edges.setdefault(item.module, []).append(item.imported)
+    found: dict[frozenset[str], str] = {}
+    done: set[str] = set()
+
+    def walk(module: str, trail: list[str]) -> None:
+        if module in trail:
+            circle = trail[trail.index(module) :]
+            found.setdefault(frozenset(circle), " -> ".join([*circle, module]))
+        elif module not in done:
+            for imported in edges.get(module, []):
+                walk(imported, [*trail, module])
+            done.add(module)
+
+    for start in sorted(edges):
+        walk(start, [])
+    return [f"imports go round in a circle: {text}" for text in found.values()]
+
+
+def long_files(root: Path, limit: int = MAX_FILE) -> list[str]:
+    """A sentence for each file that is asking to be two."""
+    lengths = {path: len(path.read_text().splitlines()) for path in modules(root).values()}
+    return [
+        f"{path.relative_to(root.parent)} has {length} lines, more than {limit}: make it two files"
+        for path, length in lengths.items()
+        if length > limit
+    ]
+
+
+def long_functions(root: Path, limit: int = MAX_FUNCTION) -> list[str]:
+    """A sentence for each function that is asking to be two."""
+    problems = []
+    for path in modules(root).values():
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+                length = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
+                if length > limit:
+                    place = f"{path.relative_to(root.parent)}:{node.lineno}"
+                    problems.append(f"{place}: {node.name} has {length} lines, more than {limit}")
+    return problems
+
+
+def problems(root: Path = SOURCE) -> list[str]:
+    """All that breaks the rules."""
+    return [
+        *upward_imports(root),
+        *circles(root),
+        *long_files(root),
+        *long_functions(root),
+    ]
+
+
+if __name__ == "__main__":
+    found = problems()
+    print("\n".join(found) or "Architecture: imports run downward only, in no circles.")
+    sys.exit(bool(found))

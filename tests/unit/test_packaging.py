@@ -1,0 +1,154 @@
+"""What is shipped: the wheel, the sdist, and what a core install weighs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from importlib.metadata import Distribution, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "flask_offload"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def source_files() -> set[str]:
+    """Everything in the package's folder, by its name inside the wheel."""
+    return {
+        str(path.relative_to(PACKAGE.parent))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == source_files()
+    assert "flask_offload/py.typed" in names
+
+
+def test_every_kind_of_data_file_is_shipped(wheel: Path) -> None:
+    shipped = {Path(name).suffix for name in zipfile.ZipFile(wheel).namelist()}
+    assert {path.suffix for path in PACKAGE.rglob("*.*") if path.suffix != ".pyc"} <= shipped
+
+
+def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "import flask_offload; print(flask_offload.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(tmp_path / "flask_offload" / "__init__.py"), done.stderr
+
+
+def test_the_metadata_is_what_an_installer_needs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(archive.read(name))
+    assert metadata["Name"] == "Flask-Offload"
+    assert metadata["License-Expression"] == "BSD-3-Clause"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "LICENSE" in metadata.get_all("License-File", [])
+    assert "Flask-Offload" in str(metadata.get_payload())
+    for text in metadata.get_all("Requires-Dist", []):
+        operators = {spec.operator for spec in Requirement(text).specifier}
+        assert operators == {">="}, f"lower bounds only, so that nobody is held back: {text}"
+
+
+def test_the_sdist_can_be_tested_by_who_packages_it(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {
+        "LICENSE",
+        "README.md",
+        "CHANGES.md",
+        "Makefile",
+        "pyproject.toml",
+        "tests/conftest.py",
+    }
+    assert needed <= names
+    assert {f"src/{name}" for name in source_files()} <= names
+    assert not [
+        name for name in names if re.search(r"__pycache__|sqlite3|\.venv|_cache/|\.pyc", name)
+    ]
+
+
+# --- the core install --------------------------------------------------------------------------
+
+
+def core_distributions() -> Iterator[Distribution]:
+    """Flask-Offload's requirements without extras, and theirs."""
+    seen: set[str] = set()
+    waiting = ["Flask-Offload"]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        found = distribution(name)
+        if name != "flask-offload":
+            yield found
+        for text in found.requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+
+
+def size(found: Distribution) -> int:
+    """Bytes on disk, without what Python compiles."""
+    paths = (Path(str(found.locate_file(file))) for file in found.files or [])
+    return sum(path.stat().st_size for path in paths if path.suffix != ".pyc" and path.exists())
+
+
+def test_a_core_install_stays_small() -> None:
+    sizes = {canonicalize_name(found.name): size(found) for found in core_distributions()}
+    flask = {"flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker"}
+    assert set(sizes) == flask | {"apsw", "msgspec", "cronsim"}
+    package = sum((PACKAGE.parent / name).stat().st_size for name in source_files())
+    added = package + sum(size for name, size in sizes.items() if name not in flask)
+    assert added < 14_000_000, f"{added:,} bytes on top of Flask: {sizes}"
+
+
+def test_importing_the_core_loads_nothing_but_the_core() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+import flask_offload.cli, flask_offload.profiler, flask_offload.measure, flask_offload.testing
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    owners = packages_distributions()
+    loaded = {canonicalize_name(o) for root in done.stdout.split() for o in owners.get(root, [])}
+    core = {canonicalize_name(found.name) for found in core_distributions()} | {"flask-offload"}
+    core.add("typing-extensions")  # msgspec uses it where it happens to be installed
+    assert loaded <= core, "an extra's package is imported where nobody has asked for the extra"
