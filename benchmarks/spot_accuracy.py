@@ -3,10 +3,11 @@
     python -m benchmarks.spot_accuracy [--mixes 40] [--seed 6]
 
 The routes by hand and the random mixes are in tests/apps/blocking_app.py;
-tests/profiler/test_spot_accuracy.py runs a part of the mixes. A mix counts as right when the first function named is the one that really
-took longest; mixes whose two longest parts differ by less than 5 points are left out of that. The
-error of a share is its difference, in points, from what the function measured itself; it is taken
-over all functions that really had 10 % or more, and a function that was not named had 0.
+tests/profiler/test_spot_accuracy.py runs a part of the mixes. A mix counts as right when the first
+function named is the one that really took longest; mixes whose two longest parts differ by less
+than 5 points are left out of that. The error of a share is its difference, in points, from what the
+function measured itself; it is taken over all functions that really had 10 % or more, and a
+function that was not named had 0.
 Ends with 1 when the promise is broken: 95 % right, mean error at most 3 points.
 """
 

@@ -128,7 +128,7 @@ class FolderEngine(Engine):
                     record.status is JobStatus.READY
                     and record.waiting_for is None
                     and (queues is None or record.queue_name in queues)
-                    and self._host.declared.find_task(record.task) is not None
+                    and self._host.registry.find_task(record.task) is not None
                 ):
                     record.status, record.worker = JobStatus.RUNNING, worker
                     record.attempt, record.started_at = record.attempt + 1, self._host.clock()
@@ -154,7 +154,7 @@ class FolderEngine(Engine):
             crashes=kept.record.crashes,
             cursor=kept.cursor,
         )
-        environment = self._host.environment
+        environment = self._host
         context = environment.context(claim, note)
         outcome = Context().run(run, environment, context)  # nothing a task sets outlives it
         if context.is_dirty:

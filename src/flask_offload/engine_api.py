@@ -15,9 +15,9 @@ from .engines.base import (
     ScheduleSpec,
     WorkOptions,
 )
-from .engines.run import Environment, ended_badly, run, run_async
+from .engines.host import Host
+from .engines.run import ended_badly, run, run_async
 from .engines.schedules import Fires, fires, next_fire, schedule_of
-from .host import Host
 from .jobs.attempt import (
     MAX_CRASHES,
     Claim,
@@ -52,7 +52,6 @@ __all__ = [
     "Claim",
     "Ending",
     "Engine",
-    "Environment",
     "Error",
     "Finding",
     "Fires",

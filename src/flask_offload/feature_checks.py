@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .engines.base import Engine
 from .errors import UnsupportedByEngine
@@ -17,7 +17,7 @@ from .tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from .config import Config
-    from .engines.run import Runnable
+    from .tasks.task import Task
 
 FLAG_OF_OPTION: Final[Mapping[str, str]] = {
     "priority": "priorities",
@@ -38,13 +38,21 @@ EVERY_ENGINE: Final = frozenset({"queue_name", "retry", "timeout", "on_crash", "
 """Options that need no flag."""
 
 
-def check_task(engine: Engine, task: Runnable) -> None:
+def check_task(engine: Engine, task: Task[Any, Any]) -> None:
     """Raise UnsupportedByEngine if the task has an option that the engine can't keep."""
     for field in fields(TaskOptions):
         flag = FLAG_OF_OPTION.get(field.name)
         if flag is not None and getattr(task.options, field.name) != field.default:
             assert field.default is not MISSING
             need(engine, flag, f"{field.name}= of the task {task.name}")
+
+
+def check_using(engine: Engine, task: Task[Any, Any]) -> None:
+    """The same for what `using()` has set."""
+    if task.overrides.priority:
+        need(engine, "priorities", f"using(priority=) of the task {task.name}")
+    if task.overrides.run_after is not None:
+        need(engine, "deferred", f"using(run_after=) of the task {task.name}")
 
 
 def check_schedule(engine: Engine, name: str) -> None:

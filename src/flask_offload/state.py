@@ -1,97 +1,97 @@
-"""What belongs to one app: its settings, its engine, its spool, its keeper."""
+"""What belongs to one app: its settings, its engine, its spool, its keeper; and the apps of an
+Offload."""
 
 from __future__ import annotations
 
 import logging
 import time
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from flask import Flask
+from flask import Flask, current_app
 
 from . import signals
 from .config import Config
 from .engines.base import Engine
+from .engines.host import Host
 from .engines.registry import make_engine
-from .engines.run import Environment
-from .feature_checks import check_schedule, check_settings, check_task
-from .host import Declared
+from .errors import JobNotFound, NotInitialized, PayloadError
+from .feature_checks import check_schedule, check_settings, check_task, check_using, need
 from .jobs import log
 from .jobs.job import Job, JobRecord
 from .jobs.new_job import NewJob
 from .payload.spool import Spool
 from .profiler.install import EvidenceSettings
+from .profiler.timing import note_enqueue
+from .tasks.registry import Registry
+from .tasks.schedule import Schedule
+from .tasks.task import Call, Task
 from .worker.keeper import Keeper
 
 
-class AppState:
-    """One app's share of an Offload. clock: unix seconds; tests travel in time with it."""
+class AppState(Host):
+    """One app's share of an Offload."""
 
-    def __init__(self, app: Flask, declared: Declared, config: Config) -> None:
-        self._app = weakref.ref(app)
-        self.declared = declared
-        self.config = config
-        self.clock: Callable[[], float] = time.time
-        self.database = config.database(app)
-        self.engine: Engine = make_engine(self)
+    def __init__(self, app: Flask, registry: Registry, config: Config) -> None:
+        super().__init__(app, registry, config)
+        self.engine = make_engine(self)
         check_settings(self.engine, config)
-        for task in declared.tasks.values():
+        for task in registry.tasks.values():
             check_task(self.engine, task)
-        for name in declared.schedules:
+        for name in registry.schedules:
             check_schedule(self.engine, name)
-        self.spool = (
-            Spool(
+        if self.engine.flags.files:
+            self.spool = Spool(
                 self.database.with_name(self.database.name + "-files"),
                 max_file=config.max_file,
                 max_total=config.max_spool,
                 durable=config.durability == "power",
             )
-            if self.engine.flags.files
-            else None
-        )
         self.keeper = Keeper(self) if self.engine.flags.own_worker else None
         self._is_in_use = False
 
-    @property
-    def app(self) -> Flask:
-        """The app, which this state never outlives."""
-        app = self._app()
-        if app is None:
-            raise RuntimeError("the app of this Flask-Offload state no longer exists")
-        return app
+    def new_job(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
+        """The job of one call, not enqueued. Raises PayloadError and UnsupportedByEngine."""
+        check_using(self.engine, task)
+        limit = self.config.max_payload
+        return task.new_job(args, kwargs, limit=limit, spool=self.spool, now=self.clock())
 
-    @property
-    def environment(self) -> Environment:
-        """What the app's jobs run in."""
-        return Environment(
-            app=self.app,
-            lookup=self.declared.find_task,
-            carries=tuple(self.declared.carries),
-            codecs=self.declared.codecs,
-            max_payload=self.config.max_payload,
-            spool=self.spool,
-            clock=self.clock,
-        )
+    def enqueue(self, new_jobs: Sequence[NewJob]) -> list[Job]:
+        """Hand them to the engine, all or none. Raises EngineUnavailable."""
+        try:
+            records = self.engine.enqueue(new_jobs) if new_jobs else []
+        except BaseException:
+            for job in new_jobs:
+                self._discard_files(job)
+            raise
+        return self._accepted(records, new_jobs)
 
-    def accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
-        """Jobs for what the engine has accepted; wakes the keeper and tells receivers."""
+    def _accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
+        """Jobs for what the engine has accepted; starts the keeper and sends the signals."""
         self._start()
-        jobs = [Job(record, self.engine, self.declared.codecs) for record in records]
-        is_heard = log.is_heard(signals.enqueued, logging.DEBUG)
+        jobs = [self.job(record) for record in records]
+        has_receivers = log.is_heard(signals.enqueued, logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
-                self.forget_files(new_job.files)
-            elif is_heard:
+                self._discard_files(new_job)
+            elif has_receivers:
                 signals.send(signals.enqueued, self.app, job=job)
         return jobs
 
-    def forget_files(self, names: Sequence[str]) -> None:
-        """Remove spooled files of a call that did not become a job."""
-        if names and self.spool is not None:
-            self.spool.remove(names)
+    def job(self, record: JobRecord) -> Job:
+        """The job of this record."""
+        return Job(record, self.engine, self.registry.codecs)
+
+    def _discard_files(self, job: NewJob) -> None:
+        """Remove the spooled files of a call that did not become a job."""
+        if job.files and self.spool is not None:
+            self.spool.remove(job.files)
 
     def on_request(self) -> None:
-        """Before each request: this is a web process, so somebody should run its jobs."""
+        """Before each request: this is a web process, so it keeps a worker."""
         self._start()
 
     def _start(self) -> None:
@@ -104,7 +104,7 @@ class AppState:
                 log.tell(logging.WARNING, "setting_unheard", message, key)
 
     def evidence_settings(self) -> EvidenceSettings:
-        """The part of the settings that evidence needs."""
+        """The part of the settings that the profiler needs."""
         config = self.config
         return EvidenceSettings(
             server_timing=config.server_timing,  # None: decided at the first request
@@ -112,3 +112,87 @@ class AppState:
             spot_above_ms=config.spot_above,
             store_path=self.database.with_name(self.database.name + "-evidence.sqlite3"),
         )
+
+
+class AppRegistry(Registry):
+    """A registry that knows its apps, and enqueues in the current one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
+
+    def state_of(self, app: Flask) -> AppState:
+        """What belongs to this app. Raises NotInitialized."""
+        state = self.states.get(app)
+        if state is None:
+            raise NotInitialized(
+                f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app) where the"
+                " app is made"
+            )
+        return state
+
+    def current_state(self) -> AppState:
+        """What belongs to the current app. Raises NotInitialized."""
+        return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
+
+    @property
+    def engine(self) -> Engine:
+        """The current app's engine."""
+        return self.current_state().engine
+
+    def enqueue_call(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Job:
+        """Enqueue one call in the current app; see Task.enqueue."""
+        began = time.perf_counter()
+        state = self.current_state()
+        (job,) = state.enqueue((state.new_job(task, args, kwargs),))
+        note_enqueue(time.perf_counter() - began)
+        return job
+
+    def new_job(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
+        """The job that one call makes in the current app, not enqueued yet."""
+        return self.current_state().new_job(task, args, kwargs)
+
+    def check_task(self, task: Task[Any, Any]) -> None:
+        """Raise UnsupportedByEngine if an app's engine can't keep the task's options."""
+        for state in self.states.values():
+            check_task(state.engine, task)
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """The same for a schedule."""
+        for state in self.states.values():
+            check_schedule(state.engine, schedule.name)
+
+    def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
+        """Enqueue calls made with `task.call(…)`, all in one transaction or none.
+
+        Raises PayloadError for anything else than a call, EngineUnavailable, and
+        UnsupportedByEngine where an engine can't promise that.
+        """
+        began = time.perf_counter()
+        state = self.current_state()
+        new_jobs = [_new_job(call) for call in calls]
+        if len(new_jobs) > 1:
+            need(state.engine, "transactional_batches", "enqueue_many() of more than one call")
+        jobs = state.enqueue(new_jobs)
+        note_enqueue(time.perf_counter() - began)
+        return jobs
+
+    def get_job(self, job_id: str) -> Job:
+        """The job with this id. Raises JobNotFound."""
+        state = self.current_state()
+        if not isinstance(job_id, str):  # such as None, from a request that names none
+            raise JobNotFound(f"there is no job {job_id!r}: an id is a text, see job.id")
+        return state.job(state.engine.get(job_id))
+
+
+def _new_job(call: object) -> NewJob:
+    if not isinstance(call, Call):
+        raise PayloadError(
+            f"enqueue_many takes calls, not {type(call).__name__}: write"
+            " offload.enqueue_many([task.call(…), …])"
+        )
+    return call.new_job

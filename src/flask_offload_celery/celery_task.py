@@ -13,11 +13,11 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 from kombu.utils.json import dumps
 
-from flask_offload.engines.run import Runnable
 from flask_offload.errors import JobFailed
 from flask_offload.jobs import log
 from flask_offload.jobs.attempt import Ending, Outcome
 from flask_offload.jobs.job import JobStatus
+from flask_offload.tasks.task import Task as DeclaredTask
 
 from .broker import ANONYMOUS, MARK
 from .executor import Stopping
@@ -40,7 +40,7 @@ class OffloadTask(Task):  # type: ignore[misc]
     throws = (JobFailed,)  # its story is in the job's record and in our log line
     Request = "flask_offload_celery.request:OffloadRequest"
 
-    def __init__(self, declared: Runnable, crew: Crew, grace: float) -> None:
+    def __init__(self, declared: DeclaredTask[Any, Any], crew: Crew, grace: float) -> None:
         self.name = declared.name
         self.__doc__ = declared.function.__doc__
         self.crew = crew

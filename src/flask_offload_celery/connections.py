@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
+from flask_offload.engines.host import Host
 from flask_offload.errors import EngineUnavailable, JobNotFound
-from flask_offload.host import Host, keep_cancelled
-from flask_offload.jobs.job import JobRecord
+from flask_offload.jobs.job import JobRecord, JobStatus
 from flask_offload.jobs.new_job import NewJob
 
 from .broker import Broker
@@ -101,7 +101,7 @@ class Office:
 
     def draft(self, job: NewJob, *, seq: int = 0) -> Draft:
         """A job as the ledger's scripts get it. seq: its number in an outbox."""
-        return draft(job, keep=keep_cancelled(self.host, job.task), seq=seq)
+        return draft(job, keep=self.host.keep_unsuccessful(job.task, JobStatus.CANCELLED), seq=seq)
 
     # --- messages ---
 

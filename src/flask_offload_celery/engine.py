@@ -17,8 +17,8 @@ from flask_offload.engines.base import (
     ScheduleInfo,
     WorkOptions,
 )
+from flask_offload.engines.host import Host
 from flask_offload.errors import EngineUnavailable, JobNotFound
-from flask_offload.host import Host, keep_cancelled
 from flask_offload.jobs.job import JobRecord, JobStatus, check_cancel, check_retry
 from flask_offload.jobs.new_job import NewJob
 
@@ -167,7 +167,9 @@ class CeleryEngine(Engine):
         how = 2 if force else 1
 
         def work() -> JobRecord:
-            expires = now + keep_cancelled(self.office.host, self.office.read(job_id).task)
+            expires = now + self.office.host.keep_unsuccessful(
+                self.office.read(job_id).task, JobStatus.CANCELLED
+            )
             before = self.office.ledger.run("cancel", job_id, how, now, expires)
             if before:
                 check_cancel(JobStatus(before), job_id)

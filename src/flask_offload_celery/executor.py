@@ -12,7 +12,8 @@ from contextvars import Context
 from threading import current_thread, main_thread
 from typing import Any, Final
 
-from flask_offload.engines.run import Environment, run, run_async
+from flask_offload.engines.host import Host
+from flask_offload.engines.run import run, run_async
 from flask_offload.errors import EngineUnavailable
 from flask_offload.jobs import log
 from flask_offload.jobs.attempt import Claim, Outcome, Report
@@ -61,16 +62,16 @@ class Performer:
         if answer[0] != "run":
             return str(answer[0])
         claim = self._claimed(answer)
-        environment = self._host.environment
-        if environment.find(claim.task).options.isolate:
+        host = self._host
+        if host.task(claim.task).options.isolate:
             # threads don't come along into a fork, so that process has a companion of its own
             outcome = run_alone(
-                lambda: self._run(environment, claim, self._new_companion()),
+                lambda: self._run(host, claim, self._new_companion()),
                 claim,
                 self._host.clock,
             )
         else:
-            outcome = self._run(environment, claim, self._companion)
+            outcome = self._run(host, claim, self._companion)
         return outcome, self._write_down(claim, outcome)
 
     # --- steps ---
@@ -91,17 +92,17 @@ class Performer:
             cursor=cursor,
         )
 
-    def _run(self, environment: Environment, claim: Claim, companion: Companion) -> Outcome:
+    def _run(self, host: Host, claim: Claim, companion: Companion) -> Outcome:
         def emit(report: Report) -> None:
             attempt.report = report
 
-        attempt = Attempt(claim, environment.context(claim, emit))
+        attempt = Attempt(claim, host.context(claim, emit))
         with companion.beside(attempt):
-            if environment.find(claim.task).is_async:
-                outcome = asyncio.run(self._run_coroutine(environment, attempt))
+            if host.task(claim.task).is_async:
+                outcome = asyncio.run(self._run_coroutine(host, attempt))
             else:
                 # a context of its own, so that nothing a task sets outlives it
-                outcome = Context().run(run, environment, attempt.context)
+                outcome = Context().run(run, host, attempt.context)
         if attempt.context.is_dirty:
             attempt.context.flush()
         last = attempt.report
@@ -110,9 +111,9 @@ class Performer:
             self._until_done(lambda: ledger.report(claim.id, claim.attempt, worker, last))
         return outcome
 
-    async def _run_coroutine(self, environment: Environment, attempt: Attempt) -> Outcome:
+    async def _run_coroutine(self, host: Host, attempt: Attempt) -> Outcome:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(run_async(environment, attempt.context), context=Context())
+        task = loop.create_task(run_async(host, attempt.context), context=Context())
         attempt.wake = lambda: loop.call_soon_threadsafe(task.cancel)
         return await task
 

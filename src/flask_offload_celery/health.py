@@ -170,7 +170,7 @@ def _queues(office: Office, at: Situation) -> Iterator[Finding]:
 def _tasks(office: Office, at: Situation) -> Iterator[Finding]:
     """Among the newest waiting jobs, those whose task this app does not have."""
     waiting = office.host.engine.list(JobQuery(status=JobStatus.READY, limit=1000))
-    return unknown_tasks(Counter(job.task for job in waiting), office.host.declared.find_task)
+    return unknown_tasks(Counter(job.task for job in waiting), office.host.registry.find_task)
 
 
 def _due(office: Office, at: Situation) -> Iterator[Finding]:
@@ -189,12 +189,12 @@ def _due(office: Office, at: Situation) -> Iterator[Finding]:
 def _schedules(office: Office, at: Situation) -> Iterator[Finding]:
     findings = []
     for info in office.host.engine.schedules():
-        if info.name not in office.host.declared.schedules:
+        if info.name not in office.host.registry.schedules:
             message = f"{info.name} is no longer declared in this app: nothing runs it"
             findings.append(Finding("schedules", "note", message))
         elif at.workers and info.next_run is not None and info.next_run < at.now - SLOW:
             late = duration(at.now - info.next_run)
             message = f"{info.name} is {late} late: no worker has it"
             findings.append(Finding("schedules", "problem", message))
-    declared = f"{len(office.host.declared.schedules)} declared"
+    declared = f"{len(office.host.registry.schedules)} declared"
     yield from findings or [Finding("schedules", "ok", declared)]

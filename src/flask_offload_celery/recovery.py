@@ -112,7 +112,7 @@ class Losses:
                 error = JobTimeout("the job ran longer than its timeout, and did not listen")
             else:
                 return self._crashed(reason)(claim, began, cancel)
-            environment = self._host.environment
+            environment = self._host
             return ended_badly(
                 environment, environment.context(claim, lambda _: None), error, began
             )
@@ -121,7 +121,7 @@ class Losses:
             self._office.send_again([job_id])  # its process died before it had claimed the job
 
     def _unknown(self, job_id: str, task: str) -> None:
-        if self._host.declared.find_task(task) is not None:
+        if self._host.registry.find_task(task) is not None:
             # declared since Celery looked, in a view say: Celery's own list is closed
             self._office.send_again([job_id], task=ANONYMOUS)
             return

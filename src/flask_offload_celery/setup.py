@@ -18,7 +18,7 @@ from flask_offload.errors import ConfigError
 from .levels import PRIORITY_STEPS
 
 if TYPE_CHECKING:
-    from flask_offload.host import Host
+    from flask_offload.engines.host import Host
 
 _parse_url: Any = parse_url  # the Redis client is typed in parts
 REDIS: Final = ("redis://", "rediss://", "unix://")
@@ -160,7 +160,7 @@ def warnings_about(celery: Celery, state: Host) -> Iterator[str]:
 
 def longest_timeout(state: Host) -> float:
     """Seconds that the slowest task with a timeout may take, until it is stopped by force."""
-    timeouts = [task.options.timeout or 0.0 for task in state.declared.tasks.values()]
+    timeouts = [task.options.timeout or 0.0 for task in state.registry.tasks.values()]
     return max(timeouts, default=0.0) + state.config.timeout_grace
 
 

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flask_offload.host import keep_unsuccessful
 from flask_offload.jobs.attempt import Claim, Ending, Outcome, crashed_for_good
 from flask_offload.jobs.job import Attempt, Error, JobStatus, moment
 
 from .redis_store import Settled
 
 if TYPE_CHECKING:
-    from flask_offload.host import Host
+    from flask_offload.engines.host import Host
 
 
 def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float) -> Settled:
@@ -59,4 +58,4 @@ def _keep(outcome: Outcome, status: JobStatus, host: Host, task: str) -> float:
         return host.config.keep_successful
     if status is JobStatus.READY:  # then it ends only if somebody wants it stopped
         status = JobStatus.CANCELLED
-    return keep_unsuccessful(host, task, status)
+    return host.keep_unsuccessful(task, status)

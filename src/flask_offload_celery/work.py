@@ -44,7 +44,7 @@ def _queues(office: Office, options: WorkOptions) -> list[str]:
     if options.queues is not None:
         names = set(options.queues)
     else:
-        declared = {task.options.queue_name for task in host.declared.tasks.values()}
+        declared = {task.options.queue_name for task in host.registry.tasks.values()}
         conf = celery.conf
         names = {"default", conf.task_default_queue, *declared}
         names |= {queue.name for queue in conf.task_queues or ()}

@@ -185,7 +185,7 @@ def register_tasks(celery: Celery, crew: Crew) -> None:
     """Make Celery know the app's tasks, each under its own name, for this crew to run."""
     host = crew.office.host
     celery.finalize(auto=True)
-    for task in host.declared.tasks.values():
+    for task in host.registry.tasks.values():
         if not isinstance(celery.tasks.get(task.name), OffloadTask):
             celery.register_task(OffloadTask(task, crew, host.config.timeout_grace))
     celery.register_task(AnonymousTask(crew))

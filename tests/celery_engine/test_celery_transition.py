@@ -13,7 +13,7 @@ from flask_offload.jobs.job import Error
 from flask_offload_celery.transition import settled
 
 if TYPE_CHECKING:
-    from flask_offload.host import Host
+    from flask_offload.engines.host import Host
 
 DIED = Error("WorkerDied", "its process died")
 

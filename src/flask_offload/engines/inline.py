@@ -31,7 +31,7 @@ from .base import Engine, Flags, JobQuery, QueueInfo
 from .run import run
 
 if TYPE_CHECKING:
-    from ..host import Host
+    from .host import Host
 
 KEPT = 1000
 """Finished jobs that are remembered."""
@@ -228,7 +228,7 @@ class InlineEngine(Engine):
             record.done, record.total, record.message = report.done, report.total, report.message
             cursor = report.cursor or cursor
 
-        environment = self._state.environment
+        environment = self._state
         while True:
             record.status = JobStatus.RUNNING
             record.attempt += 1

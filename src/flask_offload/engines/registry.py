@@ -6,8 +6,9 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 from ..errors import ConfigError
-from ..host import Host, keep_cancelled
+from ..jobs.job import JobStatus
 from .base import Engine
+from .host import Host
 
 GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
@@ -22,7 +23,7 @@ def _sqlite(state: Host) -> Engine:
         durable=config.durability == "power",
         busy_timeout=config.busy_timeout,
         force=config.sqlite_force,
-        keep_cancelled=lambda task: keep_cancelled(state, task),
+        keep_cancelled=lambda task: state.keep_unsuccessful(task, JobStatus.CANCELLED),
         clock=lambda: state.clock(),
     )
 

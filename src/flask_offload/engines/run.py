@@ -8,126 +8,76 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextvars import copy_context
-from dataclasses import dataclass
 from threading import current_thread, main_thread
-from typing import TYPE_CHECKING, Any, Protocol
-
-from flask import Flask
+from typing import Any
 
 from .. import signals
-from ..errors import JobCancelled, JobTimeout, UnknownTask
+from ..errors import JobCancelled, JobTimeout
 from ..jobs import log
-from ..jobs.attempt import Claim, Ending, Outcome, Report
+from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
 from ..jobs.job import Error, JobStatus
-from ..payload.calls import CallSpec, Codecs, encode_value
-from ..payload.propagation import Carry, load, restored
+from ..payload.calls import encode_value
+from ..payload.propagation import load, restored
 from ..tasks.retry import Again, Discarded, decide
-
-if TYPE_CHECKING:
-    from ..payload.spool import Spool
-    from ..tasks.options import TaskOptions
+from ..tasks.task import Task
+from .host import Host
 
 TRACEBACK_LINES = 60
 
 
-class Runnable(Protocol):
-    """What the pipeline needs of a task."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def function(self) -> Callable[..., Any]: ...
-    @property
-    def spec(self) -> CallSpec: ...
-    @property
-    def options(self) -> TaskOptions: ...
-    @property
-    def is_async(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What jobs run in: the app, its tasks, how values are carried. clock: unix seconds."""
-
-    app: Flask
-    lookup: Callable[[str], Runnable | None]
-    carries: tuple[Carry, ...]
-    codecs: Codecs
-    max_payload: int
-    spool: Spool | None = None
-    clock: Callable[[], float] = time.time
-
-    def find(self, name: str) -> Runnable:
-        """The task of that name, by exact name only. Raises UnknownTask."""
-        task = self.lookup(name)
-        if task is None:
-            raise UnknownTask(
-                f"no task {name!r} is registered here: import the module that declares it where"
-                " the app is made"
-            )
-        return task
-
-    def context(self, claim: Claim, emit: Callable[[Report], None]) -> JobContext:
-        """The context in which `claim` will run."""
-        return JobContext(claim, emit, self.find(claim.task).options.timeout)
-
-
-def run(environment: Environment, context: JobContext) -> Outcome:
+def run(host: Host, context: JobContext) -> Outcome:
     """Run the attempt here and now. Never raises: whatever happens becomes the outcome.
 
     But for ^C, which only the main thread hears, where nothing but a test runs jobs.
     """
-    began = environment.clock()
+    began = host.clock()
     try:
-        task = _started(environment, context)
-        with _surroundings(environment, context):
-            args, kwargs = task.spec.decode(context.claim.args, spool=environment.spool)
+        task = _started(host, context)
+        with _surroundings(host, context):
+            args, kwargs = task.spec.decode(context.claim.args, spool=host.spool)
             value = task.function(*args, **kwargs)
             if task.is_async:
                 value = _completed(_within(value, context))
-            result = _encoded(environment, task, value)
-        return _succeeded(environment, context, task, result, began)
+            result = _encoded(host, task, value)
+        return _succeeded(host, context, task, result, began)
     except BaseException as error:  # a task may raise anything, SystemExit too
         if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
             raise
-        return ended_badly(environment, context, error, began)
+        return ended_badly(host, context, error, began)
 
 
-async def run_async(environment: Environment, context: JobContext) -> Outcome:
+async def run_async(host: Host, context: JobContext) -> Outcome:
     """The same for a coroutine function, on the running event loop."""
-    began = environment.clock()
+    began = host.clock()
     try:
-        task = _started(environment, context)
-        with _surroundings(environment, context):
-            args, kwargs = task.spec.decode(context.claim.args, spool=environment.spool)
+        task = _started(host, context)
+        with _surroundings(host, context):
+            args, kwargs = task.spec.decode(context.claim.args, spool=host.spool)
             value = await _within(task.function(*args, **kwargs), context)
-            result = _encoded(environment, task, value)
-        return _succeeded(environment, context, task, result, began)
+            result = _encoded(host, task, value)
+        return _succeeded(host, context, task, result, began)
     except BaseException as error:
-        return ended_badly(environment, context, error, began)
+        return ended_badly(host, context, error, began)
 
 
-def ended_badly(
-    environment: Environment, context: JobContext, error: BaseException, began: float
-) -> Outcome:
+def ended_badly(host: Host, context: JobContext, error: BaseException, began: float) -> Outcome:
     """The outcome of an attempt that ended with `error`, as its task's options have it.
 
     Also called for an attempt that was stopped by force, with the error it would have got.
     """
     claim = context.claim
-    ended = environment.clock()
+    ended = host.clock()
     if isinstance(error, Interrupted):
         return Outcome(claim.seq, claim.attempt, Ending.INTERRUPTED, began, ended)
     if _is_cancellation(error):
         error = JobCancelled("the job was cancelled while it ran").with_traceback(
             error.__traceback__
         )
-    options = environment.find(claim.task).options
+    options = host.task(claim.task).options
     decision = decide(options.retry, error, claim.failures + 1)
     ending, after, signal = Ending.FAILED, 0.0, signals.failed
     if isinstance(decision, Again):
@@ -144,7 +94,7 @@ def ended_badly(
         after=after,
         keep=options.keep_for(JobStatus(ending)) if ending is not Ending.RETRY else None,
     )
-    signals.send(signal, environment.app, claim=claim, outcome=outcome)
+    signals.send(signal, host.app, claim=claim, outcome=outcome)
     return outcome
 
 
@@ -168,22 +118,22 @@ def described(error: BaseException) -> Error:
 # --- steps -------------------------------------------------------------------------------------
 
 
-def _started(environment: Environment, context: JobContext) -> Runnable:
-    task = environment.find(context.task)
+def _started(host: Host, context: JobContext) -> Task[Any, Any]:
+    task = host.task(context.task)
     if log.is_heard(signals.started, logging.DEBUG):
-        signals.send(signals.started, environment.app, claim=context.claim)
+        signals.send(signals.started, host.app, claim=context.claim)
     context.check()  # it may have been cancelled before its first line
     return task
 
 
 @contextlib.contextmanager
-def _surroundings(environment: Environment, context: JobContext) -> Iterator[None]:
+def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
     saved = load(context.claim.context)
     token = active.set(context)
     try:
         with (
-            environment.app.app_context(),
-            restored(environment.carries, saved) if saved else contextlib.nullcontext(),
+            host.app.app_context(),
+            restored(host.registry.carries, saved) if saved else contextlib.nullcontext(),
         ):
             yield
     finally:
@@ -222,18 +172,18 @@ def _is_cancellation(error: BaseException) -> bool:
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
-def _encoded(environment: Environment, task: Runnable, value: Any) -> str | None:
+def _encoded(host: Host, task: Task[Any, Any], value: Any) -> str | None:
     if value is None:
         return None
     what = f"the return value of {task.name}"
-    data = encode_value(value, environment.codecs, what=what, limit=environment.max_payload)
+    data = encode_value(value, host.registry.codecs, what=what, limit=host.config.max_payload)
     return data.decode()
 
 
 def _succeeded(
-    environment: Environment,
+    host: Host,
     context: JobContext,
-    task: Runnable,
+    task: Task[Any, Any],
     result: str | None,
     began: float,
 ) -> Outcome:
@@ -244,13 +194,13 @@ def _succeeded(
         claim.attempt,
         Ending.SUCCESSFUL,
         began,
-        environment.clock(),
+        host.clock(),
         result=result,
         keep=options.keep_for(JobStatus.SUCCESSFUL),
         result_ttl=options.result_ttl,
     )
     if log.is_heard(signals.succeeded, logging.INFO):
-        signals.send(signals.succeeded, environment.app, claim=claim, outcome=outcome)
+        signals.send(signals.succeeded, host.app, claim=claim, outcome=outcome)
     return outcome
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from flask import Flask
 
 from ..errors import OptionError
-from ..feature_checks import need
 from ..jobs.context import called_plainly
 from ..jobs.job import Job, JobStatus, new_id
 from ..jobs.new_job import NewJob
 from ..payload.calls import CallSpec, Codecs, Encoded
 from ..payload.propagation import Carry, save_all
-from ..profiler.timing import note_enqueue
-from ..state import AppState
+from ..payload.spool import Spool
 from .options import TaskOptions, check_priority, check_queue_name
 from .schedule import run_at
 
@@ -29,16 +25,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Declarer(Protocol):
-    """The Offload on which a task is declared."""
+class Owner(Protocol):
+    """The Offload on which a task is declared, as far as its tasks use it."""
 
-    @property
-    def codecs(self) -> Codecs: ...
-    @property
-    def carries(self) -> Sequence[Carry]: ...
-    @property
-    def states(self) -> Mapping[Flask, AppState]: ...
-    def current_state(self) -> AppState: ...
+    codecs: Codecs
+    carries: list[Carry]
+
+    def enqueue_call(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Job: ...
+    def new_job(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Task(Generic[P, R]):
 
     def __init__(
         self,
-        offload: Declarer,
+        owner: Owner,
         function: Callable[P, R],
         name: str,
         options: TaskOptions,
@@ -80,9 +78,9 @@ class Task(Generic[P, R]):
         self.function = function
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
-        self.spec = spec or CallSpec(function, name, offload.codecs)
-        self.declarer = offload
-        self._using = using or Using()
+        self.spec = spec or CallSpec(function, name, owner.codecs)
+        self.owner = owner
+        self.overrides = using or Using()
         self._lane = options.lane(self.is_async)
 
     def __repr__(self) -> str:
@@ -102,23 +100,13 @@ class Task(Generic[P, R]):
         Raises PayloadError when the arguments don't fit the signature or can't be carried, and
         EngineUnavailable when the job could not be accepted.
         """
-        began = time.perf_counter()
-        state = self.declarer.current_state()
-        new_job = self._new_job(state, args, kwargs)
-        try:
-            records = state.engine.enqueue((new_job,))
-        except BaseException:
-            state.forget_files(new_job.files)
-            raise
-        job = state.accepted(records, (new_job,))[0]
-        note_enqueue(time.perf_counter() - began)
-        return job
+        return self.owner.enqueue_call(self, args, kwargs)
 
     delay = enqueue  # Celery's name for it
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
-        return Call(self, self._new_job(self.declarer.current_state(), args, kwargs))
+        return Call(self, self.owner.new_job(self, args, kwargs))
 
     def using(
         self,
@@ -149,27 +137,32 @@ class Task(Generic[P, R]):
             "owner": owner,
         }
         changes = {name: value for name, value in given.items() if value is not None}
-        using = replace(self._using, **changes)  # type: ignore[arg-type]
-        return Task(self.declarer, self.function, self.name, self.options, using, self.spec)
+        using = replace(self.overrides, **changes)  # type: ignore[arg-type]
+        return Task(self.owner, self.function, self.name, self.options, using, self.spec)
 
-    def _new_job(self, state: AppState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
-        using = self._using
-        if using.priority:
-            need(state.engine, "priorities", f"using(priority=) of the task {self.name}")
-        if using.run_after is not None:
-            need(state.engine, "deferred", f"using(run_after=) of the task {self.name}")
-        encoded = self.spec.encode(args, kwargs, limit=state.config.max_payload, spool=state.spool)
+    def new_job(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        limit: int,
+        spool: Spool | None,
+        now: float,
+    ) -> NewJob:
+        """The job of one call. limit: bytes of the encoded arguments. spool: where uploaded files
+        go. now: unix seconds. Raises PayloadError."""
+        encoded = self.spec.encode(args, kwargs, limit=limit, spool=spool)
         try:
-            return self._described(state, encoded, args, kwargs)
+            return self._described(encoded, args, kwargs, now)
         except BaseException:  # a key function or a carry hook failed: no job, so no files
-            state.forget_files(encoded.files)
+            if spool is not None:
+                spool.remove(encoded.files)
             raise
 
     def _described(
-        self, state: AppState, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any], now: float
     ) -> NewJob:
-        options, using = self.options, self._using
-        now = state.clock()
+        options, using = self.options, self.overrides
         job = NewJob(
             id=new_id(),
             task=self.name,
@@ -180,7 +173,7 @@ class Task(Generic[P, R]):
             lane=self._lane,
             on_crash=options.on_crash,
             owner=using.owner,
-            context=save_all(self.declarer.carries),
+            context=save_all(self.owner.carries),
             files=encoded.files,
         )
         if using.run_after is not None:

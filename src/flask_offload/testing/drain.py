@@ -76,7 +76,7 @@ def drain(
                 ran.run_until(until, clock)
         else:
             ran.run_ready(ticks=isinstance(state.clock, Clock), keeps_waits=False)
-    return [Job(state.engine.get(id), state.engine, state.declared.codecs) for id in ran.ids]
+    return [Job(state.engine.get(id), state.engine, state.registry.codecs) for id in ran.ids]
 
 
 class _Ran:

@@ -11,7 +11,7 @@ from ..errors import NotInitialized, PayloadError
 from ..jobs.job import Job
 
 if TYPE_CHECKING:
-    from ..state import AppState
+    from ..state import AppRegistry, AppState
     from ..tasks.task import Task
 
 P = ParamSpec("P")
@@ -27,7 +27,7 @@ def enqueued(task: Task[..., Any]) -> list[Job]:
     """
     state = _state_for(task)
     records = state.engine.list(JobQuery(task=task.name, limit=LISTED))
-    return [Job(record, state.engine, state.declared.codecs) for record in reversed(records)]
+    return [Job(record, state.engine, state.registry.codecs) for record in reversed(records)]
 
 
 def assert_enqueued(task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job:
@@ -62,7 +62,8 @@ def assert_not_enqueued(task: Task[..., Any]) -> None:
 
 
 def _state_for(task: Task[..., Any]) -> AppState:
-    states = task.declarer.states
+    assert isinstance(task.owner, AppRegistry)
+    states = task.owner.states
     if current_app:
         state = states.get(current_app._get_current_object())  # type: ignore[attr-defined]
     else:

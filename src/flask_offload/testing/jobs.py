@@ -33,7 +33,7 @@ class AppJobs:
             pages.append(page)
         for page in reversed(pages):
             for record in reversed(page):
-                yield Job(record, state.engine, state.declared.codecs)
+                yield Job(record, state.engine, state.registry.codecs)
 
     def __len__(self) -> int:
         return sum(state_of(self.app).engine.count().values())

@@ -103,7 +103,7 @@ class _SqliteHand(Hand):
             config.keep_successful,
             config.keep_failed,
             config.keep_count,
-            own_keeps(state.declared),
+            own_keeps(state.registry),
         )
         self._ledger = self._ledger_of("")
 
@@ -146,7 +146,7 @@ class _SqliteHand(Hand):
 
     def _run(self, claim: Claim) -> Outcome:
         try:
-            environment = self._state.environment
+            environment = self._state
             context = environment.context(claim, lambda report: self._ledger.report([report]))
             # a context of its own: the job sees nothing of the test's request, nor leaves traces
             outcome = Context().run(run, environment, context)

@@ -8,8 +8,8 @@ import msgspec
 from flask import Response, current_app, request, url_for
 
 from ..jobs.job import Job
+from ..state import AppRegistry
 from .polling import retry_after
-from .polling_needs import Jobs
 from .preferences import prefers_html
 from .representation import links
 
@@ -28,7 +28,7 @@ def accepted(job: Job) -> Response:
     return response
 
 
-def told(offload: Jobs, job: Job) -> Response:
+def told(offload: AppRegistry, job: Job) -> Response:
     """202, whoever asks."""
     body = {"id": job.id, "status": job.status, "links": links(offload, job)}
     response = Response(msgspec.json.encode(body), 202, mimetype="application/json")

@@ -16,8 +16,8 @@ from ..errors import (
     JobNotFound,
     UnsupportedByEngine,
 )
+from ..state import AppRegistry
 from .pages import asset_url, duration, progress, send_asset, sentence
-from .polling_needs import Jobs
 from .problems import problem
 from .resource import JobResource, TooManyPolls
 
@@ -30,7 +30,7 @@ NO_SUCH_JOB = (
 )
 
 
-def make_blueprint(offload: Jobs) -> Blueprint:
+def make_blueprint(offload: AppRegistry) -> Blueprint:
     """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
     blueprint = Blueprint("offload", __name__, template_folder="templates")
     resource = JobResource(offload)

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 
 from ..jobs.job import Job
+from ..state import AppRegistry
 from .polling import retry_after
-from .polling_needs import Jobs
 from .representation import document
 
 STATIC = Path(__file__).parent / "static"
@@ -26,7 +26,7 @@ FASTEST_RELOAD = 2
 """Seconds between two reloads of the waiting page where there is no JavaScript."""
 
 
-def job_page(offload: Jobs, job: Job, status: int = 200) -> Response:
+def job_page(offload: AppRegistry, job: Job, status: int = 200) -> Response:
     """The job as a page: waiting, done, failed or cancelled.
 
     While the job runs, the page reloads itself by header. The script on it stops that, and polls.
@@ -44,7 +44,7 @@ def job_page(offload: Jobs, job: Job, status: int = 200) -> Response:
     return response
 
 
-def progress(offload: Jobs, job: Job) -> Markup:
+def progress(offload: AppRegistry, job: Job) -> Markup:
     """`{{ offload_progress(job) }}`: an `<offload-job>` as it stands now, for a page of the app.
 
     What the script will change has its room from the start, so that nothing below it moves.

@@ -8,8 +8,8 @@ from flask import Response, request
 
 from ..errors import PayloadError
 from ..jobs.job import Job, JobStatus
+from ..state import AppRegistry
 from .pages import job_page
-from .polling_needs import Jobs
 from .preferences import prefers_html
 from .problems import problem
 from .representation import document
@@ -24,7 +24,7 @@ def stored_response(job: Job) -> StoredResponse | None:
     return None
 
 
-def reply(offload: Jobs, job: Job) -> Response:
+def reply(offload: AppRegistry, job: Job) -> Response:
     """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
     if job.status is JobStatus.SUCCESSFUL:
         stored = stored_response(job)

@@ -11,8 +11,8 @@ from flask import current_app, url_for
 
 from ..errors import PayloadError
 from ..jobs.job import Job, JobStatus
+from ..state import AppRegistry
 from .polling import remaining_seconds
-from .polling_needs import Jobs
 
 RESPOND_ASYNC = "respond_async"
 """The origin of jobs that are made from a whole request."""
@@ -21,7 +21,7 @@ OUR_ERRORS = frozenset({"Discard", "JobCancelled", "JobTimeout", "WorkerDied"})
 """Errors whose message is meant for whoever waits: the task's own reason, or a sentence of ours."""
 
 
-def document(offload: Jobs, job: Job) -> dict[str, Any]:
+def document(offload: AppRegistry, job: Job) -> dict[str, Any]:
     """The job as its client may see it. Values are those of JSON, and datetimes.
 
     The names are those of `flask offload job --json`. Arguments, tracebacks and the names of
@@ -58,7 +58,7 @@ def document(offload: Jobs, job: Job) -> dict[str, Any]:
     }
 
 
-def links(offload: Jobs, job: Job) -> dict[str, str]:
+def links(offload: AppRegistry, job: Job) -> dict[str, str]:
     """Where to go from here: `self` always; `result`, `cancel` (POST) and `retry` (POST) where they
     lead somewhere now."""
     found = {"self": url_for("offload.job", job_id=job.id)}
@@ -137,7 +137,7 @@ def _return_value(job: Job) -> Any:
     return None
 
 
-def _exposes(offload: Jobs, job: Job) -> bool:
+def _exposes(offload: AppRegistry, job: Job) -> bool:
     """Whether the task shows what came of it. Replies have an address of their own for that."""
     task = offload.tasks.get(job.task)
     return task is not None and task.options.expose == "result" and not is_reply(job)

@@ -11,11 +11,11 @@ from flask import Response, current_app, request
 
 from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import Job, JobStatus
+from ..state import AppRegistry
 from .accepted import see_job, see_result
 from .limit import PollLimiter
 from .pages import job_page
 from .polling import retry_after
-from .polling_needs import Jobs
 from .preferences import prefers_html
 from .problems import problem
 from .replies import reply, stored_response
@@ -33,7 +33,7 @@ class TooManyPolls(Exception):
 class JobResource:
     """The handlers of the job's addresses. A job that one may not see is as if it didn't exist."""
 
-    def __init__(self, offload: Jobs) -> None:
+    def __init__(self, offload: AppRegistry) -> None:
         self._offload = offload
         self._limiter = PollLimiter()
 

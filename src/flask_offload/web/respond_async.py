@@ -20,10 +20,11 @@ from ..errors import (
 from ..jobs.context import current_job
 from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
+from ..state import AppRegistry
 from ..tasks.names import task_name
+from ..tasks.task import Task
 from .accepted import see_job, told
 from .idempotency import REMEMBERED, BadKey, idempotency_key
-from .polling_needs import CallableTask, Jobs
 from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
@@ -40,7 +41,7 @@ logger = logging.getLogger("flask_offload")
 
 
 def respond_async(
-    offload: Jobs,
+    offload: AppRegistry,
     view: Callable[..., Any],
     *,
     wait: float | None = None,
@@ -84,8 +85,8 @@ class _Moved:
     owner: tells in the request whom the job belongs to, for `authorize`.
     """
 
-    offload: Jobs
-    task: CallableTask
+    offload: AppRegistry
+    task: Task[Any, Any]
     wait: float | None
     always: frozenset[str]
     headers: tuple[str, ...]
@@ -185,7 +186,7 @@ class _Run:
 
     __slots__ = ("_offload", "_view")
 
-    def __init__(self, offload: Jobs, view: Callable[..., Any]) -> None:
+    def __init__(self, offload: AppRegistry, view: Callable[..., Any]) -> None:
         self._offload = offload
         self._view = view
 

@@ -20,7 +20,8 @@ import click
 from flask import Flask
 
 from .. import signals
-from ..engines.run import Environment, ended_badly
+from ..engines.host import Host
+from ..engines.run import ended_badly
 from ..engines.sqlite.worker_locks import Slots
 from ..errors import JobTimeout, OffloadError
 from ..jobs import log
@@ -75,9 +76,9 @@ def main(
         log.name_the_job()
         become_worker()
         channel = Channel(connection, ToChild)
-        environment = _imported(channel, load_app)
-        if environment is not None:
-            Child(channel, environment, threads).serve()
+        host = _imported(channel, load_app)
+        if host is not None:
+            Child(channel, host, threads).serve()
             code = 0
     except BaseException:
         traceback.print_exc()
@@ -97,7 +98,7 @@ def _die_with(supervisor_pid: int) -> None:
         os._exit(1)
 
 
-def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | None:
+def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
     """Import the app and greet; None, having told why, if that fails."""
     try:
         app = load_app()
@@ -107,14 +108,13 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Environment | 
             raise OffloadError(
                 f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app)"
             )
-        state = offload.state_of(app)
-        if not state.engine.flags.worker_command:
-            raise state.engine.unsupported("worker_command")
+        host: Host = offload.state_of(app)
+        if not host.engine.flags.worker_command:
+            raise host.engine.unsupported("worker_command")
         with app.app_context():
-            settings = worker_settings(state)
-        environment: Environment = state.environment
+            settings = worker_settings(host)
         channel.send(Hello(settings))
-        return environment
+        return host
     except BaseException as error:
         is_told = isinstance(error, (OffloadError, click.ClickException))  # in a sentence for users
         trace = "" if is_told else f"\n{traceback.format_exc()}"
@@ -131,20 +131,20 @@ class Child:
     def __init__(
         self,
         channel: Channel,
-        environment: Environment,
+        host: Host,
         threads: int | None,
     ) -> None:
         self._channel = channel
-        self._environment = environment
+        self._host = host
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._is_woken = False
         self._judged: list[Outcome] = []
-        settings = environment.app.extensions["offload"].state_of(environment.app).config
+        settings = host.config
         self._slots: Slots | None = None
         self._runner = Runner(
-            environment,
+            host,
             threads=threads or settings.worker_threads,
             note_start=self._note_start,
             wake=self._wake,
@@ -153,7 +153,7 @@ class Child:
 
     def serve(self) -> None:
         """Until the channel ends: then the supervisor is gone or wants us gone."""
-        app = self._environment.app
+        app = self._host.app
         signals.send(signals.worker_started, app, worker=f"pid {os.getpid()}")
         selector = selectors.DefaultSelector()
         selector.register(self._waker, selectors.EVENT_READ)
@@ -187,12 +187,10 @@ class Child:
             case Drain():
                 self._runner.drain()
             case Judge(claim, text, began):
-                context = self._environment.context(claim, lambda report: None)
-                self._judged.append(
-                    ended_badly(self._environment, context, JobTimeout(text), began)
-                )
+                context = self._host.context(claim, lambda report: None)
+                self._judged.append(ended_badly(self._host, context, JobTimeout(text), began))
             case Crashed() | Ended():
-                message.announce(self._environment.app)
+                message.announce(self._host.app)
 
     def _tell(self) -> None:
         """Send what the runner has put into its outboxes, if anything."""

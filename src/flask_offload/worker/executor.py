@@ -12,7 +12,8 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from ..engines.run import Environment, run, run_async
+from ..engines.host import Host
+from ..engines.run import run, run_async
 from ..errors import UnknownTask
 from ..jobs import log
 from ..jobs.attempt import Claim, Outcome, Report
@@ -34,7 +35,7 @@ class Runner:
 
     def __init__(
         self,
-        environment: Environment,
+        host: Host,
         *,
         threads: int,
         note_start: Callable[[int, int], None],
@@ -44,7 +45,7 @@ class Runner:
         self.reports: deque[Report] = deque()
         self.outcomes: deque[Outcome] = deque()
         self.unknown: deque[int] = deque()
-        self._environment = environment
+        self._host = host
         self._process = os.getpid()
         self._note_start = note_start
         self._wake = wake
@@ -127,14 +128,14 @@ class Runner:
                 context = self._begin(claim)
                 if context is not None:
                     # a context of its own, so that nothing a task sets outlives it
-                    self._end(context, Context().run(run, self._environment, context))
+                    self._end(context, Context().run(run, self._host, context))
         except BaseException:
             self._fail("a thread that runs jobs has failed")
             raise
 
     def _begin(self, claim: Claim) -> JobContext | None:
         try:
-            context = self._environment.context(claim, self._report)
+            context = self._host.context(claim, self._report)
         except UnknownTask:
             self.unknown.append(claim.seq)
             self._wake()
@@ -194,7 +195,7 @@ class Runner:
     async def _run_coroutine(self, claim: Claim) -> None:
         context = self._begin(claim)
         if context is not None:
-            self._end(context, await run_async(self._environment, context))
+            self._end(context, await run_async(self._host, context))
 
     def _cancel_coroutine(self, seq: int) -> None:
         if self._loop is not None:

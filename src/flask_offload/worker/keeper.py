@@ -20,8 +20,8 @@ import weakref
 
 import click
 
+from ..engines.host import Host
 from ..engines.sqlite.worker_locks import Lock, run_folder
-from ..host import Host
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_locator import import_targets, python_path

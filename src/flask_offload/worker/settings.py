@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from ..engines.base import ScheduleSpec
+from ..engines.host import Host
 from ..engines.schedules import spec_of
 from ..engines.sqlite.completion import Retention
-from ..host import Declared, Host
 from ..jobs.job import JobStatus
+from ..tasks.registry import Registry
 from .messages import WorkerSettings
 
 
 def worker_settings(state: Host) -> WorkerSettings:
     """The app's settings, its tasks' timeouts, its schedules. Needs an app context."""
-    config, declared = state.config, state.declared
-    tasks = declared.tasks.values()
+    config, registry = state.config, state.registry
+    tasks = registry.tasks.values()
     return WorkerSettings(
         database=str(state.database),
         durable=config.durability == "power",
@@ -27,7 +28,7 @@ def worker_settings(state: Host) -> WorkerSettings:
         keep_successful=config.keep_successful,
         keep_failed=config.keep_failed,
         keep_count=config.keep_count,
-        own_keeps=own_keeps(declared),
+        own_keeps=own_keeps(registry),
         files=str(state.spool.folder) if state.spool else "",
         isolates=any(task.options.isolate for task in tasks),
         timeouts={
@@ -45,15 +46,15 @@ def retention(settings: WorkerSettings) -> Retention:
     )
 
 
-def own_keeps(declared: Declared) -> dict[str, dict[JobStatus, float]]:
+def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
     """How long jobs are kept whose task says so itself, by its name."""
     return {
         name: dict(task.options.keep)
-        for name, task in declared.tasks.items()
+        for name, task in registry.tasks.items()
         if task.options.keep is not None
     }
 
 
 def schedule_specs(state: Host) -> list[ScheduleSpec]:
     """The app's schedules, each with the job that its times make. Needs an app context."""
-    return [spec_of(schedule, job) for schedule, job in state.declared.scheduled()]
+    return [spec_of(schedule, job) for schedule, job in state.registry.scheduled()]

@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .. import signals
+from ..engines.host import Host
 from ..engines.sqlite.engine import SqliteEngine
 from ..engines.sqlite.notifier import Bell
 from ..engines.sqlite.recovery import register, set_stopping, unregister
 from ..engines.sqlite.worker_locks import Registration, run_folder
 from ..engines.sqlite.worker_store import Ledger
 from ..errors import EngineUnavailable
-from ..host import Host
 from ..jobs import log
 from ..jobs.attempt import Claim, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
@@ -147,7 +147,7 @@ class ThreadWorker:
         kept_for = retention(settings)
         ledger = Ledger(engine, registration.id, kept_for)
         runner = Runner(
-            state.environment,
+            state,
             threads=threads,
             note_start=registration.slots.start,
             wake=self._wake,

@@ -1,0 +1,61 @@
+"""An app as its engine and its workers see it."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+
+from ..config import Config
+from ..errors import UnknownTask
+from ..jobs.attempt import Claim, Report
+from ..jobs.context import JobContext
+from ..jobs.job import JobStatus
+from ..payload.spool import Spool
+from ..tasks.registry import Registry
+from ..tasks.task import Task
+from .base import Engine
+
+
+class Host:
+    """Settings, database, clock, and what is declared. clock: unix seconds; tests replace it."""
+
+    def __init__(self, app: Flask, registry: Registry, config: Config) -> None:
+        self._app = weakref.ref(app)
+        self.registry = registry
+        self.config = config
+        self.database = config.database(app)
+        self.clock: Callable[[], float] = time.time
+        self.spool: Spool | None = None
+        self.engine: Engine
+
+    @property
+    def app(self) -> Flask:
+        """The app, which this object never outlives."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the app of this Flask-Offload state no longer exists")
+        return app
+
+    def task(self, name: str) -> Task[Any, Any]:
+        """The task of that name, by exact name only. Raises UnknownTask."""
+        task = self.registry.find_task(name)
+        if task is None:
+            raise UnknownTask(
+                f"no task {name!r} is registered here: import the module that declares it where"
+                " the app is made"
+            )
+        return task
+
+    def context(self, claim: Claim, emit: Callable[[Report], None]) -> JobContext:
+        """The context in which `claim` will run. Raises UnknownTask."""
+        return JobContext(claim, emit, self.task(claim.task).options.timeout)
+
+    def keep_unsuccessful(self, task: str, status: JobStatus) -> float:
+        """Seconds for which a job of this task is kept that has FAILED or was CANCELLED."""
+        declared = self.registry.tasks.get(task)
+        own = None if declared is None else declared.options.keep_for(status)
+        return self.config.keep_failed if own is None else own
