@@ -32,7 +32,7 @@ from flask_offload.engine_api import (
     WorkOptions,
     check_cancel,
     check_retry,
-    crashed_for_good,
+    follow,
     moment,
     run,
 )
@@ -164,13 +164,14 @@ class FolderEngine(Engine):
 
     def _end(self, kept: Kept, outcome: Outcome) -> None:
         """Write down how an attempt ended, and what follows."""
-        record, error, status = kept.record, outcome.error, outcome.ending.status
-        kept.failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
-        if outcome.ending is Ending.CRASHED:
-            record.crashes += 1
-            final = crashed_for_good(error, crashes=record.crashes, on_crash=kept.job.on_crash)
-            if final is not None:
-                status, error = JobStatus.FAILED, final
+        record = kept.record
+        what = follow(
+            outcome,
+            failures=kept.failures,
+            crashes=record.crashes,
+            on_crash=kept.job.on_crash,
+        )
+        kept.failures, record.crashes = what.failures, what.crashes
         record.attempts.append(
             Attempt(
                 number=outcome.attempt,
@@ -178,12 +179,13 @@ class FolderEngine(Engine):
                 started_at=moment(outcome.started_at),
                 finished_at=moment(outcome.finished_at),
                 outcome=str(outcome.ending),
-                error=error,
+                error=what.error,
             )
         )
-        record.status, record.error, record.result = status, error, outcome.result
-        record.run_after = outcome.finished_at + outcome.after if outcome.after else None
-        record.finished_at = outcome.finished_at if status.is_finished else None
+        record.status, record.error = what.status, what.error
+        record.result = outcome.result
+        record.run_after = outcome.finished_at + what.after if what.after else None
+        record.finished_at = outcome.finished_at if what.status.is_finished else None
         self._write(kept)
 
     def _is_alive(self, worker: str | None) -> bool:

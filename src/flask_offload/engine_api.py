@@ -18,27 +18,12 @@ from .engines.base import (
 from .engines.host import Host
 from .engines.run import ended_badly, run, run_async
 from .engines.schedules import Fires, fires, next_fire, schedule_of
-from .jobs.attempt import (
-    MAX_CRASHES,
-    Claim,
-    Ending,
-    Outcome,
-    Report,
-    crashed_for_good,
-)
+from .jobs.attempt import Claim, Ending, Outcome, Report
 from .jobs.context import JobContext
-from .jobs.job import (
-    Attempt,
-    Error,
-    JobRecord,
-    JobStatus,
-    check_cancel,
-    check_retry,
-    moment,
-    new_id,
-)
+from .jobs.job import Attempt, Error, JobRecord, JobStatus, moment, new_id
 from .jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS, NewJob
 from .jobs.rate import Rate
+from .jobs.transition import MAX_CRASHES, Next, check_cancel, check_retry, follow
 from .worker.settings import schedule_specs
 
 __all__ = [
@@ -62,6 +47,7 @@ __all__ = [
     "JobRecord",
     "JobStatus",
     "NewJob",
+    "Next",
     "Outcome",
     "QueueInfo",
     "Rate",
@@ -71,9 +57,9 @@ __all__ = [
     "WorkOptions",
     "check_cancel",
     "check_retry",
-    "crashed_for_good",
     "ended_badly",
     "fires",
+    "follow",
     "moment",
     "new_id",
     "next_fire",

@@ -19,8 +19,9 @@ from flask_offload.engines.base import (
 )
 from flask_offload.engines.host import Host
 from flask_offload.errors import EngineUnavailable, JobNotFound
-from flask_offload.jobs.job import JobRecord, JobStatus, check_cancel, check_retry
+from flask_offload.jobs.job import JobRecord, JobStatus
 from flask_offload.jobs.new_job import NewJob
+from flask_offload.jobs.transition import check_cancel, check_retry
 
 from .connections import Office
 from .outbox import Outbox

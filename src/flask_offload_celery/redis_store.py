@@ -89,6 +89,8 @@ class Settled(msgspec.Struct, kw_only=True):
     """What `finish` writes: the status that follows an attempt, and all that goes with it."""
 
     status: JobStatus
+    status_if_cancelled: JobStatus
+    """The one that follows if the job has been asked to stop meanwhile."""
     started_at: float
     finished_at: float
     failures: int
@@ -263,6 +265,7 @@ class Ledger:
             settled.attempt,
             settled.result or "",
             "" if ttl is None else ttl,
+            settled.status_if_cancelled.value,
         )
         return answer
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flask_offload.jobs.attempt import Claim, Ending, Outcome, crashed_for_good
-from flask_offload.jobs.job import Attempt, Error, JobStatus, moment
+from flask_offload.jobs.attempt import Claim, Ending, Outcome
+from flask_offload.jobs.job import Attempt, JobStatus, moment
+from flask_offload.jobs.transition import follow
 
 from .redis_store import Settled
 
@@ -17,34 +18,34 @@ if TYPE_CHECKING:
 
 def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float) -> Settled:
     """The status that follows `outcome`, with the counts and the times that go with it."""
-    ending, error = outcome.ending, outcome.error
-    failures = claim.failures + (ending in (Ending.FAILED, Ending.RETRY))
-    crashes = claim.crashes + (ending is Ending.CRASHED)
-    status = ending.status
-    final: Error | None = None
-    if ending is Ending.CRASHED:
-        final = crashed_for_good(error, crashes=crashes, on_crash=claim.on_crash)
-    if final is not None:
-        status, error = JobStatus.FAILED, final
-    elif ending is Ending.INTERRUPTED and claim.on_crash == "fail" and error is not None:
-        status = JobStatus.FAILED  # cut short without a checkpoint, and it may not run twice
+    what, cancelled = (
+        follow(
+            outcome,
+            failures=claim.failures,
+            crashes=claim.crashes,
+            on_crash=claim.on_crash,
+            cancel_requested=cancel_requested,
+        )
+        for cancel_requested in (False, True)
+    )
     attempt = Attempt(
         number=outcome.attempt,
         worker=worker,
         started_at=moment(outcome.started_at),
         finished_at=moment(outcome.finished_at),
-        outcome=str(ending),
-        error=error,
+        outcome=str(outcome.ending),
+        error=what.error,
     )
     return Settled(
-        status=status,
+        status=what.status,
+        status_if_cancelled=cancelled.status,
         started_at=outcome.started_at,
         finished_at=outcome.finished_at,
-        failures=failures,
-        crashes=crashes,
-        run_after=now + outcome.after if outcome.after > 0 else 0.0,
-        expires_at=now + _keep(outcome, status, host, claim.task),
-        attempt=b"" if ending is Ending.SUCCESSFUL else msgspec.json.encode(attempt),
+        failures=what.failures,
+        crashes=what.crashes,
+        run_after=now + what.after if what.after > 0 else 0.0,
+        expires_at=now + _keep(outcome, what.status, host, claim.task),
+        attempt=b"" if outcome.ending is Ending.SUCCESSFUL else msgspec.json.encode(attempt),
         result=outcome.result,
         result_ttl=outcome.result_ttl,
     )

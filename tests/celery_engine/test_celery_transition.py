@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
-
 import pytest
+from flask import Flask
 
 from flask_offload import JobStatus, Offload
+from flask_offload.config import Config
+from flask_offload.engines.host import Host
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error
 from flask_offload_celery.transition import settled
-
-if TYPE_CHECKING:
-    from flask_offload.engines.host import Host
 
 DIED = Error("WorkerDied", "its process died")
 
@@ -25,8 +22,7 @@ def host() -> Host:
     keep: dict[str, float] = {JobStatus.FAILED: 5, JobStatus.CANCELLED: 6}
     offload.task(name="brief", keep=keep)(print)
     offload.task(name="plain")(print)
-    config = SimpleNamespace(keep_successful=100.0, keep_failed=1000.0)
-    return cast("Host", SimpleNamespace(config=config, declared=offload))
+    return Host(Flask(__name__), offload, Config(keep_successful=100.0, keep_failed=1000.0))
 
 
 @pytest.mark.parametrize(

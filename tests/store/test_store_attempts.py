@@ -11,9 +11,10 @@ import pytest
 
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import completion as outcomes
-from flask_offload.jobs.attempt import MAX_CRASHES, Claim, Ending, Report
+from flask_offload.jobs.attempt import Claim, Ending, Report
 from flask_offload.jobs.job import Error, JobRecord, JobStatus
 from flask_offload.jobs.new_job import ASYNC, ISOLATED, SUSPECT, THREADS
+from flask_offload.jobs.transition import MAX_CRASHES
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
 
 

@@ -25,10 +25,11 @@ from hypothesis.stateful import (
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.errors import InvalidTransition
-from flask_offload.jobs.attempt import MAX_CRASHES, Claim, Ending
-from flask_offload.jobs.job import TRANSITIONS, JobStatus
+from flask_offload.jobs.attempt import Claim, Ending
+from flask_offload.jobs.job import JobStatus
 from flask_offload.jobs.new_job import ISOLATED, SUSPECT, THREADS
 from flask_offload.jobs.rate import Rate
+from flask_offload.jobs.transition import MAX_CRASHES
 from store_reference_model import FINISHED, Model, ModelJob
 from store_support import KEEP, Clock, Store, Worker, new_job, outcome, stale_claim
 
@@ -227,7 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=NUMBER, force=st.booleans())
     def cancel(self, which: int, force: bool) -> None:
         job = self.model.jobs[which % len(self.model.jobs)]
-        if JobStatus.CANCELLED in TRANSITIONS[job.status]:
+        if not job.status.is_finished:
             self.store.engine.cancel(job.id, force=force)
             self.model.cancel(job, force=force)
         else:

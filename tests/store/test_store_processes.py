@@ -20,7 +20,7 @@ from flask_offload.engines.sqlite import fork_safety as forks
 from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
 from flask_offload.jobs.job import JobStatus
 from store_support import Store
-from support import APPS
+from support import APP_PATH, APPS
 
 # Python 3.12 and later warn of what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -39,7 +39,11 @@ def started(*command: str) -> Iterator[subprocess.Popen[str]]:
     """A process at the start line; killed at the end if it still runs."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), *command], stdin=pipe, stdout=pipe, text=True
+        [sys.executable, str(SCRIPT), *command],
+        stdin=pipe,
+        stdout=pipe,
+        text=True,
+        env={**os.environ, "PYTHONPATH": APP_PATH},
     ) as process:
         try:
             assert process.stdout is not None

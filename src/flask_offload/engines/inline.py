@@ -17,16 +17,10 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from ..errors import JobNotFound
-from ..jobs.attempt import Ending, Outcome, Report
-from ..jobs.job import (
-    Attempt,
-    JobRecord,
-    JobStatus,
-    check_cancel,
-    check_retry,
-    moment,
-)
+from ..jobs.attempt import Outcome, Report
+from ..jobs.job import Attempt, JobRecord, JobStatus, moment
 from ..jobs.new_job import NewJob
+from ..jobs.transition import check_cancel, check_retry, follow
 from .base import Engine, Flags, JobQuery, QueueInfo
 from .run import run
 
@@ -244,8 +238,7 @@ class InlineEngine(Engine):
             outcome = Context().run(run, environment, context)
             if context.is_dirty:
                 context.flush()
-            _note(record, outcome)
-            if outcome.ending is not Ending.RETRY:
+            if _record_outcome(record, outcome).is_finished:
                 return record
             failures += 1
 
@@ -255,7 +248,9 @@ def _copy(record: JobRecord) -> JobRecord:
     return msgspec.structs.replace(record, attempts=[*record.attempts])
 
 
-def _note(record: JobRecord, outcome: Outcome) -> None:
+def _record_outcome(record: JobRecord, outcome: Outcome) -> JobStatus:
+    """Write down what follows the attempt; the job's new status."""
+    what = follow(outcome)
     record.attempts.append(
         Attempt(
             number=outcome.attempt,
@@ -263,10 +258,10 @@ def _note(record: JobRecord, outcome: Outcome) -> None:
             started_at=moment(outcome.started_at),
             finished_at=moment(outcome.finished_at),
             outcome=str(outcome.ending),
-            error=outcome.error,
+            error=what.error,
         )
     )
-    record.started_at, record.error = outcome.started_at, outcome.error
-    if outcome.ending is not Ending.RETRY:
-        record.status = outcome.ending.status
+    record.started_at, record.error, record.status = outcome.started_at, what.error, what.status
+    if what.status.is_finished:
         record.finished_at, record.result = outcome.finished_at, outcome.result
+    return what.status

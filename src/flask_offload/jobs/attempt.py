@@ -9,9 +9,6 @@ import msgspec
 
 from .job import Error, JobStatus
 
-MAX_CRASHES: Final = 3
-"""Attempts whose process may die before the job is given up: it may be what kills it."""
-
 
 class Ending(StrEnum):
     """How an attempt ended. The first three end the job too; the others make it READY again."""
@@ -28,26 +25,11 @@ class Ending(StrEnum):
 
     @property
     def status(self) -> JobStatus:
-        """The job's status after it. A job that has crashed may have `crashed_for_good`."""
+        """The job's status after it, unless `follow` gives the job up."""
         return JobStatus(self) if self in ENDS_THE_JOB else JobStatus.READY
 
 
 ENDS_THE_JOB: Final = frozenset({Ending.SUCCESSFUL, Ending.FAILED, Ending.CANCELLED})
-
-
-def crashed_for_good(error: Error | None, *, crashes: int, on_crash: str) -> Error | None:
-    """The error with which a job ends FAILED whose process has died; None if it runs again.
-
-    error: how it died. crashes: how often in all. on_crash: "retry" or "fail".
-    """
-    if on_crash == "fail":
-        why = "it may not run twice (on_crash='fail')"
-    elif crashes >= MAX_CRASHES:
-        why = f"that was crash {crashes} of {MAX_CRASHES}: the job may be what kills its worker"
-    else:
-        return None
-    died = error or Error("WorkerDied", "the worker process died")
-    return Error(died.type, f"{died.message}; not tried again, for {why}", died.traceback)
 
 
 class Claim(msgspec.Struct, array_like=True):

@@ -1,10 +1,9 @@
-"""What a job is: its status, its attempts, and the one table of what may follow what."""
+"""What a job is: its status, its attempts, its record, and the object that apps get."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,7 +12,7 @@ import msgspec
 from flask import current_app
 
 from .. import signals
-from ..errors import InvalidTransition, JobFailed, WaitTimeout
+from ..errors import JobFailed, WaitTimeout
 
 if TYPE_CHECKING:
     from ..payload.calls import Codecs
@@ -35,40 +34,6 @@ class JobStatus(StrEnum):
 
 
 FINISHED = frozenset({JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.CANCELLED})
-
-TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.READY: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset({*FINISHED, JobStatus.READY}),
-    JobStatus.FAILED: frozenset({JobStatus.READY}),
-    JobStatus.CANCELLED: frozenset({JobStatus.READY}),
-    JobStatus.SUCCESSFUL: frozenset(),
-}
-"""The one table of legal transitions. Engines derive their guards from it."""
-
-
-def sources(target: JobStatus) -> frozenset[JobStatus]:
-    """The statuses from which a job may become `target`."""
-    return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)
-
-
-def check_cancel(status: JobStatus, job_id: str) -> None:
-    """Raise InvalidTransition, in words a user understands, unless such a job can be cancelled."""
-    if JobStatus.CANCELLED not in TRANSITIONS[status]:
-        raise InvalidTransition(
-            f"job {job_id} can't be cancelled: it is finished already ({status})"
-        )
-
-
-def check_retry(status: JobStatus, job_id: str) -> None:
-    """The same for running it again by hand. A RUNNING job may become READY, too, but only its
-    worker may put it back."""
-    if status in (JobStatus.READY, JobStatus.RUNNING):
-        why = f"it is {status}; wait until it has finished, or cancel it first"
-    elif JobStatus.READY not in TRANSITIONS[status]:
-        why = f"it is finished already ({status})"
-    else:
-        return
-    raise InvalidTransition(f"job {job_id} can't be retried: {why}")
 
 
 def new_id() -> str:
@@ -160,7 +125,7 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-class Keeper(Protocol):
+class JobEngine(Protocol):
     """The engine, as far as a job needs it."""
 
     def get(self, job_id: str) -> JobRecord: ...
@@ -173,7 +138,7 @@ class Job:
 
     __slots__ = ("_codecs", "_engine", "_record")
 
-    def __init__(self, record: JobRecord, engine: Keeper, codecs: Codecs) -> None:
+    def __init__(self, record: JobRecord, engine: JobEngine, codecs: Codecs) -> None:
         self._record = record
         self._engine = engine
         self._codecs = codecs

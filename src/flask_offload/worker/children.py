@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..jobs.attempt import Claim, Ending, Outcome, crashed_for_good
-from ..jobs.job import Error
+from ..jobs.attempt import Claim, Ending, Outcome
+from ..jobs.job import Error, JobStatus
 from ..jobs.new_job import ALONE, ASYNC, THREADS
+from ..jobs.transition import follow
 from .messages import Channel, Crashed, Ended, Judge, WorkerSettings
 
 PREFETCH_TIME = 0.02
@@ -201,11 +202,10 @@ def obituaries(claim: Claim, outcome: Outcome, reason: str) -> list[Crashed | En
     if outcome.ending is not Ending.CRASHED:
         return []
     told: list[Crashed | Ended] = [Crashed(claim.id, claim.task, claim.attempt, reason)]
-    final = crashed_for_good(outcome.error, crashes=claim.crashes + 1, on_crash=claim.on_crash)
-    if final is not None:
-        told.append(
-            Ended(claim, msgspec.structs.replace(outcome, ending=Ending.FAILED, error=final))
-        )
+    what = follow(outcome, crashes=claim.crashes, on_crash=claim.on_crash)
+    if what.status is JobStatus.FAILED:
+        final = msgspec.structs.replace(outcome, ending=Ending.FAILED, error=what.error)
+        told.append(Ended(claim, final))
     return told
 
 

@@ -1,6 +1,7 @@
 -- Write down how an attempt ended, if it is still this worker's. ARGV: id, attempt, worker, now,
 -- status that follows, started_at, finished_at, failures, crashes, run_after, patience, expires_at,
--- attempt as JSON or '', result or '', seconds that the result is kept or ''.
+-- attempt as JSON or '', result or '', seconds that the result is kept or '', status that follows if
+-- the job has been asked to stop.
 -- The status that followed, or 'late'.
 local id, attempt, worker, now, to = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local job = fields(id, 'status', 'attempt', 'worker', 'queue', 'lane', 'cancel')
@@ -8,8 +9,8 @@ if job[1] ~= 'RUNNING' or job[2] ~= attempt or job[3] ~= worker then
   return 'late'
 end
 local queue, lane, cancel = job[4], job[5], tonumber(job[6])
-if to == 'READY' and cancel > 0 then
-  to = 'CANCELLED'
+if cancel > 0 then
+  to = ARGV[16]
 end
 call('SREM', P .. 'running:' .. worker, id)
 call('SREM', P .. 'stopping:' .. worker, id)

@@ -10,18 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from ...jobs.attempt import (
-    MAX_CRASHES,
-    Claim,
-    Ending,
-    Outcome,
-    Report,
-    crashed_for_good,
-)
+from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ...jobs.job import Error, JobStatus
 from ...jobs.new_job import SUSPECT
+from ...jobs.transition import follow
 from .connection import Connection
 from .limits import IN_LINE, take_back_start
 
@@ -183,32 +175,31 @@ class Books:
             return False
         concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
         self.freed.add(concurrency_key, rate_key)
-        failures += outcome.ending in (Ending.FAILED, Ending.RETRY)
-        crashes += outcome.ending is Ending.CRASHED
-        final: Error | None = None
-        if outcome.ending is Ending.CRASHED:
-            final = crashed_for_good(outcome.error, crashes=crashes, on_crash=on_crash)
-        state = _final_state(outcome, final, on_crash, cancel)
-        if state == "failed" and final is not None:
-            outcome = msgspec.structs.replace(outcome, error=final)
-        self._note_attempt(outcome)
-        if state is not None:
+        what = follow(
+            outcome,
+            failures=failures,
+            crashes=crashes,
+            on_crash=on_crash,
+            cancel_requested=bool(cancel),
+        )
+        self._note_attempt(outcome, what.error)
+        counts = (what.failures, what.crashes)
+        if what.status is JobStatus.READY:
+            is_later = what.after > 0
+            run_after = self.now + what.after if is_later else None
+            lane = SUSPECT if what.is_quarantined else lane
+            values = (*counts, outcome.started_at, lane, run_after, is_later)
+            self.connection.execute(READY_AGAIN, (*values, outcome.seq))
+        else:
             keep = outcome.keep
             if keep is None:
-                keep = self.retention.unsuccessful(task, JobStatus(state.upper()))
+                keep = self.retention.unsuccessful(task, what.status)
             times = (outcome.started_at, outcome.finished_at, self.now + keep)
-            self.connection.execute(END, (state, failures, crashes, *times, outcome.seq))
-        else:
-            # it may be what kills its process: its last run harms nobody, and is not lightly spent
-            lane = SUSPECT if crashes == MAX_CRASHES - 1 else lane
-            is_later = outcome.after > 0
-            run_after = self.now + outcome.after if is_later else None
-            values = (failures, crashes, outcome.started_at, lane, run_after, is_later)
-            self.connection.execute(READY_AGAIN, (*values, outcome.seq))
+            state = what.status.lower()
+            self.connection.execute(END, (state, *counts, *times, outcome.seq))
         return True
 
-    def _note_attempt(self, outcome: Outcome) -> None:
-        error = outcome.error
+    def _note_attempt(self, outcome: Outcome, error: Error | None) -> None:
         self.connection.execute(
             ATTEMPT,
             (
@@ -223,20 +214,3 @@ class Books:
                 error and error.traceback,
             ),
         )
-
-
-def _final_state(outcome: Outcome, crashed: Error | None, on_crash: str, cancel: int) -> str | None:
-    """The state in which the job ends with this outcome; None if it runs again.
-
-    crashed: why it is not tried again after a crash.
-    """
-    ending = outcome.ending
-    if ending is Ending.FAILED:
-        return "failed"
-    if ending is Ending.CANCELLED or cancel:
-        return "cancelled"
-    if crashed is not None:
-        return "failed"
-    if ending is Ending.INTERRUPTED and on_crash == "fail" and outcome.error is not None:
-        return "failed"  # cut short without a checkpoint, and it may not run twice
-    return None

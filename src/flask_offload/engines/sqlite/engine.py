@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...jobs.job import JobRecord, JobStatus, check_cancel, check_retry
+from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
+from ...jobs.transition import check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
 from . import queries
 from .connection import Connection
