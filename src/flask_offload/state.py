@@ -73,7 +73,7 @@ class AppState(Host):
         """Jobs for what the engine has accepted; starts the keeper and sends the signals."""
         self._start()
         jobs = [self.job(record) for record in records]
-        has_receivers = log.is_heard(signals.enqueued, logging.DEBUG)
+        has_receivers = log.has_receivers(signals.enqueued, logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
                 self._discard_files(new_job)
@@ -101,7 +101,7 @@ class AppState(Host):
             self._is_in_use = True
             for key in self.config.unheard(self.app):
                 message = "%s was set after init_app, and has no effect: set it before"
-                log.tell(logging.WARNING, "setting_unheard", message, key)
+                log.write(logging.WARNING, "setting_unheard", message, key)
 
     def evidence_settings(self) -> EvidenceSettings:
         """The part of the settings that the profiler needs."""

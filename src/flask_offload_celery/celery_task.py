@@ -116,7 +116,7 @@ def _perform(crew: Crew, job_id: str, plain: Draft | None) -> tuple[Outcome, str
         raise Reject("the worker is stopping", requeue=True) from None
     if isinstance(told, str):
         message = "the message of job %s came in vain: the job is %s"
-        log.tell(logging.DEBUG, "message_refused", message, job_id, told)
+        log.write(logging.DEBUG, "message_refused", message, job_id, told)
         raise Ignore
     outcome, status = told
     if status == JobStatus.FAILED:

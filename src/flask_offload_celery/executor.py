@@ -131,7 +131,7 @@ class Performer:
         elif status == "late":
             message = "an outcome came too late and was not written: job %s, attempt %d, %s"
             values = (claim.id, claim.attempt, outcome.ending)
-            log.tell(logging.WARNING, "outcome_refused", message, *values)
+            log.write(logging.WARNING, "outcome_refused", message, *values)
         return status
 
     def _until_done(self, work: Callable[[], Any], *, may_give_up: bool = False) -> Any:
@@ -145,6 +145,6 @@ class Performer:
                     raise Stopping from error
                 if not failures:
                     message = "%s. The worker goes on trying"
-                    log.tell(logging.ERROR, "records_unavailable", message, error)
+                    log.write(logging.ERROR, "records_unavailable", message, error)
                 time.sleep(RETRY_LEDGER[min(failures, len(RETRY_LEDGER) - 1)])
                 failures += 1

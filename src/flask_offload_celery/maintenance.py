@@ -74,11 +74,11 @@ class Clerk:
             try:
                 wait = self._round()
                 if self._failures:
-                    log.tell(logging.WARNING, "records_back", "Redis can be used again")
+                    log.write(logging.WARNING, "records_back", "Redis can be used again")
                     self._failures = 0
             except EngineUnavailable as error:
                 if not self._failures:
-                    log.tell(logging.ERROR, "records_unavailable", "%s", error)
+                    log.write(logging.ERROR, "records_unavailable", "%s", error)
                 self._failures += 1
                 wait = 1.0
             except Exception:  # a bug must not end the worker's care for its jobs
@@ -139,7 +139,7 @@ class Clerk:
             arguments = (lane, clock, OVERTAKEN, UNSEEN, int(empty[name]), BATCH)
             if lost := ledger.run("sweep", *arguments):
                 message = "%d messages of the queue %s were lost, and are sent again"
-                log.tell(logging.WARNING, "messages_lost", message, lost, name)
+                log.write(logging.WARNING, "messages_lost", message, lost, name)
 
     def _prune(self, clock: float) -> None:
         """Forget jobs whose time is over, in bites, so that nobody waits long for Redis."""
@@ -152,7 +152,7 @@ class Clerk:
             return
         for spec in self.schedules:
             for job in tick(self._office, spec, clock):
-                log.tell_fired(spec.name, job.id, job.task)
+                log.schedule_fired(spec.name, job.id, job.task)
         # never more than a minute ahead, as the clock may be set forward
         times = [next_tick(self._office, spec, clock) for spec in self.schedules]
         self._next_tick = min([clock + 60.0, *(at for at in times if at is not None)])

@@ -157,7 +157,7 @@ class Outbox:
             self._stopping.wait(AGAIN)
         if delivered:
             message = "%d jobs of the outbox were relayed"
-            log.tell(logging.INFO, "outbox_relayed", message, delivered)
+            log.write(logging.INFO, "outbox_relayed", message, delivered)
 
     def _deliver_all(self) -> int:
         delivered = 0

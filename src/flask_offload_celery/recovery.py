@@ -80,7 +80,7 @@ class Losses:
                 self._end(job_id, worker, self._crashed("the worker died"))
             self._strike_out(worker)
             if ids:
-                log.tell(
+                log.write(
                     logging.WARNING,
                     "worker_recovered",
                     "worker %s is dead: %d of its jobs put back",
@@ -128,7 +128,7 @@ class Losses:
         again = self._host.clock() + UNKNOWN_DELAY
         self._office.ledger.run("postpone", job_id, again)
         message = "no task %s in this app: its jobs wait for a worker that has it"
-        log.tell(logging.WARNING, "task_unknown", message, task, task=task)
+        log.write(logging.WARNING, "task_unknown", message, task, task=task)
 
     def _crashed(self, reason: str) -> Callable[[Claim, float, int], Outcome]:
         def outcome(claim: Claim, began: float, cancel: int) -> Outcome:

@@ -25,7 +25,7 @@ class OffloadRequest(Request):  # type: ignore[misc]
         """The task has not listened to its timeout: its process is about to be killed."""
         if not soft:
             message = "job %s ran longer than %g s and did not listen: its process is killed"
-            log.tell(logging.WARNING, "job_killed", message, self.id, timeout, job_id=self.id)
+            log.write(logging.WARNING, "job_killed", message, self.id, timeout, job_id=self.id)
             self._lose(TIMEOUT)
 
     def on_failure(

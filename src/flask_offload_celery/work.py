@@ -18,7 +18,7 @@ def work(office: Office, options: WorkOptions) -> int:
     celery, host = office.celery, office.host
     settle_worker(celery, host)
     for warning in warnings_about(celery, host):
-        log.tell(logging.WARNING, "celery_setting", "%s", warning)
+        log.write(logging.WARNING, "celery_setting", "%s", warning)
     log.name_the_job()
     if options.log_level != "debug":
         for name in ("celery.worker.strategy", "celery.app.trace"):
@@ -51,7 +51,7 @@ def _queues(office: Office, options: WorkOptions) -> list[str]:
         try:
             names |= {queue.name for queue in host.engine.queues()}
         except EngineUnavailable as error:
-            log.tell(logging.ERROR, "records_unavailable", "%s. The worker goes on trying", error)
+            log.write(logging.ERROR, "records_unavailable", "%s. The worker goes on trying", error)
     for name in names:
         celery.amqp.queues.add(office.broker.queue(name))
     return sorted(names)

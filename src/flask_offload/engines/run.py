@@ -120,7 +120,7 @@ def described(error: BaseException) -> Error:
 
 def _started(host: Host, context: JobContext) -> Task[Any, Any]:
     task = host.task(context.task)
-    if log.is_heard(signals.started, logging.DEBUG):
+    if log.has_receivers(signals.started, logging.DEBUG):
         signals.send(signals.started, host.app, claim=context.claim)
     context.check()  # it may have been cancelled before its first line
     return task
@@ -199,7 +199,7 @@ def _succeeded(
         keep=options.keep_for(JobStatus.SUCCESSFUL),
         result_ttl=options.result_ttl,
     )
-    if log.is_heard(signals.succeeded, logging.INFO):
+    if log.has_receivers(signals.succeeded, logging.INFO):
         signals.send(signals.succeeded, host.app, claim=claim, outcome=outcome)
     return outcome
 

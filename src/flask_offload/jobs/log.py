@@ -15,7 +15,7 @@ from .context import active
 logger = logging.getLogger("flask_offload")
 
 
-def tell(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:
+def write(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:
     """Log one line with these fields.
 
     Not through `extra=`, which refuses fields that the record has from `name_the_job` already.
@@ -27,23 +27,23 @@ def tell(level: int, action: str, message: str, *values: Any, **fields: Any) -> 
         logger.handle(record)
 
 
-def is_heard(signal: NamedSignal, level: int) -> bool:
+def has_receivers(signal: NamedSignal, level: int) -> bool:
     """Whether anybody hears this signal: the log, whose lines of it have this level, or another.
 
     To send a signal that only a silent log receives costs a quarter of all that a short job does.
     """
-    logger.disabled = False  # as in tell()
+    logger.disabled = False  # as in write()
     return logger.isEnabledFor(level) or len(signal.receivers) > 1
 
 
-def tell_fired(schedule: str, job_id: str, task: str) -> None:
+def schedule_fired(schedule: str, job_id: str, task: str) -> None:
     """A time of a schedule has come, and a worker has enqueued its job."""
     message = "schedule %s: job %s enqueued"
-    tell(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
+    write(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
 
 
-def _tell(level: int, action: str, claim: Claim, message: str, *values: Any) -> None:
-    tell(
+def _write(level: int, action: str, claim: Claim, message: str, *values: Any) -> None:
+    write(
         level,
         action,
         "%s of %s, attempt %d: " + message,
@@ -76,22 +76,22 @@ def _enqueued(sender: Any, *, job: Any) -> None:
     if logger.isEnabledFor(logging.DEBUG):
         message = "%s of %s enqueued in %s"
         fields = {"job_id": job.id, "task": job.task}
-        tell(logging.DEBUG, "job_enqueued", message, job.id, job.task, job.queue_name, **fields)
+        write(logging.DEBUG, "job_enqueued", message, job.id, job.task, job.queue_name, **fields)
 
 
 @signals.started.connect
 def _started(sender: Any, *, claim: Claim) -> None:
-    _tell(logging.DEBUG, "job_started", claim, "started")
+    _write(logging.DEBUG, "job_started", claim, "started")
 
 
 @signals.succeeded.connect
 def _succeeded(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
-    _tell(logging.INFO, "job_succeeded", claim, "succeeded in %.3f s", _seconds(outcome))
+    _write(logging.INFO, "job_succeeded", claim, "succeeded in %.3f s", _seconds(outcome))
 
 
 @signals.retried.connect
 def _retried(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
-    _tell(
+    _write(
         logging.WARNING,
         "job_retried",
         claim,
@@ -106,7 +106,7 @@ def _retried(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
 def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
     trace = outcome.error.traceback if outcome.error else None
     lines = [plain(line) for line in trace.splitlines()] if trace else []
-    _tell(
+    _write(
         logging.ERROR,
         "job_failed",
         claim,
@@ -120,24 +120,24 @@ def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
 @signals.cancelled.connect
 def _cancelled(sender: Any, *, claim: Claim, outcome: Outcome | None) -> None:
     why = "while it waited" if outcome is None else _why(outcome)
-    _tell(logging.INFO, "job_cancelled", claim, "cancelled: %s", why)
+    _write(logging.INFO, "job_cancelled", claim, "cancelled: %s", why)
 
 
 @signals.crashed.connect
 def _crashed(sender: Any, *, job_id: str, task: str, attempt: int, reason: str) -> None:
     message = "%s of %s, attempt %d: its process died (%s)"
     fields = {"job_id": job_id, "task": task, "attempt": attempt}
-    tell(logging.ERROR, "job_crashed", message, job_id, task, attempt, reason, **fields)
+    write(logging.ERROR, "job_crashed", message, job_id, task, attempt, reason, **fields)
 
 
 @signals.worker_started.connect
 def _worker_started(sender: Any, *, worker: str) -> None:
-    tell(logging.INFO, "worker_started", "worker %s started", worker, worker=worker)
+    write(logging.INFO, "worker_started", "worker %s started", worker, worker=worker)
 
 
 @signals.worker_stopped.connect
 def _worker_stopped(sender: Any, *, worker: str) -> None:
-    tell(logging.INFO, "worker_stopped", "worker %s stopped", worker, worker=worker)
+    write(logging.INFO, "worker_stopped", "worker %s stopped", worker, worker=worker)
 
 
 _own_handler = logging.StreamHandler()

@@ -227,7 +227,7 @@ def _open_slots(path: Path) -> Slots:
         return Slots(path)
     except OSError as error:
         message = "a new process can't run jobs (%s): another is tried in %g s"
-        log.tell(logging.ERROR, "slots_unavailable", message, error, TRY_AGAIN)
+        log.write(logging.ERROR, "slots_unavailable", message, error, TRY_AGAIN)
         time.sleep(TRY_AGAIN)
         os._exit(EXIT_SOFTWARE)
 

@@ -157,7 +157,7 @@ class Dispatcher:
         except EngineUnavailable as error:
             return self._put_off(now, error)
         if self._failures:
-            log.tell(logging.WARNING, "database_back", "the job database can be used again")
+            log.write(logging.WARNING, "database_back", "the job database can be used again")
             self._failures = 0
         return wait
 
@@ -210,7 +210,7 @@ class Dispatcher:
         for worker, jobs in recover(self._engine, self._retention, self._ledger.worker_id):
             self._look = True
             self._unrest.note(now)
-            log.tell(
+            log.write(
                 logging.WARNING,
                 "worker_recovered",
                 "worker %s is dead: %d of its jobs put back",
@@ -238,7 +238,7 @@ class Dispatcher:
         for spec in self._schedules:
             for job in tick(self._engine, spec, clock):
                 self._look = True
-                log.tell_fired(spec.name, job.id, job.task)
+                log.schedule_fired(spec.name, job.id, job.task)
         times = [next_tick(self._engine, spec, clock) for spec in self._schedules]
         self._next_tick = min((time for time in times if time is not None), default=math.inf)
         self._tick_by = now + LOOK_AT_CLOCK
@@ -257,7 +257,7 @@ class Dispatcher:
             self._due_at = self._ledger.next_due()
             for name in sorted({claim.task for claim in backlog.unknown}):
                 message = "no task %s in this app: its jobs wait for a worker that has it"
-                log.tell(logging.WARNING, "task_unknown", message, name, task=name)
+                log.write(logging.WARNING, "task_unknown", message, name, task=name)
             backlog.unknown = []
 
     def _exchange(self) -> None:
@@ -279,7 +279,7 @@ class Dispatcher:
         if visit.stray_files and self._spool is not None:
             self._spool.remove(visit.stray_files)
         for late in visit.refused:
-            log.tell(
+            log.write(
                 logging.WARNING,
                 "outcome_refused",
                 "an outcome came too late and was not written: job number %d, attempt %d, %s",
@@ -318,7 +318,7 @@ class Dispatcher:
         """Keep what could not be written, and try again a little later."""
         wait = RETRY_DATABASE[min(self._failures, len(RETRY_DATABASE) - 1)]
         if not self._failures:
-            log.tell(
+            log.write(
                 logging.ERROR,
                 "database_unavailable",
                 "%s: %s. The worker goes on trying; finished jobs are kept in memory until then",

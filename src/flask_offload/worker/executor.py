@@ -159,7 +159,7 @@ class Runner:
 
     def _fail(self, message: str) -> None:
         with contextlib.suppress(Exception):
-            log.tell(logging.CRITICAL, "runner_failed", message)
+            log.write(logging.CRITICAL, "runner_failed", message)
         self._give_up()
 
     def _report(self, report: Report) -> None:

@@ -110,12 +110,12 @@ class Keeper:
             failures = 0 if accident else failures + 1
             pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
             message = "the worker process ended with exit code %d; another starts in %g s"
-            log.tell(logging.WARNING, "worker_ended", message, code, pause)
+            log.write(logging.WARNING, "worker_ended", message, code, pause)
             self._stopping.wait(pause)
 
     def _fall_back_to_threads(self) -> None:
         self._lock.release()
-        log.tell(
+        log.write(
             logging.ERROR,
             "worker_import_failed",
             "no worker process could import this app, so its jobs run in threads of the web"
@@ -130,7 +130,7 @@ class Keeper:
         try:
             return self._lock.acquire()
         except OSError as error:
-            log.tell(logging.WARNING, "keeper_lock", "can't use %s: %s", self._lock.path, error)
+            log.write(logging.WARNING, "keeper_lock", "can't use %s: %s", self._lock.path, error)
             self._stopping.wait(2.0)
             return False
 

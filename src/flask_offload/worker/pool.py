@@ -239,7 +239,7 @@ class Processes:
                     self.import_failure = reason
                     if self.settings is not None:
                         text = "the app can't be imported again for a new process: %s"
-                        log.tell(logging.ERROR, "import_failed", text, reason)
+                        log.write(logging.ERROR, "import_failed", text, reason)
                 case Done(reports, outcomes, unknown):
                     self._take(child, reports, outcomes, unknown)
                 case Returned(seqs):

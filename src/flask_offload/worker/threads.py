@@ -129,7 +129,7 @@ class ThreadWorker:
             try:
                 self._serve()
             except EngineUnavailable as error:
-                log.tell(logging.ERROR, "database_unavailable", "%s", error)
+                log.write(logging.ERROR, "database_unavailable", "%s", error)
                 time.sleep(RESTART_PAUSE)
         self._waker.close()
         self._wake_end.close()
