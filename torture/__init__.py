@@ -14,4 +14,5 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 # What starts and ends processes for the tests does it here too.
-sys.path.append(str(ROOT / "tests"))
+HELPERS = ROOT / "tests" / "helpers"
+sys.path.append(str(HELPERS))

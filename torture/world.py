@@ -23,7 +23,7 @@ from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
 from proc import alive, descendants, process_group
 from support import Running, answers, free_port, http_request, running, wait_until
 
-from . import ROOT
+from . import HELPERS, ROOT
 from .app import create_app
 from .auditor import Audit, watch
 from .witness import VARIABLE, axe, note
@@ -48,7 +48,7 @@ class World:
         self.env = {
             "FLASK_OFFLOAD_SQLITE_PATH": str(self.database),
             "PYTHONPATH": os.pathsep.join(
-                [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+                [str(ROOT), str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             VARIABLE: str(self.witness),
             # all, until the auditor has seen them, also those of a clock that is set by a day

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src" / "flask_offload"
+SOURCE = ROOT / "src"
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +37,15 @@ def wheel(built: Path) -> Path:
 
 
 def source_files() -> set[str]:
-    """Everything in the package's folder, by its name inside the wheel."""
+    """Everything in the folders of the packages, by its name inside the wheel."""
     return {
-        str(path.relative_to(PACKAGE.parent))
-        for path in PACKAGE.rglob("*")
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == source_files()
     assert "flask_offload/py.typed" in names
@@ -53,7 +53,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_every_kind_of_data_file_is_shipped(wheel: Path) -> None:
     shipped = {Path(name).suffix for name in zipfile.ZipFile(wheel).namelist()}
-    assert {path.suffix for path in PACKAGE.rglob("*.*") if path.suffix != ".pyc"} <= shipped
+    assert {path.suffix for path in SOURCE.rglob("*.*") if path.suffix != ".pyc"} <= shipped
 
 
 def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_core_install_stays_small() -> None:
     sizes = {canonicalize_name(found.name): size(found) for found in core_distributions()}
     flask = {"flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker"}
     assert set(sizes) == flask | {"apsw", "msgspec", "cronsim"}
-    package = sum((PACKAGE.parent / name).stat().st_size for name in source_files())
+    package = sum((SOURCE / name).stat().st_size for name in source_files())
     added = package + sum(size for name, size in sizes.items() if name not in flask)
     assert added < 14_000_000, f"{added:,} bytes on top of Flask: {sizes}"
 

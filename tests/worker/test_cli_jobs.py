@@ -27,6 +27,7 @@ from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.profiler.store import Batch, SpotRow, write
 from flask_offload.testing import drain, travel
 from flask_offload.worker.settings import worker_settings
+from support import APP_PATH
 
 JOB_FIELDS = {
     *("id", "task", "queue_name", "priority", "status", "run_after", "enqueued_at", "started_at"),
@@ -523,11 +524,10 @@ def test_a_database_that_can_not_be_used_is_told_in_one_sentence(tmp_path: Path)
 def test_the_commands_work_in_a_real_process(shop: Shop) -> None:
     job = add.enqueue(1, 2)
     command = [sys.executable, "-m", "flask", "--app", "jobs_app", "offload"]
-    here = str(Path(__file__).parent)
     environment = {
         **os.environ,
         "FLASK_OFFLOAD_SQLITE_PATH": str(shop.database),
-        "PYTHONPATH": here,
+        "PYTHONPATH": APP_PATH,
     }
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

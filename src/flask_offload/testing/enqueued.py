@@ -9,9 +9,9 @@ from flask import current_app
 from ..engines.base import JobQuery
 from ..errors import NotInitialized, PayloadError
 from ..jobs.job import Job
+from ..state import AppRegistry, AppState
 
 if TYPE_CHECKING:
-    from ..state import AppRegistry, AppState
     from ..tasks.task import Task
 
 P = ParamSpec("P")
