@@ -29,7 +29,7 @@ from .errors import (
     WaitTimeout,
 )
 from .extension import Offload
-from .jobs import log as _log  # hears the signals  # noqa: F401
+from .jobs import log as _log  # connects its receivers  # noqa: F401
 from .jobs.context import current_job
 from .jobs.job import Attempt, Error, Job, JobStatus, Progress
 from .jobs.rate import Rate

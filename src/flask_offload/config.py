@@ -1,4 +1,4 @@
-"""Every OFFLOAD_* key: default, unit, meaning; read once, checked once."""
+"""Every OFFLOAD_* key: default, unit, meaning. Read and checked once, by `init_app`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from .errors import ConfigError
 PREFIX = "OFFLOAD_"
 DAY = 86_400.0
 PYTHON_WORDS = {"True": True, "False": False}
-"""What people write into the environment, where JSON wants `true` and `false`."""
+"""Common in environment variables, where JSON has `true` and `false`."""
 
 
-def _key(default: Any, meaning: str, check: Callable[[Any], bool], wants: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "check": check, "wants": wants})
+def _key(default: Any, meaning: str, check: Callable[[Any], bool], expected: str) -> Any:
+    metadata = {"meaning": meaning, "check": check, "expected": expected}
+    return field(default=default, metadata=metadata)
 
 
 def _one_of(*choices: Any) -> tuple[Callable[[Any], bool], str]:
@@ -54,7 +55,7 @@ def _is_path(value: Any) -> bool:
         return False
     try:
         Path(path).expanduser()
-    except RuntimeError:  # the home of somebody who is not known here
+    except RuntimeError:  # the home of an unknown user
         return False
     return bool(Path(path).name)
 
@@ -67,8 +68,8 @@ def _is_prefix(value: Any) -> bool:
 class Config:
     """The settings of one app. The field `sqlite_path` is the key `OFFLOAD_SQLITE_PATH`, and so on.
 
-    They are read once, in `init_app`, from `app.config` and, where it has no such key, from the
-    environment as `FLASK_OFFLOAD_…` (the names and the JSON values of Flask's `from_prefixed_env`).
+    They are read once, by `init_app`, from `app.config` and, for keys that it lacks, from the
+    environment as `FLASK_OFFLOAD_…` (names and JSON values as in Flask's `from_prefixed_env`).
     """
 
     engine: str = _key("sqlite", "the engine that keeps the jobs", *_text())
@@ -91,7 +92,7 @@ class Config:
     )
     celery_records: str | None = _key(
         None,
-        "the Redis that keeps the jobs' records; found from the CELERY settings where possible",
+        "the Redis that keeps the jobs' records; taken from the CELERY settings where possible",
         lambda value: value is None or (isinstance(value, str) and bool(value)),
         "the URL of a Redis",
     )
@@ -102,7 +103,7 @@ class Config:
     )
     enqueue_timeout: float = _key(
         2.0,
-        "seconds after which an engine that can't be reached is given up",
+        "seconds after which an engine that can't be reached is an error",
         *_number(0.05, 600),
     )
     outbox: bool = _key(
@@ -112,12 +113,13 @@ class Config:
     )
     worker: str = _key(
         "auto",
-        'who runs jobs: "auto": a child of the web process; "thread": threads in it; "off": you',
+        'who runs jobs: "auto": a child of the web process; "thread": threads in it; "off": a'
+        " worker that you start",
         *_one_of("auto", "thread", "off"),
     )
     app: str | None = _key(
         None,
-        'how a worker imports the app ("pkg:create_app()"); found by itself where possible',
+        'how a worker imports the app ("pkg:create_app()"); found automatically where possible',
         lambda value: value is None or (isinstance(value, str) and bool(value)),
         "an import path, as for `flask --app`",
     )
@@ -151,7 +153,10 @@ class Config:
         100_000, "finished jobs that are kept at most", *_number(0, 1e12, whole=True)
     )
     url_prefix: str = _key(
-        "/offload", "where the job resource lives", _is_prefix, 'a path like "/offload"'
+        "/offload",
+        "the prefix of the job resource's addresses",
+        _is_prefix,
+        'a path like "/offload"',
     )
     poll_limit: float = _key(
         100.0, "polls a second that one client may make of one job; 0: no limit", *_number(0, 1e6)
@@ -185,21 +190,21 @@ class Config:
             value = app.config.get(key, _from_environment(key))
             if value is MISSING:
                 continue
-            value = _understood(value)
+            value = _parse_words(value)
             if not item.metadata["check"](value):
                 raise ConfigError(
-                    f"{key} = {value!r} can't be used: it takes {item.metadata['wants']}"
+                    f"{key} = {value!r} can't be used: it takes {item.metadata['expected']}"
                     f" ({item.metadata['meaning']})"
                 )
             values[item.name] = value
         return cls(**values)
 
-    def unheard(self, app: Flask) -> list[str]:
-        """The keys that have been set, or changed, since these settings were read."""
+    def changed_keys(self, app: Flask) -> list[str]:
+        """The keys that were set or changed after these settings were read."""
         changed = []
         for item in fields(self):
             key = PREFIX + item.name.upper()
-            if key in app.config and _understood(app.config[key]) != getattr(self, item.name):
+            if key in app.config and _parse_words(app.config[key]) != getattr(self, item.name):
                 changed.append(key)
         return changed
 
@@ -219,7 +224,7 @@ def _from_environment(key: str) -> Any:
         return text
 
 
-def _understood(value: Any) -> Any:
+def _parse_words(value: Any) -> Any:
     return PYTHON_WORDS.get(value, value) if isinstance(value, str) else value
 
 

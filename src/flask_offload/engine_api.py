@@ -1,6 +1,6 @@
-"""All that a package with an engine of its own imports; docs/engines.md shows how to write one.
+"""The public API for engines in other packages; docs/engines.md shows how to write one.
 
-What is not here is ours alone and may change with any version.
+Everything that is not here is private and may change with any version.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every error that Flask-Offload raises on purpose, as one tree.
 
-A class's docstring is its default message: what happened, and how to mend it.
+A class's docstring is its default message: what happened, and what to do about it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OptionError(ConfigError):
 
 
 class NotInitialized(OffloadError):
-    """This app has no Flask-Offload: call offload.init_app(app) once, where the app is made."""
+    """This app has no Flask-Offload: call offload.init_app(app) once, where the app is created."""
 
 
 class UnknownTask(OffloadError):
@@ -43,7 +43,7 @@ class UnsupportedByEngine(OffloadError):
 
 
 class PayloadError(OffloadError):
-    """The arguments or the result can't be carried, or don't fit the task's signature."""
+    """The arguments or the result can't be encoded, or don't fit the task's signature."""
 
 
 class PayloadTooLarge(PayloadError):
@@ -51,7 +51,7 @@ class PayloadTooLarge(PayloadError):
 
 
 class RowGone(PayloadError):
-    """The database row that an argument refers to no longer exists: it was deleted in between."""
+    """The database row that an argument refers to no longer exists: it was deleted meanwhile."""
 
 
 class FileGone(PayloadError):
@@ -74,7 +74,7 @@ class InvalidTransition(OffloadError):
 
 
 class JobFailed(OffloadError):
-    """The job did not succeed: job.error tells why."""
+    """The job did not succeed: job.error says why."""
 
 
 # --- inside a task -----------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class JobTimeout(OffloadError):
 
 
 class WaitTimeout(JobTimeout, TimeoutError):
-    """The job has not finished within the time that wait() was given: it goes on regardless."""
+    """The job has not finished within the timeout of wait(): it goes on regardless."""
 
 
 class JobCancelled(OffloadError):
@@ -100,13 +100,13 @@ class JobCancelled(OffloadError):
 class Retry(OffloadError):
     """Raise it inside a task to run the job again, after `after` seconds.
 
-    after: seconds or a timedelta to wait; None takes the task's own backoff.
+    after: seconds or a timedelta to wait; None uses the task's backoff.
     """
 
     def __init__(
         self, message: str | None = None, *, after: float | timedelta | None = None
     ) -> None:
-        super().__init__(message or "the task asked to be run again")
+        super().__init__(message or "the task asked for another attempt")
         self.after = after
 
 
@@ -125,15 +125,15 @@ class EngineUnavailable(OffloadError):
 
 
 class DatabaseLocked(EngineUnavailable):
-    """Another program holds the job database locked: end it, or wait until it lets go."""
+    """Another program holds the job database locked: end it, or wait until it releases the lock."""
 
 
 class DatabaseFull(EngineUnavailable):
-    """There is no room left on the disk that holds the job database: make room."""
+    """The disk that holds the job database is full: free some space."""
 
 
 class DatabaseReadOnly(EngineUnavailable):
-    """The job database can't be written: mend the permissions of the file and of its folder."""
+    """The job database can't be written: correct the permissions of the file and of its folder."""
 
 
 class DatabaseGone(EngineUnavailable):
@@ -141,16 +141,17 @@ class DatabaseGone(EngineUnavailable):
 
 
 class DatabaseCorrupt(EngineUnavailable):
-    """The file is not a usable job database: restore a backup, or move it away to start anew."""
+    """The file is not a usable job database: restore a backup, or move it away to start with a new
+    one."""
 
 
 class DatabaseTooNew(EngineUnavailable):
-    """A newer Flask-Offload has changed the job database in a way that this one can't live with:
+    """A newer Flask-Offload has changed the job database in a way that this one can't read:
     upgrade this installation."""
 
 
 class DiskError(EngineUnavailable):
-    """The disk under the job database reports errors: look into the system's log."""
+    """The disk under the job database reports errors: look at the system's log."""
 
 
 class TooManyFiles(EngineUnavailable):

@@ -1,4 +1,4 @@
-"""The extension: what an app meets."""
+"""The extension object, `Offload`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ R = TypeVar("R")
 class Offload(AppRegistry):
     """Background work for Flask apps.
 
-    Make one at module level, declare tasks on it, and give it the app or, in a factory, call
-    `init_app`. It holds what is declared; what belongs to an app lies with that app, so that one
-    Offload can serve several.
+    Create one at module level, declare tasks on it, and pass it the app or, in a factory, call
+    `init_app`. It holds what is declared; the state of each app is separate, so that one Offload
+    can serve several apps.
     """
 
     span = staticmethod(span)
@@ -57,7 +57,8 @@ class Offload(AppRegistry):
         app.cli.add_command(_commands())
 
     def accepted(self, job: Job) -> Response:
-        """The answer to a request whose work goes on in `job`: 202 with its address."""
+        """A response for a request whose work continues in `job`: 202 with its address; browsers
+        are redirected to its page (303)."""
         self.current_state()
         return web.accepted(job)
 
@@ -70,14 +71,19 @@ class Offload(AppRegistry):
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def respond_async(self, view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """Let a whole view become a job when the client says `Prefer: respond-async` (RFC 7240);
-        docs/http.md tells the options."""
+        """Run a whole view as a job when the client sends `Prefer: respond-async` (RFC 7240).
+
+        wait: seconds to wait for the result before answering 202. always: True, or the methods that
+        become jobs without the header too. headers, session: further request headers and session
+        keys that the view reads. owner: a function, called in the request, that returns whom the
+        job belongs to. Other options: those of `@offload.task`. Raises OptionError.
+        """
         if view is None:
             return functools.partial(web.respond_async, self, **options)
         return web.respond_async(self, view, **options)
 
 
 def _commands() -> Any:
-    from .cli import offload_group  # the commands import click's world only where they are needed
+    from .cli import offload_group  # imported only where commands are used
 
     return offload_group

@@ -1,8 +1,7 @@
-"""Whether an app's engine can do what is asked of it; if not, that is said at once.
+"""Checks that an app's engine supports what the app asks for, by the engine's flags.
 
-An option that an engine can't keep is refused when the task is declared or the app is made, a call
-that it can't accept when it is made. Nothing is quietly left out, but for what an engine for tests
-`ignores`.
+An option is refused when the task is declared or the app is created, a call when it is made.
+Nothing is silently ignored, except what an engine for tests lists in `ignores`.
 """
 
 from __future__ import annotations
@@ -39,43 +38,43 @@ EVERY_ENGINE: Final = frozenset({"queue_name", "retry", "timeout", "on_crash", "
 
 
 def check_task(engine: Engine, task: Task[Any, Any]) -> None:
-    """Raise UnsupportedByEngine if the task has an option that the engine can't keep."""
+    """Raise UnsupportedByEngine if the task has an option that the engine does not support."""
     for field in fields(TaskOptions):
         flag = FLAG_OF_OPTION.get(field.name)
         if flag is not None and getattr(task.options, field.name) != field.default:
             assert field.default is not MISSING
-            need(engine, flag, f"{field.name}= of the task {task.name}")
+            require_flag(engine, flag, f"{field.name}= of the task {task.name}")
 
 
 def check_using(engine: Engine, task: Task[Any, Any]) -> None:
     """The same for what `using()` has set."""
     if task.overrides.priority:
-        need(engine, "priorities", f"using(priority=) of the task {task.name}")
+        require_flag(engine, "priorities", f"using(priority=) of the task {task.name}")
     if task.overrides.run_after is not None:
-        need(engine, "deferred", f"using(run_after=) of the task {task.name}")
+        require_flag(engine, "deferred", f"using(run_after=) of the task {task.name}")
 
 
 def check_schedule(engine: Engine, name: str) -> None:
     """The same for a schedule."""
-    need(engine, "schedules", f"@offload.every, the schedule {name},")
+    require_flag(engine, "schedules", f"@offload.every, the schedule {name},")
 
 
 def check_settings(engine: Engine, config: Config) -> None:
     """The same for the app's settings."""
     if config.worker == "thread":
-        need(engine, "own_worker", "OFFLOAD_WORKER = 'thread'")
+        require_flag(engine, "own_worker", "OFFLOAD_WORKER = 'thread'")
     if config.outbox:
-        need(engine, "outbox", "OFFLOAD_OUTBOX = True")
+        require_flag(engine, "outbox", "OFFLOAD_OUTBOX = True")
 
 
-def need(engine: Engine, flag: str, what: str) -> None:
-    """Raise UnsupportedByEngine unless the engine has the flag, or ignores what needs it.
+def require_flag(engine: Engine, flag: str, what: str) -> None:
+    """Raise UnsupportedByEngine unless the engine has the flag, or ignores it.
 
-    what: what needs it, in the words of whoever wrote it.
+    what: what needs the flag, as it begins the error message.
     """
     if not getattr(engine.flags, flag) and flag not in engine.ignores:
         raise UnsupportedByEngine(
-            f"{what} needs an engine with the flag {flag!r}, which the {engine.name} engine has"
-            " not: leave it out, or choose another OFFLOAD_ENGINE (docs/engines.md tells what each"
-            " can do)"
+            f"{what} needs an engine with the flag {flag!r}, which the {engine.name} engine does"
+            " not have: leave it out, or choose another OFFLOAD_ENGINE (docs/engines.md lists the"
+            " flags)"
         )

@@ -1,4 +1,4 @@
-"""The pytest plugin: one fixture. Everything else is imported when a test asks for it."""
+"""The pytest plugin: one fixture. Everything else is imported when a test uses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def offload_jobs(request: pytest.FixtureRequest) -> Iterator[AppJobs]:
-    """The jobs of the app that your fixture `app` gives; there are none at first.
+    """The jobs of the app that your fixture `app` returns; there are none at first.
 
     `list(offload_jobs)`, `len(offload_jobs)`, `offload_jobs.drain()`, `offload_jobs.travel(…)`.
     """

@@ -1,4 +1,4 @@
-"""What this process is for: one that serves requests may start a worker, one that runs jobs not."""
+"""The role of this process: web processes may start a worker, worker processes may not."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _is_worker = False
 
 
 def become_worker() -> None:
-    """From here on this process is a worker's child."""
+    """Mark this process as one that runs jobs."""
     global _is_worker
     _is_worker = True
 
 
 def is_worker() -> bool:
-    """Whether this process is a worker's child."""
+    """Whether this process runs jobs."""
     return _is_worker
 
 
 def is_server_request() -> bool:
-    """Whether a request of a server is being answered; those of test clients are not."""
+    """Whether a web server's request is being handled; those of test clients don't count."""
     return has_request_context() and "SERVER_SOFTWARE" in request.environ

@@ -1,18 +1,18 @@
-"""Signals (blinker), in the manner of Flask's own: connect a function to hear of jobs and workers.
+"""Signals (blinker) about jobs and workers, like Flask's own.
 
 The sender is always the app. Receivers get keyword arguments:
 
 - `enqueued`: `job` (a Job). Sent where enqueue() was called, after the commit.
-- `started`, `retried`, `succeeded`, `failed`, `cancelled`: `claim` (what is run: `id`, `task`,
+- `started`, `retried`, `succeeded`, `failed`, `cancelled`: `claim` (the attempt: `id`, `task`,
   `attempt`, …) and, except for `started`, `outcome`. Sent in the process that runs the job,
-  before the outcome is written to the database. A job that is cancelled while it waits is told
-  of where that is done, with `outcome=None`.
-- `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a process of the worker's app, when
-  another one died. If that ends the job, `failed` follows; a job that was stopped by force is
-  told of in the same way, as `cancelled`.
+  before the outcome is written to the database. For a job that is cancelled while it waits,
+  `cancelled` is sent in the process that cancels it, with `outcome=None`.
+- `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a worker process of the app, when
+  another one died. If that ends the job, `failed` follows; for a job that was stopped by force,
+  `cancelled`.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.
 
-A receiver that raises is logged; it never changes what becomes of the job.
+An exception in a receiver is logged; it never affects the job.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ worker_stopped = _signals.signal("offload-worker-stopped")
 
 
 def send(signal: NamedSignal, sender: Any, **what: Any) -> None:
-    """Send it; receivers' errors are logged, and those after them still hear of it."""
+    """Send the signal to each receiver; an exception in one is logged and does not stop others."""
     for receiver in signal.receivers_for(sender) if signal.receivers else ():
         try:
             receiver(sender, **what)

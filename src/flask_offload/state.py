@@ -1,5 +1,4 @@
-"""What belongs to one app: its settings, its engine, its spool, its keeper; and the apps of an
-Offload."""
+"""The state of one app: its settings, engine, spool and keeper; and the apps of an Offload."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from .engines.base import Engine
 from .engines.host import Host
 from .engines.registry import make_engine
 from .errors import JobNotFound, NotInitialized, PayloadError
-from .feature_checks import check_schedule, check_settings, check_task, check_using, need
+from .feature_checks import check_schedule, check_settings, check_task, check_using, require_flag
 from .jobs import log
 from .jobs.job import Job, JobRecord
 from .jobs.new_job import NewJob
@@ -31,7 +30,7 @@ from .worker.keeper import Keeper
 
 
 class AppState(Host):
-    """One app's share of an Offload."""
+    """The state of an Offload for one app."""
 
     def __init__(self, app: Flask, registry: Registry, config: Config) -> None:
         super().__init__(app, registry, config)
@@ -60,7 +59,7 @@ class AppState(Host):
         return task.new_job(args, kwargs, limit=limit, spool=self.spool, now=self.clock())
 
     def enqueue(self, new_jobs: Sequence[NewJob]) -> list[Job]:
-        """Hand them to the engine, all or none. Raises EngineUnavailable."""
+        """Enqueue all of them, or none. Raises EngineUnavailable."""
         try:
             records = self.engine.enqueue(new_jobs) if new_jobs else []
         except BaseException:
@@ -70,7 +69,7 @@ class AppState(Host):
         return self._accepted(records, new_jobs)
 
     def _accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
-        """Jobs for what the engine has accepted; starts the keeper and sends the signals."""
+        """Jobs of the enqueued records; starts the keeper and sends the signals."""
         self._start()
         jobs = [self.job(record) for record in records]
         has_receivers = log.has_receivers(signals.enqueued, logging.DEBUG)
@@ -91,7 +90,7 @@ class AppState(Host):
             self.spool.remove(job.files)
 
     def on_request(self) -> None:
-        """Before each request: this is a web process, so it keeps a worker."""
+        """Before each request: a web process starts its keeper."""
         self._start()
 
     def _start(self) -> None:
@@ -99,9 +98,9 @@ class AppState(Host):
             self.keeper.start()
         if not self._is_in_use:
             self._is_in_use = True
-            for key in self.config.unheard(self.app):
+            for key in self.config.changed_keys(self.app):
                 message = "%s was set after init_app, and has no effect: set it before"
-                log.write(logging.WARNING, "setting_unheard", message, key)
+                log.write(logging.WARNING, "setting_ignored", message, key)
 
     def evidence_settings(self) -> EvidenceSettings:
         """The part of the settings that the profiler needs."""
@@ -115,24 +114,24 @@ class AppState(Host):
 
 
 class AppRegistry(Registry):
-    """A registry that knows its apps, and enqueues in the current one."""
+    """A registry with its apps; it enqueues in the current one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
 
     def state_of(self, app: Flask) -> AppState:
-        """What belongs to this app. Raises NotInitialized."""
+        """The state of this app. Raises NotInitialized."""
         state = self.states.get(app)
         if state is None:
             raise NotInitialized(
                 f"the app {app.name!r} has no Flask-Offload: call offload.init_app(app) where the"
-                " app is made"
+                " app is created"
             )
         return state
 
     def current_state(self) -> AppState:
-        """What belongs to the current app. Raises NotInitialized."""
+        """The state of the current app. Raises NotInitialized."""
         return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
 
     @property
@@ -143,7 +142,7 @@ class AppRegistry(Registry):
     def enqueue_call(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Job:
-        """Enqueue one call in the current app; see Task.enqueue."""
+        """Enqueue one call in the current app."""
         began = time.perf_counter()
         state = self.current_state()
         (job,) = state.enqueue((state.new_job(task, args, kwargs),))
@@ -153,11 +152,12 @@ class AppRegistry(Registry):
     def new_job(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob:
-        """The job that one call makes in the current app, not enqueued yet."""
+        """The job of one call in the current app, not enqueued yet."""
         return self.current_state().new_job(task, args, kwargs)
 
     def check_task(self, task: Task[Any, Any]) -> None:
-        """Raise UnsupportedByEngine if an app's engine can't keep the task's options."""
+        """Raise UnsupportedByEngine if an app's engine does not support one of the task's
+        options."""
         for state in self.states.values():
             check_task(state.engine, task)
 
@@ -167,16 +167,18 @@ class AppRegistry(Registry):
             check_schedule(state.engine, schedule.name)
 
     def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
-        """Enqueue calls made with `task.call(…)`, all in one transaction or none.
+        """Enqueue calls made with `task.call(…)` in one transaction.
 
         Raises PayloadError for anything else than a call, EngineUnavailable, and
-        UnsupportedByEngine where an engine can't promise that.
+        UnsupportedByEngine where the engine has no such transactions.
         """
         began = time.perf_counter()
         state = self.current_state()
         new_jobs = [_new_job(call) for call in calls]
         if len(new_jobs) > 1:
-            need(state.engine, "transactional_batches", "enqueue_many() of more than one call")
+            require_flag(
+                state.engine, "transactional_batches", "enqueue_many() of more than one call"
+            )
         jobs = state.enqueue(new_jobs)
         note_enqueue(time.perf_counter() - began)
         return jobs

@@ -9,15 +9,15 @@ from unicodedata import category, east_asian_width
 ELLIPSIS = "…"
 GAP = "  "
 
-# Control, format (also the marks that turn the direction of text) and surrogate characters, line
-# and paragraph separators: what could move the cursor, recolour the screen or disguise a name.
+# Control, format (bidirectional marks too) and surrogate characters, line and paragraph separators:
+# they could move the cursor, change colours or disguise a name.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def plain(text: str) -> str:
-    r"""The text on one line and harmless: `\n`, `\x1b` and the like are written as escapes."""
+    r"""The text on one line, safe to print: `\n`, `\x1b` and the like are written as escapes."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(char) if category(char) in _UNSAFE else char for char in text)
@@ -42,10 +42,10 @@ def fit(text: str, width: int) -> str:
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None) -> str:
     """Aligned columns under their headers, without a line break at the end.
 
-    A column of numbers is aligned to the right; None is an empty cell; other values are shown as
-    `str` gives them, made harmless by `plain()`. No line is wider than `width` columns (None: as
-    wide as needed): the widest columns of text give way first.
-    Raises ValueError when a row has not as many cells as there are headers.
+    A column of numbers is aligned to the right; None is an empty cell; other values are shown by
+    `str` and escaped by `plain()`. No line is wider than `width` columns (None: unlimited): the
+    widest columns of text are shortened first.
+    Raises ValueError when a row has another number of cells than there are headers.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     lines = [[plain(header) for header in headers], *cells]
@@ -115,17 +115,17 @@ def _aligned(text: str, width: int, numeric: bool) -> str:
     return padding + text if numeric else text + padding
 
 
-def _narrowed(widths: list[int], numeric: list[bool], room: int) -> list[int]:
-    """The widths with the widest columns of text cut to one limit, so that all fit into `room`."""
+def _narrowed(widths: list[int], numeric: list[bool], available: int) -> list[int]:
+    """The widths, the widest columns of text cut to one limit, so that all fit into `available`."""
     texts = sorted(width for width, number in zip(widths, numeric, strict=True) if not number)
-    room -= sum(widths) - sum(texts)
+    available -= sum(widths) - sum(texts)
     for done, width in enumerate(texts):
-        limit = room // (len(texts) - done)  # of those that are at least this wide
+        limit = available // (len(texts) - done)  # of those that are at least this wide
         if width > limit:
             limit = max(limit, 1)
             return [
                 width if number else min(width, limit)
                 for width, number in zip(widths, numeric, strict=True)
             ]
-        room -= width
+        available -= width
     return widths

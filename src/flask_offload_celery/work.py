@@ -19,7 +19,7 @@ def work(office: Office, options: WorkOptions) -> int:
     settle_worker(celery, host)
     for warning in warnings_about(celery, host):
         log.write(logging.WARNING, "celery_setting", "%s", warning)
-    log.name_the_job()
+    log.add_job_fields()
     if options.log_level != "debug":
         for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(logging.WARNING)  # our own lines tell it already

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.job import JobStatus
-from flask_offload.jobs.new_job import SUSPECT, NewJob
+from flask_offload.jobs.new_job import QUARANTINED, NewJob
 
 HOLDING = ("throttled", "ready", "running")
 FINISHED = ("successful", "failed", "cancelled")
@@ -207,7 +207,7 @@ class Model:
             job.run_after = self.now + after if after else None
             job.state = "scheduled" if after else self._line(job.new)
             if job.crashes == self.max_crashes - 1:
-                job.lane = SUSPECT
+                job.lane = QUARANTINED
 
     def unclaim(self, job: ModelJob, delay: float) -> None:
         """A claimed job that has not started goes back as if nothing had been."""

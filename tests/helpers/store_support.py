@@ -14,7 +14,7 @@ from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
 from flask_offload.engines.sqlite.worker_store import Exchange, Ledger, Retention
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error, JobRecord, JobStatus, new_id
-from flask_offload.jobs.new_job import ASYNC, ISOLATED, SUSPECT, THREADS, NewJob
+from flask_offload.jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS, NewJob
 
 START = 1_800_000_000.0
 """The moment (unix seconds) at which a test's clock begins."""
@@ -196,7 +196,7 @@ class Worker:
         self.registration.close()
 
 
-LANES = (THREADS, ASYNC, ISOLATED, SUSPECT)
+LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)
 
 
 def new_job(now: float = START, **options: Any) -> NewJob:

@@ -13,7 +13,7 @@ from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import completion as outcomes
 from flask_offload.jobs.attempt import Claim, Ending, Report
 from flask_offload.jobs.job import Error, JobRecord, JobStatus
-from flask_offload.jobs.new_job import ASYNC, ISOLATED, SUSPECT, THREADS
+from flask_offload.jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
 from flask_offload.jobs.transition import MAX_CRASHES
 from store_support import KEEP, LANES, START, Store, Worker, outcome, stale_claim
 
@@ -173,7 +173,7 @@ def test_a_crash_runs_again_and_at_last_alone(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
     for crashes in range(MAX_CRASHES):
-        lane = SUSPECT if crashes == MAX_CRASHES - 1 else THREADS
+        lane = QUARANTINED if crashes == MAX_CRASHES - 1 else THREADS
         claim = worker.claim_one(lane)
         assert (claim.crashes, claim.failures) == (crashes, 0)
         worker.finish(claim, Ending.CRASHED, error=Error("WorkerDied", "killed by SIGKILL"))

@@ -27,7 +27,7 @@ from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.errors import InvalidTransition
 from flask_offload.jobs.attempt import Claim, Ending
 from flask_offload.jobs.job import JobStatus
-from flask_offload.jobs.new_job import ISOLATED, SUSPECT, THREADS
+from flask_offload.jobs.new_job import ISOLATED, QUARANTINED, THREADS
 from flask_offload.jobs.rate import Rate
 from flask_offload.jobs.transition import MAX_CRASHES
 from store_reference_model import FINISHED, Model, ModelJob
@@ -125,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
         start: bool,
     ) -> None:
         worker = self.workers[which % WORKERS]
-        room = {ISOLATED: isolated, SUSPECT: suspects, THREADS: threads}
+        room = {ISOLATED: isolated, QUARANTINED: suspects, THREADS: threads}
         worker.ledger._queues = None if queues is None else frozenset(queues)
         claims = worker.exchange(room=room, start=start).claims
         expected = self.model.claim(worker.id, room, queues)

@@ -315,7 +315,7 @@ def test_workers_tell_of_themselves(store: Store) -> None:
 
 def test_a_crash_cap_counts_deaths_of_workers(store: Store) -> None:
     record = store.enqueue()
-    for lane in ("threads", "threads", "suspect"):
+    for lane in ("threads", "threads", "quarantined"):
         worker = store.worker()
         worker.claim_one(lane)
         worker.die()

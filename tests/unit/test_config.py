@@ -177,9 +177,9 @@ def test_a_task_that_no_worker_would_know_is_refused_where_it_is_declared(tmp_pa
     offload.init_app(app)
     with app.test_request_context(environ_base={"SERVER_SOFTWARE": "a server"}):
         for function in (local, shutil.copy, len, Service.method):
-            with pytest.raises(OptionError, match="no worker would hear of it: declare it where"):
+            with pytest.raises(OptionError, match="no worker would know it: declare it where"):
                 offload.task(function)
-        with pytest.raises(OptionError, match="no worker would hear of it"):
+        with pytest.raises(OptionError, match="no worker would know it"):
             offload.task(timeout=3)(plain_function)
         assert offload.task(plain_function).name == "test_config.plain_function"
         assert offload.task(timeout=3)(later).options.timeout == 3

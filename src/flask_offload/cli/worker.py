@@ -11,7 +11,7 @@ from flask.cli import ScriptInfo, pass_script_info
 
 from ..engines.base import Engine, WorkOptions
 from ..errors import OffloadError, OptionError
-from ..feature_checks import need
+from ..feature_checks import require_flag
 from ..jobs import log
 from ..role import become_worker
 from ..tasks.options import check_queue_name
@@ -108,7 +108,7 @@ def _work_here(
     )
     try:
         if given["async_concurrency"] is not None:
-            need(engine, "own_worker", "--async-concurrency")
+            require_flag(engine, "own_worker", "--async-concurrency")
         code = engine.work(options)
     except OffloadError as error:
         click.echo(f"The worker can't start: {error}", err=True)

@@ -21,7 +21,7 @@ from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
 from ..jobs.job import Error, JobStatus
 from ..payload.calls import encode_value
-from ..payload.propagation import load, restored
+from ..payload.propagation import load_context, restored_context
 from ..tasks.retry import Again, Discarded, decide
 from ..tasks.task import Task
 from .host import Host
@@ -128,12 +128,14 @@ def _started(host: Host, context: JobContext) -> Task[Any, Any]:
 
 @contextlib.contextmanager
 def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
-    saved = load(context.claim.context)
+    saved = load_context(context.claim.context)
     token = active.set(context)
     try:
         with (
             host.app.app_context(),
-            restored(host.registry.carries, saved) if saved else contextlib.nullcontext(),
+            restored_context(host.registry.propagators, saved)
+            if saved
+            else contextlib.nullcontext(),
         ):
             yield
     finally:

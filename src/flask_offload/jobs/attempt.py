@@ -1,4 +1,4 @@
-"""What passes between the keeper of jobs and whoever runs them: a claim out, an outcome back."""
+"""What a store and a worker exchange: a claim, reports while it runs, an outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ending(StrEnum):
     RETRY = "RETRY"
     """It failed and is to be tried again."""
     INTERRUPTED = "INTERRUPTED"
-    """It stopped at a checkpoint for a stopping worker; costs nothing."""
+    """It stopped at a checkpoint because its worker stops; it does not count as an attempt."""
     CRASHED = "CRASHED"
     """Its process died."""
 
@@ -33,10 +33,10 @@ ENDS_THE_JOB: Final = frozenset({Ending.SUCCESSFUL, Ending.FAILED, Ending.CANCEL
 
 
 class Claim(msgspec.Struct, array_like=True):
-    """A job that a worker holds, with all that is needed to run it once.
+    """A job claimed by a worker, with everything needed for one attempt.
 
-    seq, attempt and the worker's id together are the fence: only who still holds this very attempt
-    may write about it. ticket: the job's place in the worker's table of slots.
+    seq, attempt and the worker's id together are the fence: only the worker that still holds this
+    attempt may write to the job. ticket: the job's index in the worker's table of slots.
     """
 
     seq: int
@@ -62,8 +62,8 @@ class Claim(msgspec.Struct, array_like=True):
 class Outcome(msgspec.Struct, array_like=True):
     """How an attempt ended. Times in unix seconds, durations in seconds.
 
-    after: before a RETRY may start. keep: how long the job is kept; None: whoever writes it down
-    looks it up, as the process that ran the job may not be there to ask.
+    after: before a RETRY may start. keep: how long the job is kept; None: the writer of the outcome
+    looks it up, because the process that ran the job may be dead.
     """
 
     seq: int
@@ -79,7 +79,7 @@ class Outcome(msgspec.Struct, array_like=True):
 
 
 class Report(msgspec.Struct, array_like=True):
-    """What a running job says of itself. cursor: where a resumed attempt goes on (JSON)."""
+    """Progress of a running job. cursor: where the next attempt resumes (JSON)."""
 
     seq: int
     attempt: int

@@ -1,4 +1,4 @@
-"""The job that is running, seen from inside its task: `current_job`."""
+"""The running job as its task sees it: `current_job`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any, Literal, TypeVar
 from werkzeug.local import LocalProxy
 
 from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError
-from ..payload.propagation import load
+from ..payload.propagation import load_context
 from .attempt import Claim, Report
 
 T = TypeVar("T")
 
 REPORT_EVERY = 0.25
-"""Seconds between two writes of a job's progress; what is said in between is kept, not written."""
+"""Seconds between two writes of a job's progress; of reports in between the last one is kept."""
 
 StopReason = Literal["cancel", "drain"]
 
 
 class Interrupted(BaseException):
     """Ends an attempt at a checkpoint for a stopping worker. Not an Exception, so that tasks that
-    catch those let it pass; the job goes on from its cursor in another worker."""
+    catch exceptions let it pass; the job resumes from its cursor in another worker."""
 
 
 class JobContext:
-    """One attempt, as the task sees it through `current_job`.
+    """One attempt; tasks use it through `current_job`.
 
-    emit: takes the reports that go to the database. timeout: seconds, None for no limit.
+    emit: receives the reports, to be written to the store. timeout: seconds, None for no limit.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class JobContext:
         self._message: str | None = None
         self._cursor: str | None = None
 
-    # --- who it is ---
+    # --- the job ---
 
     @property
     def id(self) -> str:
@@ -77,17 +77,17 @@ class JobContext:
 
     @property
     def attempt(self) -> int:
-        """1 for the first run of the job."""
+        """The number of this attempt; the first is 1."""
         return self.claim.attempt
 
     @property
     def queue_name(self) -> str:
-        """The queue it came from."""
+        """The job's queue."""
         return self.claim.queue_name
 
     @property
     def priority(self) -> int:
-        """-100 to 100."""
+        """-100 to 100; higher runs first."""
         return self.claim.priority
 
     @property
@@ -97,13 +97,13 @@ class JobContext:
 
     @property
     def carried(self) -> dict[str, Any]:
-        """What `@offload.carry` saved in the request, by name."""
-        return load(self.claim.context)
+        """The values that `@offload.carry` saved in the request, by name."""
+        return load_context(self.claim.context)
 
-    # --- what it says and hears ---
+    # --- progress and checkpoints ---
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Say how far the job is; also a checkpoint, see `check`.
+        """Report progress; also a checkpoint, which raises what `check` raises.
 
         Call it as often as you like: it is written at most four times a second.
         """
@@ -116,7 +116,7 @@ class JobContext:
     def track(
         self, items: Iterable[T], total: float | None = None, message: str | None = None
     ) -> Iterator[T]:
-        """Iterate over `items` and report progress; the total comes from `len` where it can."""
+        """Iterate over `items` and report progress; the total is `len(items)` if there is one."""
         if total is None and isinstance(items, Sized):
             total = len(items)
         done = 0
@@ -127,19 +127,20 @@ class JobContext:
             self.progress(done, total)
 
     def check(self) -> None:
-        """A checkpoint: raises JobCancelled if somebody wants the job stopped, and JobTimeout if it
-        has run longer than its timeout."""
+        """A checkpoint: raises JobCancelled if the job was asked to stop, and JobTimeout if it has
+        run longer than its timeout."""
         if self.stop == "cancel":
             raise JobCancelled("the job was cancelled while it ran")
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise JobTimeout(f"the job has run longer than its timeout of {self.timeout:g} s")
 
     def checkpoint(self, cursor: Any) -> None:
-        """Store how far the work is, so that the next attempt can go on from there.
+        """Store the position of the work, so that the next attempt can resume there.
 
-        cursor: any JSON value; `current_job.cursor` gives it back after a crash, a retry or a
-        deploy. When the worker is stopping, the job ends here and goes on elsewhere, at no cost.
-        Raises PayloadError for what JSON can't carry, and what `check` raises.
+        cursor: any JSON value; `current_job.cursor` returns it after a crash, a retry or a deploy.
+        When the worker stops, the attempt ends here and the job resumes in another worker; that
+        does not count as an attempt. Raises PayloadError for a value that is not JSON, and what
+        `check` raises.
         """
         try:
             self._cursor = json.dumps(cursor, allow_nan=False)
@@ -156,12 +157,12 @@ class JobContext:
 
     @property
     def cursor(self) -> Any:
-        """What the last `checkpoint` stored, in this attempt or an earlier one; None at first."""
+        """The value of the last `checkpoint`, in this attempt or an earlier one; None at first."""
         text = self._cursor if self._cursor is not None else self.claim.cursor
         return None if text is None else json.loads(text)
 
     def _report_soon(self) -> None:
-        """Hand over what is new, or keep it if the last time was a moment ago."""
+        """Write the new state, or keep it if the last write is less than REPORT_EVERY ago."""
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + REPORT_EVERY
@@ -170,7 +171,7 @@ class JobContext:
             self.is_dirty = True
 
     def flush(self) -> None:
-        """Hand over what has not been written yet."""
+        """Write what has not been written yet."""
         self.is_dirty = False
         claim = self.claim
         self._emit(
@@ -179,13 +180,13 @@ class JobContext:
 
 
 class PlainCall(JobContext):
-    """What `current_job` is while a task is called plainly: false, and without an id. It takes
-    progress and checkpoints, and nobody hears of them."""
+    """`current_job` while a task is called directly: false, and without an id. Progress and
+    checkpoints are accepted and discarded."""
 
     __slots__ = ()
 
     def __init__(self, task: str) -> None:
-        nobodys = Claim(
+        empty = Claim(
             *(0, "", task, "", "", 0),
             attempt=1,
             failures=0,
@@ -199,7 +200,7 @@ class PlainCall(JobContext):
             context=None,
             cursor=None,
         )
-        super().__init__(nobodys, lambda report: None)
+        super().__init__(empty, lambda report: None)
 
     def __bool__(self) -> bool:
         return False
@@ -221,8 +222,7 @@ current_job: JobContext = LocalProxy(_active)  # type: ignore[assignment]
 
 @contextmanager
 def called_plainly(task: str) -> Iterator[None]:
-    """Inside of the block, a task is called in place of being enqueued. A job that does so itself
-    stays the current one."""
+    """For the block of a direct call of a task. Inside a job, that job stays the current one."""
     if active.get(None) is not None:
         yield
         return

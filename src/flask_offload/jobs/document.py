@@ -1,6 +1,6 @@
-"""A job as a JSON document, for whoever runs the app: all that is known of it.
+"""A job as a JSON document for the operator: everything known about it.
 
-What a client may see over HTTP is less; `web.representation` decides that, with the same names.
+`web.representation` makes the shorter document that HTTP clients get, with the same names.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .job import Job
 def job_json(job: Job) -> Any:
     """The job as a dict, under the names of its attributes. Times are ISO 8601 in UTC.
 
-    A return value that JSON has no word for is shown as near as possible (a date as text, a row as
-    its `str`); one that can't be read any more, as it is stored.
+    A return value that is not JSON is converted (a date to text, a row to its `str`); one that
+    can't be decoded any more is shown as it is stored.
     """
     return plain(
         {
@@ -43,12 +43,12 @@ def job_json(job: Job) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value made of what JSON has: dict, list, str, numbers, bool and None."""
+    """The value converted to dict, list, str, numbers, bool and None."""
     return json.loads(msgspec.json.encode(value, enc_hook=str))
 
 
 def _return_value(job: Job) -> Any:
     try:
         return plain(job.return_value)
-    except Exception:  # reading a value may fetch a row, and run decoders that the app gave us
+    except Exception:  # decoding may fetch a row, and run codecs of the app
         return json.loads(job._record.result or "null")

@@ -1,4 +1,4 @@
-"""What a job is: its status, its attempts, its record, and the object that apps get."""
+"""A job: its status, its attempts, its record in an engine, and the object that apps use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. A job with a future `run_after` is READY too."""
+    """The status of a job. A job with a future `run_after` is READY too."""
 
     READY = "READY"
     RUNNING = "RUNNING"
@@ -29,7 +29,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more happens to the job unless somebody retries it."""
+        """Whether the status is final; only `retry` changes it."""
         return self in FINISHED
 
 
@@ -37,15 +37,15 @@ FINISHED = frozenset({JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.CANCELLE
 
 
 def new_id() -> str:
-    """A fresh job id: 48 bits of time in ms, so that ids sort by age, then 128 random bits.
+    """A new job id: 48 bits of time in ms, so that ids sort by age, then 128 random bits.
 
-    The random part makes the id a capability: whoever knows it may ask for the job.
+    The random part makes the id a capability: a client that knows it may read the job.
     """
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(16).hex()}"
 
 
 class Error(msgspec.Struct, frozen=True):
-    """Why an attempt, or the whole job, did not succeed. Text only; never raised again."""
+    """Why an attempt, or the whole job, did not succeed; text only."""
 
     type: str
     message: str
@@ -67,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a running job says it is. `fraction` is between 0 and 1, None without a total."""
+    """The progress that a job reported. `fraction` is between 0 and 1, None without a total."""
 
     done: float
     total: float | None
@@ -76,7 +76,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, done: float | None, total: float | None, message: str | None) -> Progress | None:
-        """Build it from what the engine kept; None if the job never reported."""
+        """Build it from a record's fields; None if the job never reported."""
         if done is None and message is None:
             return None
         done = done or 0
@@ -85,7 +85,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 def _plain(number: float) -> float:
-    """40.0 as 40: counts should look like counts."""
+    """40.0 as 40, because most totals are counts."""
     return int(number) if number == int(number) else number
 
 
@@ -93,7 +93,7 @@ Origin = Literal["enqueue", "respond_async", "schedule"]
 
 
 class JobRecord(msgspec.Struct, kw_only=True):
-    """A job as an engine keeps it: times in unix seconds, result still encoded."""
+    """A job as an engine stores it: times in unix seconds, the result encoded."""
 
     id: str
     task: str
@@ -126,7 +126,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 
 class JobEngine(Protocol):
-    """The engine, as far as a job needs it."""
+    """The part of an engine that a job uses."""
 
     def get(self, job_id: str) -> JobRecord: ...
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord: ...
@@ -134,7 +134,7 @@ class JobEngine(Protocol):
 
 
 class Job:
-    """One enqueued call of a task, as it stood when last read; `refresh()` reads it anew."""
+    """One enqueued call of a task, as of the last read; `refresh()` reads it again."""
 
     __slots__ = ("_codecs", "_engine", "_record")
 
@@ -152,11 +152,11 @@ class Job:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    # --- what it is ---
+    # --- identity ---
 
     @property
     def id(self) -> str:
-        """Unguessable, and sorting by age."""
+        """Unguessable; ids sort by age."""
         return self._record.id
 
     @property
@@ -166,7 +166,7 @@ class Job:
 
     @property
     def queue_name(self) -> str:
-        """The queue in which it waits or waited."""
+        """The queue."""
         return self._record.queue_name
 
     @property
@@ -176,24 +176,24 @@ class Job:
 
     @property
     def owner(self) -> str | None:
-        """Who may see it, as `using(owner=…)` set it."""
+        """As `using(owner=…)` set it; for `offload.authorize`."""
         return self._record.owner
 
     @property
     def origin(self) -> str:
-        """What made it: "enqueue", "schedule" or "respond_async"."""
+        """How it was enqueued: "enqueue", "schedule" or "respond_async"."""
         return self._record.origin
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether enqueue() of a unique task found this job instead of making one."""
+        """Whether enqueue() of a unique task returned this job instead of a new one."""
         return self._record.is_duplicate
 
-    # --- how it stands ---
+    # --- state ---
 
     @property
     def status(self) -> JobStatus:
-        """As last read."""
+        """The status, as last read."""
         return self._record.status
 
     @property
@@ -203,7 +203,7 @@ class Job:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why a READY job does not start yet ("its time", "concurrency", "rate"), if known."""
+        """Why a READY job is held back ("its time", "concurrency", "rate"); None if it is not."""
         return self._record.waiting_for
 
     @property
@@ -213,18 +213,18 @@ class Job:
 
     @property
     def progress(self) -> Progress | None:
-        """What the task last reported; None if it never did."""
+        """The last progress report; None if there was none."""
         record = self._record
         return Progress.of(record.done, record.total, record.message)
 
     @property
     def run_after(self) -> datetime | None:
-        """Not before this moment (UTC)."""
+        """Earliest start (UTC)."""
         return moment(self._record.run_after)
 
     @property
     def enqueued_at(self) -> datetime:
-        """UTC."""
+        """When it was enqueued (UTC)."""
         return datetime.fromtimestamp(self._record.enqueued_at, UTC)
 
     @property
@@ -234,24 +234,24 @@ class Job:
 
     @property
     def finished_at(self) -> datetime | None:
-        """UTC."""
+        """When it reached a final status (UTC)."""
         return moment(self._record.finished_at)
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Every run so far, the latest last."""
+        """The attempts so far, the latest last."""
         return self._record.attempts
 
     @property
     def error(self) -> Error | None:
-        """Why it failed or was cancelled; for a job that waits for a retry, why it has to."""
+        """Why it failed or was cancelled; for a job that waits for a retry, the last error."""
         return self._record.error
 
     @property
     def return_value(self) -> Any:
         """What the task returned; None unless the job is SUCCESSFUL.
 
-        Raises PayloadError if what was stored can't be read with today's classes.
+        Raises PayloadError if the stored value can't be decoded with the current classes.
         """
         from ..payload.calls import decode_value
 
@@ -259,7 +259,11 @@ class Job:
         return None if result is None else decode_value(result, self._codecs)
 
     def result(self, timeout: float | None = 0) -> Any:
-        """Wait, then give the return value; JobFailed with the reason if there is none."""
+        """Wait until the job is finished, and return its return value.
+
+        timeout: seconds; 0 does not wait, None waits for ever. Raises JobFailed if the job did not
+        succeed, WaitTimeout, and PayloadError like `return_value`.
+        """
         if not self.is_finished:
             self.wait(timeout)
         if self.status is not JobStatus.SUCCESSFUL:
@@ -267,10 +271,10 @@ class Job:
             raise JobFailed(f"job {self.id} ({self.task}) ended {self.status}: {why}")
         return self.return_value
 
-    # --- what one can do ---
+    # --- actions ---
 
     def refresh(self) -> Job:
-        """Read it anew. Raises JobNotFound when its retention time is over."""
+        """Read it again. Raises JobNotFound when its retention time is over."""
         self._record = self._engine.get(self.id)
         return self
 
@@ -278,7 +282,7 @@ class Job:
         """Block until it has finished.
 
         timeout: seconds; None waits for ever. Raises WaitTimeout. Don't call it in a request:
-        that is the very waiting which the job was made to avoid.
+        that would block the request, which the job is there to avoid.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.002
@@ -295,18 +299,18 @@ class Job:
 
     def cancel(self, *, force: bool = False) -> Job:
         """Cancel it: a READY job never starts; a RUNNING one is asked to stop at its next
-        checkpoint, or with `force` stopped by replacing its process.
+        checkpoint, or with `force` ended by replacing its process.
 
         Raises InvalidTransition if it has finished, JobNotFound if it is gone.
         """
         self._record = self._engine.cancel(self.id, force=force)
-        if self._record.status is JobStatus.CANCELLED:  # at once: no worker will tell of it
+        if self._record.status is JobStatus.CANCELLED:  # at once: no worker sends the signal
             app = current_app._get_current_object() if current_app else None  # type: ignore[attr-defined]
             signals.send(signals.cancelled, app, claim=self._record, outcome=None)
         return self
 
     def retry(self) -> Job:
-        """Run a FAILED or CANCELLED job again, with a fresh count of attempts.
+        """Run a FAILED or CANCELLED job again, with attempts counted from 1 again.
 
         Raises InvalidTransition for any other status, JobNotFound if it is gone.
         """

@@ -1,5 +1,8 @@
-"""All wording of the log, hung on the signals. Each line has a stable `action` field, and `job_id`,
-`task` and `attempt` where there is a job: attributes of the record, for formatters and filters."""
+"""The logger `flask_offload`: `write` for every log line, and the lines written for each signal.
+
+Each line has a stable `action` field, and `job_id`, `task` and `attempt` where there is a job:
+attributes of the record, for formatters and filters.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ logger = logging.getLogger("flask_offload")
 def write(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:
     """Log one line with these fields.
 
-    Not through `extra=`, which refuses fields that the record has from `name_the_job` already.
+    Not through `extra=`, which refuses fields that `add_job_fields` has set on the record.
     """
-    logger.disabled = False  # dictConfig's default silences whatever loggers it finds, ours too
+    logger.disabled = False  # dictConfig disables all existing loggers by default
     if logger.isEnabledFor(level):
         record = logger.makeRecord(logger.name, level, __file__, 0, message, values, None)
         record.__dict__.update(fields, action=action)
@@ -28,16 +31,17 @@ def write(level: int, action: str, message: str, *values: Any, **fields: Any) ->
 
 
 def has_receivers(signal: NamedSignal, level: int) -> bool:
-    """Whether anybody hears this signal: the log, whose lines of it have this level, or another.
+    """Whether the signal has a receiver: the log, if its level is enabled, or a function of the
+    app.
 
-    To send a signal that only a silent log receives costs a quarter of all that a short job does.
+    Sending a signal that only a disabled log receives would take a quarter of a short job's time.
     """
     logger.disabled = False  # as in write()
     return logger.isEnabledFor(level) or len(signal.receivers) > 1
 
 
 def schedule_fired(schedule: str, job_id: str, task: str) -> None:
-    """A time of a schedule has come, and a worker has enqueued its job."""
+    """Log that a worker has enqueued the job of a schedule."""
     message = "schedule %s: job %s enqueued"
     write(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
 
@@ -67,7 +71,7 @@ def _why(outcome: Outcome) -> str:
 
 
 def plain(text: str) -> str:
-    """One line that can't forge another: control characters are shown, not obeyed."""
+    """The text on one line, so that it can't forge another: control characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -145,22 +149,22 @@ _own_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message
 
 
 def set_up(level: str) -> None:
-    """In a worker, before the app is imported: a handler for our own lines."""
+    """In a worker, before the app is imported: add a handler unless there is one."""
     logger.setLevel(level.upper())
     if not logger.handlers and not logging.getLogger().handlers:
         logger.addHandler(_own_handler)
 
 
-def leave_to_the_app() -> None:
-    """After that: an app that sets up logging itself shall not get each line twice."""
+def use_app_handlers() -> None:
+    """After the import: remove that handler if the app configured logging, to log lines once."""
     if logging.getLogger().handlers:
         logger.removeHandler(_own_handler)
 
 
-def name_the_job() -> None:
-    """Give every log record of this process `job_id`, `task` and `attempt` of the running job.
+def add_job_fields() -> None:
+    """Set `job_id`, `task` and `attempt` of the running job on every log record of this process.
 
-    For worker processes, which are ours; values are "" and 0 where no job runs.
+    For worker processes only; the values are "" and 0 where no job runs.
     """
     make = logging.getLogRecordFactory()
 

@@ -1,4 +1,4 @@
-"""A job on its way into an engine, and the lane of a worker in which it will run."""
+"""A job that is about to be enqueued, and its lane: which part of a worker will run it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .rate import Rate
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 
-THREADS, ASYNC, ISOLATED, SUSPECT = "threads", "async", "isolated", "suspect"
-"""The lanes: where in a worker a job runs. Each has room of its own, so none can block another."""
-ALONE = (ISOLATED, SUSPECT)
-"""Those whose jobs have a process of their own. A suspect is a job that the next crash ends."""
+THREADS, ASYNC, ISOLATED, QUARANTINED = "threads", "async", "isolated", "quarantined"
+"""The lanes of a worker. Each has a capacity of its own, so that none can block another."""
+ALONE = (ISOLATED, QUARANTINED)
+"""Lanes that run each job in a process of its own. A quarantined job fails at its next crash."""
 
 
 class NewJob(msgspec.Struct, kw_only=True):
-    """A job on its way into an engine. Times are unix seconds, durations seconds."""
+    """A job that is about to be enqueued. Times are unix seconds, durations seconds."""
 
     id: str
     task: str
@@ -32,7 +32,7 @@ class NewJob(msgspec.Struct, kw_only=True):
     owner: str | None = None
     origin: str = "enqueue"
     context: str | None = None
-    """What `@offload.carry` saved (JSON)."""
+    """The values that `@offload.carry` saved (JSON)."""
     files: tuple[str, ...] = ()
     unique_key: str | None = None
     unique_for: float | None = None
@@ -43,7 +43,7 @@ class NewJob(msgspec.Struct, kw_only=True):
     rate_key: str | None = None
 
     def record(self, *, waiting_for: str | None = None) -> JobRecord:
-        """The job as it stands when it has just been accepted."""
+        """The job's record right after it was enqueued."""
         return JobRecord(
             id=self.id,
             task=self.task,
@@ -67,10 +67,10 @@ class NewJob(msgspec.Struct, kw_only=True):
         crashes: int = 0,
         cursor: str | None = None,
     ) -> Claim:
-        """An attempt at the job, as `run` takes it.
+        """A claim of the job, for `run`.
 
-        seq: a number of the engine's own. attempt: from 1. failures, crashes: of earlier attempts.
-        cursor: where an earlier attempt has left off (JSON).
+        seq: a number chosen by the engine. attempt: from 1. failures, crashes: of earlier attempts.
+        cursor: the last checkpoint of an earlier attempt (JSON).
         """
         return Claim(
             seq=seq,

@@ -1,9 +1,9 @@
-"""How many starts a stretch of time allows: rates such as "100/m".
+"""Rate limits such as "100/m".
 
-The limit is a strict sliding window: no stretch of `window_seconds`, wherever it begins, sees more
-than `count` starts. A window that is reset by the clock would let up to twice as many through
-around each reset. A store keeps the times of the starts; one that lies in the future, because the
-clock was set back, counts as a start of now.
+The limit is a strict sliding window: no interval of `window_seconds`, wherever it begins, has more
+than `count` starts. A window that is reset by the clock would allow up to twice as many around each
+reset. A store keeps the times of the starts; one that lies in the future, because the clock was set
+back, counts as a start at the current time.
 """
 
 from __future__ import annotations

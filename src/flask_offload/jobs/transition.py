@@ -1,4 +1,4 @@
-"""What may follow what: the one place that decides it, for every engine and every way to end."""
+"""The status that follows an attempt, decided here for every engine and every ending."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .attempt import Ending, Outcome
 from .job import Error, JobStatus
 
 MAX_CRASHES: Final = 3
-"""Attempts whose process may die before the job is given up: it may be what kills it."""
+"""Attempts whose process may die before the job fails: it may be the cause."""
 
 
 class Next(NamedTuple):
     """What follows an attempt."""
 
     status: JobStatus
-    """READY when the job runs again."""
+    """READY if the job runs again."""
     error: Error | None
-    """The attempt's error; it says so if the job is given up."""
+    """The attempt's error, extended by the reason if the job is given up."""
     failures: int
     """Of all attempts so far."""
     crashes: int
@@ -37,7 +37,7 @@ def follow(
     on_crash: str = "retry",
     cancel_requested: bool = False,
 ) -> Next:
-    """What becomes of a job when an attempt ends.
+    """The job's next state when an attempt ends.
 
     failures, crashes: of earlier attempts. on_crash: "retry" or "fail". cancel_requested: whether
     the job has been asked to stop; then it does not run again.

@@ -19,7 +19,7 @@ from ..errors import PayloadError
 Restore = Callable[[Any], AbstractContextManager[Any] | None]
 
 
-class Carry:
+class Propagator:
     """One thing to carry: `save()` gives a JSON value in the request (None: nothing to carry);
     `restore(value)` puts it back in the job, and may return a context manager that is held while
     the job runs.
@@ -28,18 +28,18 @@ class Carry:
     def __init__(self, name: str, save: Callable[[], Any], restore: Restore | None = None) -> None:
         self.name = name
         self.save = save
-        self.put_back = restore
+        self.restore_value = restore
 
     def restore(self, function: Restore) -> Restore:
         """Decorate the function that puts the value back."""
-        self.put_back = function
+        self.restore_value = function
         return function
 
 
-def save_all(carries: Iterable[Carry]) -> str | None:
+def save_context(propagators: Iterable[Propagator]) -> str | None:
     """What there is to carry from here, as JSON; None if nothing. Raises PayloadError."""
     saved = {}
-    for carry in carries:
+    for carry in propagators:
         value = carry.save()
         if value is not None:
             saved[carry.name] = value
@@ -54,18 +54,18 @@ def save_all(carries: Iterable[Carry]) -> str | None:
         ) from None
 
 
-def load(text: str | None) -> dict[str, Any]:
+def load_context(text: str | None) -> dict[str, Any]:
     """What was saved, by name."""
     return json.loads(text) if text else {}
 
 
 @contextlib.contextmanager
-def restored(carries: Iterable[Carry], saved: dict[str, Any]) -> Iterator[None]:
+def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -> Iterator[None]:
     """Everything saved is in place inside the block."""
     with ExitStack() as stack:
-        for carry in carries:
-            if carry.name in saved and carry.put_back is not None:
-                held = carry.put_back(saved[carry.name])
+        for carry in propagators:
+            if carry.name in saved and carry.restore_value is not None:
+                held = carry.restore_value(saved[carry.name])
                 if held is not None:
                     stack.enter_context(held)
         yield
@@ -129,9 +129,9 @@ def _restore_trace(value: dict[str, str]) -> Iterator[None]:
         context.detach(token)
 
 
-READY_MADE = (
-    Carry("request_id", _save_request_id),
-    Carry("locale", _save_locale, _restore_locale),
-    Carry("user_id", _save_user, _restore_user),
-    Carry("trace", _save_trace, _restore_trace),
+BUILT_IN = (
+    Propagator("request_id", _save_request_id),
+    Propagator("locale", _save_locale, _restore_locale),
+    Propagator("user_id", _save_user, _restore_user),
+    Propagator("trace", _save_trace, _restore_trace),
 )

@@ -1,4 +1,4 @@
-"""How a function's task is named: the same in every process, however the app was started."""
+"""Task names: the same in every process, however the app was started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..payload.main_module import main_module
 
 
 def task_name(function: Callable[..., Any]) -> str:
-    """`module.qualname`; for a script that runs, the module name under which it can be imported."""
+    """`module.qualname`; for a function of `__main__`, the name by which it can be imported."""
     module = getattr(function, "__module__", None)
     qualname = getattr(function, "__qualname__", None)
     if not module or not qualname:
@@ -39,10 +39,10 @@ def find_declared(name: str) -> Callable[..., Any] | None:
 
 
 def will_be_known(function: Callable[..., Any], *, has_options: bool) -> bool:
-    """Whether workers come to know a task that is declared while a request is answered.
+    """Whether workers will find a task that is declared while a request is handled.
 
-    They do if the declaration runs as its module is imported, since then the module does not have
-    the function yet, and if `find_declared` finds the function, which knows nothing of options.
+    They do if the declaration runs during the import of its module, where the module does not have
+    the function yet, and if `find_declared` finds the function; that one can't restore options.
     """
     name = getattr(function, "__qualname__", "")
     if "." in name:  # local to a function, or a method

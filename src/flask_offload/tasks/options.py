@@ -1,4 +1,4 @@
-"""What `@offload.task(…)` can be told, checked when the task is declared."""
+"""The options of `@offload.task(…)`, checked when the task is declared."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class TaskOptions:
     """The options of a task. Durations are seconds.
 
     queue_name: letters, digits, `_ . -`, at most 64. priority: -100 to 100, higher runs first.
-    retry: see RetryPolicy. timeout: when the job is asked to stop (None: never).
-    isolate: run it alone in a process of its own. on_crash: "retry" runs it again when its worker
-    dies (at most three times), "fail" never runs it twice.
-    unique, unique_for, unique_states: see docs/control.md; so are concurrency and rate.
-    keep: how long a finished job is kept, a number or one per status; result_ttl: its result.
-    expose: "result" shows the result to whoever may see the job over HTTP.
+    retry: the retry policy. timeout: when the job is asked to stop (None: never).
+    isolate: run each job in a process of its own. on_crash: "retry" runs the job again when its
+    worker process dies, up to three attempts in all; "fail" never runs it twice.
+    unique: True, or a function of the arguments that returns the key: while a job with the same key
+    is in one of unique_states (default: READY or RUNNING) and younger than unique_for, enqueue
+    returns that job. concurrency, rate: limits, per task or per value of their key functions.
+    keep: how long a finished job is kept, one number or one per status; result_ttl: its result.
+    expose: "result" includes the result in the job resource over HTTP.
     """
 
     queue_name: str = "default"
@@ -66,23 +68,23 @@ class TaskOptions:
             self.concurrency,
             "a whole number above 0",
         )
-        for name, needs in (("concurrency_key", "concurrency"), ("rate_key", "rate")):
+        for name, limit in (("concurrency_key", "concurrency"), ("rate_key", "rate")):
             key = getattr(self, name)
             _check(key is None or callable(key), name, key, "a function of the arguments")
-            if key is not None and getattr(self, needs) is None:
-                raise OptionError(f"{name}= needs {needs}=: a key alone limits nothing.")
+            if key is not None and getattr(self, limit) is None:
+                raise OptionError(f"{name}= needs {limit}=: a key alone limits nothing.")
         for name in ("unique_for", "unique_states"):
             if getattr(self, name) is not None and not self.unique:
                 raise OptionError(f"{name}= needs unique=: write unique=True, or a key function.")
 
     def lane(self, is_async: bool) -> str:
-        """Where in a worker the task's jobs run."""
+        """The lane of the task's jobs: which part of a worker runs them."""
         if self.isolate:
             return ISOLATED
         return ASYNC if is_async else THREADS
 
     def keep_for(self, status: JobStatus) -> float | None:
-        """Seconds that a job which ended so is kept; None: the app's setting."""
+        """Seconds that a job with this final status is kept; None: the app's setting."""
         return None if self.keep is None else self.keep.get(status)
 
 
@@ -140,6 +142,6 @@ def check_priority(value: Any) -> None:
     )
 
 
-def _check(good: bool, name: str, value: Any, wants: str) -> None:
+def _check(good: bool, name: str, value: Any, expected: str) -> None:
     if not good:
-        raise OptionError(f"{name}={value!r} can't be used: it takes {wants}.")
+        raise OptionError(f"{name}={value!r} can't be used: it takes {expected}.")

@@ -1,4 +1,4 @@
-"""What is declared on an Offload: tasks, schedules, codecs, carried values, who may see a job."""
+"""What is declared on an Offload: tasks, schedules, codecs, propagators, who may see a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
 from ..jobs.rate import Rate
 from ..payload.calls import Codecs
-from ..payload.propagation import READY_MADE, Carry
+from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
 from .names import find_declared, task_name, will_be_known
 from .options import KeyFunction, TaskOptions, check_task_name, keep_per_status, seconds
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class Registry(ABC):
-    """The declaring half of an Offload. It knows no app; AppRegistry adds those."""
+    """What is declared on an Offload, independent of any app; AppRegistry adds the apps."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Task[[], Any]]] = {}
         self.codecs = Codecs()
-        self.carries: list[Carry] = list(READY_MADE)
+        self.propagators: list[Propagator] = list(BUILT_IN)
         self.authorizer: Callable[[Job], bool] | None = None
 
     @abstractmethod
@@ -92,20 +92,20 @@ class Registry(ABC):
         self, function: Callable[..., Any] | None = None, /, **options: Any
     ) -> Task[..., Any] | Callable[[Callable[..., Any]], Task[..., Any]]:
         """Make a function a task: as `@offload.task`, as `@offload.task(queue_name="mail")`, or as
-        `offload.task(function)` for a function that somebody else wrote.
+        `offload.task(function)` for a function from another package.
 
-        Durations are seconds or timedeltas. docs/control.md tells what each option does; a value
-        that can't be used raises OptionError here, when the task is declared.
+        Durations are seconds or timedeltas. A value that can't be used raises OptionError here,
+        when the task is declared.
 
-        name: where the function's own `module.name` won't do.
+        name: replaces the function's own `module.name`.
         queue_name, priority: the defaults of its jobs; `using()` changes them for one call.
         max_attempts (1), backoff (exponential), retry_on (Exception), discard_on: see RetryPolicy.
-        timeout (none): then the job is asked to stop, and after OFFLOAD_TIMEOUT_GRACE stopped.
-        isolate (False): run it alone in a process of its own.
-        on_crash ("retry"): whether it may run again when its worker died.
-        unique (False), unique_for, unique_states: don't enqueue what is waiting already.
-        concurrency, concurrency_key, rate, rate_key: how many at once, how many starts in a while.
-        keep, result_ttl: how long the finished job and its result are kept.
+        timeout (none): after it the job is asked to stop, and OFFLOAD_TIMEOUT_GRACE later killed.
+        isolate (False): run each job in a process of its own.
+        on_crash ("retry"): run a job again after its worker process died; or "fail".
+        unique (False), unique_for, unique_states: return the existing job of the same call, if any.
+        concurrency, concurrency_key, rate, rate_key: limits of running jobs and of starts per time.
+        keep, result_ttl: how long a finished job and its result are kept.
         expose: "result" shows the result over HTTP.
         """
         if function is None:
@@ -136,7 +136,7 @@ class Registry(ABC):
                 )
         if is_server_request() and not will_be_known(function, has_options=bool(given)):
             raise OptionError(
-                f"{name} is declared while a request is answered, and no worker would hear of it:"
+                f"{name} is declared while a request is handled, and no worker would know it:"
                 " declare it where modules are imported (task = offload.task(…) at the top level)."
             )
         task: Task[..., Any] = Task(self, function, name, options)
@@ -154,12 +154,12 @@ class Registry(ABC):
         name: str | None = None,
         **options: Any,
     ) -> Callable[[Callable[[], R] | Task[[], R]], Task[[], R]]:
-        """Run a task without arguments again and again: `@offload.every("*/15 * * * *")`.
+        """Run a task without arguments on a schedule: `@offload.every("*/15 * * * *")`.
 
-        when: cron text (five fields, or "@hourly" and its like), or a timedelta.
-        tz: the time zone of cron text; UTC when left out. jitter: seconds by which each run is
-        moved at most. catch_up: "one" run for all times that were missed while no worker ran,
-        "all" of them, or "none". name: of the schedule; the task's name when left out.
+        when: cron text (five fields, or an alias such as "@hourly"), or a timedelta.
+        tz: the time zone of cron text; UTC by default. jitter: seconds; each run is delayed by
+        less than that. catch_up: "one" run for all times missed while no worker ran,
+        "all" of them, or "none". name: of the schedule; the task's name by default.
         options: those of `@offload.task`. Raises OptionError.
         """
 
@@ -175,9 +175,9 @@ class Registry(ABC):
 
         return decorate
 
-    def carry(self, name: str) -> Callable[[Callable[[], Any]], Carry]:
-        """Carry something from the request into the job: decorate a function that gives a JSON
-        value (None: nothing), then one that puts it back::
+    def carry(self, name: str) -> Callable[[Callable[[], Any]], Propagator]:
+        """Propagate a value from the request to the job: decorate a function that returns a JSON
+        value (None: nothing), then one that restores it::
 
             @offload.carry("tenant")
             def tenant():
@@ -187,13 +187,14 @@ class Registry(ABC):
             def restore_tenant(value):
                 g.tenant = value
 
-        The second may return a context manager, which is held while the task runs.
+        The second may return a context manager, which is open while the task runs.
         """
 
-        def decorate(save: Callable[[], Any]) -> Carry:
-            carry = Carry(name, save)
-            self.carries = [known for known in self.carries if known.name != name] + [carry]
-            return carry
+        def decorate(save: Callable[[], Any]) -> Propagator:
+            propagator = Propagator(name, save)
+            others = [known for known in self.propagators if known.name != name]
+            self.propagators = [*others, propagator]
+            return propagator
 
         return decorate
 
@@ -205,8 +206,8 @@ class Registry(ABC):
         *,
         name: str | None = None,
     ) -> None:
-        """Let arguments and results of this type travel: `encode` gives something that can be
-        carried (say a dict), `decode` makes the object from it again."""
+        """Support a type in arguments and results: `encode` returns something that can be encoded,
+        such as a dict, and `decode` rebuilds the object from it."""
         self.codecs.register(type_, encode, decode, name=name)
 
     def authorize(self, function: Callable[[Job], bool]) -> Callable[[Job], bool]:
@@ -215,7 +216,7 @@ class Registry(ABC):
         return function
 
     def scheduled(self) -> list[tuple[Schedule, NewJob]]:
-        """Every schedule, and the job that each of its times makes. Needs an app context."""
+        """Every schedule, and the job that it enqueues each time. Needs an app context."""
         found = []
         for schedule, task in self.schedules.values():
             new_job = task.call().new_job
@@ -224,8 +225,8 @@ class Registry(ABC):
         return found
 
     def find_task(self, name: str) -> Task[Any, Any] | None:
-        """The task of this name; a plain function of the app's own code becomes one, if web
-        processes enqueue it as `offload.task(function)` inside a view."""
+        """The task of this name. A plain function of the app's own code is made a task, as it is in
+        a web process that enqueues it by `offload.task(function)` inside a view."""
         task = self.tasks.get(name)
         if task is None:
             function = find_declared(name)
@@ -234,7 +235,7 @@ class Registry(ABC):
 
 
 def _options(given: dict[str, Any]) -> TaskOptions:
-    """What @offload.task was given, in its final form. Raises OptionError."""
+    """The options of @offload.task, checked and converted. Raises OptionError."""
     options = dict(given)
     options.pop("name", None)
     known = {*TaskOptions.__dataclass_fields__, "max_attempts", "backoff", "retry_on", "discard_on"}
@@ -263,7 +264,7 @@ def _options(given: dict[str, Any]) -> TaskOptions:
 
 
 def _types(value: Any) -> Any:
-    """What RetryPolicy takes, or refuses."""
+    """Exception types as RetryPolicy takes them."""
     if isinstance(value, type):
         return (value,)
     return tuple(value) if isinstance(value, list | set | frozenset) else value

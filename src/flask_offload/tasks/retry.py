@@ -15,12 +15,12 @@ from ..errors import Discard, JobCancelled, OptionError, Retry
 EXPLICIT_ATTEMPTS = 25
 """Attempts that a task gets by raising `Retry` when `max_attempts` was left at 1.
 
-A task that polls something may raise `Retry` for ever by mistake; 25 is the bound that Sidekiq puts
-on its retries by default. A `max_attempts` above 1 takes its place.
+A task that polls may raise `Retry` for ever by mistake; 25 is Sidekiq's default limit of retries. A
+`max_attempts` above 1 takes its place.
 """
 
 LONGEST_WAIT = 10 * 366 * 86_400.0
-"""Longer waits (seconds) are cut to about ten years, so that the moment stays a valid date."""
+"""Waits (seconds) are capped at about ten years, so that the time stays a valid date."""
 
 ExceptionTypes: TypeAlias = tuple[type[BaseException], ...]
 Uniform: TypeAlias = Callable[[float, float], float]
@@ -86,9 +86,9 @@ def exponential(
 ) -> Exponential:
     """A backoff of `first`, `first * factor`, `first * factor**2`, … seconds, never above `cap`.
 
-    jitter: draw each wait evenly between 0 and that value ("full jitter"), so that jobs that failed
-        together don't come back together.
-    Raises OptionError when the numbers make no sense.
+    jitter: draw each wait uniformly between 0 and that value ("full jitter"), so that jobs that
+        failed together are not retried together.
+    Raises OptionError for numbers that can't be used.
     """
     return Exponential(first, factor, cap, jitter)
 
@@ -103,12 +103,13 @@ Backoff: TypeAlias = Duration | Exponential | Callable[[BaseException, int], Dur
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """What a task declares about its failures. Checked when the task is declared.
+    """When a task is retried. Checked when the task is declared.
 
-    max_attempts: how often a job may run in all, the first time included. 1: no retries.
+    max_attempts: how often a job may run, the first run included. 1: no retries.
     backoff: the wait between two attempts, see `Backoff`.
     retry_on: only exceptions of these types are retried.
-    discard_on: exceptions of these types end the job CANCELLED at once; they win over `retry_on`.
+    discard_on: exceptions of these types end the job CANCELLED at once; they take precedence over
+    `retry_on`.
 
     Raises OptionError when a value can't be used.
     """
@@ -161,10 +162,10 @@ def decide(
     *,
     uniform: Uniform = random.uniform,
 ) -> Decision:
-    """What follows after an attempt that ended with `exception`.
+    """What follows an attempt that ended with `exception`.
 
     failures: attempts of this job that have ended with an exception, this one included (1 or more).
-        Attempts that were interrupted (drain) or lost (a dead worker) don't belong here.
+        Attempts that were interrupted (drain) or lost (a dead worker) don't count.
     uniform: the source of jitter, `(low, high) -> number between them`.
 
     - `Discard`, `JobCancelled` and everything in `discard_on` end the job CANCELLED.
@@ -254,7 +255,7 @@ def _check_function(function: Callable[..., object]) -> None:
         raise OptionError("backoff is an async function: give a plain one, it has only to compute.")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-ins have none to look at
+    except (TypeError, ValueError):  # some built-ins have no signature
         return
     try:
         signature.bind(Exception(), 1)
@@ -279,7 +280,7 @@ def _check_types(option: str, value: object) -> None:
 
 
 def _seconds(value: object) -> float | None:
-    """A duration as seconds; None when it is none."""
+    """A duration as seconds; None for anything else."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     return float(value) if _is_number(value) and not math.isnan(value) else None

@@ -1,7 +1,7 @@
-"""When a schedule fires: pure functions of a schedule and of moments in unix seconds.
+"""When a schedule fires: pure functions of a schedule and of unix times.
 
-The set of fire times depends on the schedule alone, never on when or how often somebody asks. So
-every process computes the same times, and whoever keeps the last moment it asked about sees each
+The set of fire times depends on the schedule alone, never on when or how often it is computed. So
+every process computes the same times, and a store that keeps the time of its last call sees each
 time exactly once:
 
     due(schedule, last, now), then last = now, in one transaction.
@@ -58,9 +58,10 @@ class Schedule:
     when: cron text with five fields or an alias such as "@hourly"; or a timedelta of a second or
         more, whose times are the whole multiples of it since 1970-01-01T00:00Z.
     tz: the time zone of cron text, as an IANA name; UTC when left out.
-    jitter: seconds or a timedelta; each time is moved later by an amount below it, which is the
-        same for everybody who asks.
-    catch_up: what becomes of times that passed while no worker ran: "one" run for all of them,
+    jitter: seconds or a timedelta; each time is moved later by an amount below it, the same in
+    every
+        process.
+    catch_up: what follows from times that passed while no worker ran: "one" run for all of them,
         "all" of them (at most CATCH_UP_LIMIT), or "none".
 
     Raises OptionError when a value can't be used.
@@ -92,15 +93,15 @@ class Schedule:
 
 
 def due(schedule: Schedule, last: float, now: float, limit: int = CATCH_UP_LIMIT) -> list[float]:
-    """The times after `last`, up to and with `now`, that a job is to be enqueued for, oldest first.
+    """The times after `last` and up to `now` for which a job has to be enqueued, oldest first.
 
-    last: the `now` of the last call whose jobs were enqueued; for a schedule that is seen for the
-        first time, the present moment.
-    limit: how many times catch_up="all" gives back at most; older ones are skipped.
+    last: the `now` of the last call whose jobs were enqueued; for a new schedule, the current
+        time.
+    limit: how many times catch_up="all" returns at most; older ones are skipped.
 
     "one" gives the newest time only; so does "none", unless it is older than FRESH. The work grows
-    with the times given back, not with the distance between `last` and `now`. Nothing is due while
-    `now <= last`, as after a clock was set back.
+    with the number of times returned, not with the distance between `last` and `now`. Nothing is
+    due while `now <= last`, as after a clock was set back.
     """
     wanted = limit if schedule.catch_up == "all" else 1
     oldest = now - FRESH if schedule.catch_up == "none" else -math.inf
@@ -124,10 +125,10 @@ def next_after(schedule: Schedule, moment: float) -> float | None:
 
 
 def count_from(last: float, now: float) -> float:
-    """The `last` to hand to `due()`: the stored one, unless it was written under a wrong clock.
+    """The `last` to pass to `due()`: the stored one, unless it was written under a wrong clock.
 
-    After a clock that ran ahead by years was mended, waiting until it reaches `last` again would
-    silence the schedule for years. So after a step back of more than CLOCK_WAS_WRONG it is `now`.
+    If a clock that was years ahead is corrected, waiting until it reaches `last` again would
+    suspend the schedule for years. So after a step back of more than CLOCK_WAS_WRONG it is `now`.
     """
     return now if last - now > CLOCK_WAS_WRONG else last
 
@@ -148,13 +149,15 @@ def run_at(run_after: timedelta | datetime | None, now: float) -> float | None:
         )
     elif run_after.utcoffset() is None:
         raise OptionError(
-            f"run_after={run_after!r} has no time zone, so the moment is not known: write "
+            f"run_after={run_after!r} has no time zone, so its time is ambiguous: write "
             "datetime.now(UTC) + …, or run_after.astimezone() if it is this machine's local time."
         )
     else:
         moment = run_after.timestamp()
     if moment > _LAST_DATE:
-        raise OptionError(f"run_after={run_after!r} lies beyond the year 9999: come closer.")
+        raise OptionError(
+            f"run_after={run_after!r} lies beyond the year 9999: give an earlier time."
+        )
     return max(moment, now)
 
 
@@ -307,7 +310,9 @@ def _check_cron(text: str) -> None:
             "number, a list, a range or a step such as '*/15'."
         ) from None
     if never:
-        raise OptionError(f"every({text!r}): no such day comes in 50 years; mend the date fields.")
+        raise OptionError(
+            f"every({text!r}): no such day comes in 50 years; correct the date fields."
+        )
 
 
 def _check_interval(when: object, tz: object) -> None:

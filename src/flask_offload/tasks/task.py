@@ -16,7 +16,7 @@ from ..jobs.context import called_plainly
 from ..jobs.job import Job, JobStatus, new_id
 from ..jobs.new_job import NewJob
 from ..payload.calls import CallSpec, Codecs, Encoded
-from ..payload.propagation import Carry, save_all
+from ..payload.propagation import Propagator, save_context
 from ..payload.spool import Spool
 from .options import TaskOptions, check_priority, check_queue_name
 from .schedule import run_at
@@ -26,10 +26,10 @@ R = TypeVar("R")
 
 
 class Owner(Protocol):
-    """The Offload on which a task is declared, as far as its tasks use it."""
+    """The part of an Offload that its tasks use."""
 
     codecs: Codecs
-    carries: list[Carry]
+    propagators: list[Propagator]
 
     def enqueue_call(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -41,7 +41,7 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Using:
-    """What `using()` changes for the jobs of one copy of a task; None leaves the task's own."""
+    """What `using()` overrides for the jobs of one copy of a task; None: not overridden."""
 
     queue_name: str | None = None
     priority: int | None = None
@@ -50,7 +50,7 @@ class Using:
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A task with its arguments, checked and encoded, on its way to `enqueue_many`."""
+    """A task with its checked and encoded arguments, for `enqueue_many`."""
 
     task: Task[Any, Any]
     new_job: NewJob
@@ -59,7 +59,7 @@ class Call(msgspec.Struct, frozen=True):
 class Task(Generic[P, R]):
     """A function that may run in the background; made by `@offload.task`.
 
-    Call it to run it here and now; `enqueue` it to run it in a worker.
+    A call runs it in this thread; `enqueue` runs it in a worker.
     """
 
     __wrapped__: Callable[P, R]
@@ -87,7 +87,7 @@ class Task(Generic[P, R]):
         return f"<Task {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it here and now, as if it were not decorated; what it reports, nobody hears."""
+        """Run the function here, as if it were not decorated; progress it reports is discarded."""
         if self.is_async:
             coroutine: Any = self.function(*args, **kwargs)
             return _awaited(self.name, coroutine)  # type: ignore[return-value]
@@ -95,10 +95,10 @@ class Task(Generic[P, R]):
             return self.function(*args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Hand the call over to a worker; returns as soon as it is safely written down.
+        """Enqueue a job with these arguments; returns as soon as the job is stored durably.
 
-        Raises PayloadError when the arguments don't fit the signature or can't be carried, and
-        EngineUnavailable when the job could not be accepted.
+        Raises PayloadError when the arguments don't fit the signature or can't be encoded, and
+        EngineUnavailable when the job could not be stored.
         """
         return self.owner.enqueue_call(self, args, kwargs)
 
@@ -116,12 +116,12 @@ class Task(Generic[P, R]):
         run_after: timedelta | datetime | None = None,
         owner: str | None = None,
     ) -> Task[P, R]:
-        """A copy of the task whose jobs differ in this.
+        """A copy of the task with other options for its jobs.
 
         queue_name: another queue. priority: -100 to 100, higher runs first. run_after: a timedelta
         from the enqueue, or an aware datetime. owner: whom the job belongs to, for `authorize`.
-        Raises OptionError. What the app's engine can't keep is refused by `enqueue` and `call`,
-        with UnsupportedByEngine.
+        Raises OptionError. For what the app's engine does not support, `enqueue` and `call` raise
+        UnsupportedByEngine.
         """
         if queue_name is not None:
             check_queue_name(queue_name)
@@ -153,13 +153,13 @@ class Task(Generic[P, R]):
         go. now: unix seconds. Raises PayloadError."""
         encoded = self.spec.encode(args, kwargs, limit=limit, spool=spool)
         try:
-            return self._described(encoded, args, kwargs, now)
-        except BaseException:  # a key function or a carry hook failed: no job, so no files
+            return self._build(encoded, args, kwargs, now)
+        except BaseException:  # a key function or a propagator failed: no job, so no files
             if spool is not None:
                 spool.remove(encoded.files)
             raise
 
-    def _described(
+    def _build(
         self, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any], now: float
     ) -> NewJob:
         options, using = self.options, self.overrides
@@ -173,7 +173,7 @@ class Task(Generic[P, R]):
             lane=self._lane,
             on_crash=options.on_crash,
             owner=using.owner,
-            context=save_all(self.owner.carries),
+            context=save_context(self.owner.propagators),
             files=encoded.files,
         )
         if using.run_after is not None:
@@ -211,7 +211,7 @@ async def _awaited(task: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def unique_states(states: Iterable[JobStatus | str] | None) -> frozenset[JobStatus] | None:
-    """`unique_states=` as given, checked. Raises OptionError."""
+    """Check and convert `unique_states=`. Raises OptionError."""
     if states is None:
         return None
     try:

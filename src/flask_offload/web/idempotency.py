@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from flask import request
 
-from .request_snapshot import FORMS, StoredRequest
+from .request_snapshot import FORMS, RequestSnapshot
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 """Where the key is looked for: in a header, or for plain HTML forms in a field."""
@@ -52,7 +52,7 @@ class IdempotencyKey:
         return job_id.endswith(self.digest)
 
 
-def idempotency_key(task: str, owner: str | None, stored: StoredRequest) -> IdempotencyKey | None:
+def idempotency_key(task: str, owner: str | None, stored: RequestSnapshot) -> IdempotencyKey | None:
     """The key of the current request, if it has one. Raises BadKey.
 
     owner: who asks, as far as the view says so. `Authorization` counts too, without being stored.
@@ -66,7 +66,7 @@ def idempotency_key(task: str, owner: str | None, stored: StoredRequest) -> Idem
     return IdempotencyKey(f"idempotency:{_digest(asks, 16)}", _fingerprint(stored))
 
 
-def _fingerprint(stored: StoredRequest) -> str:
+def _fingerprint(stored: RequestSnapshot) -> str:
     """The same for the same request, as it is stored; a fresh CSRF token does not count."""
     environ = stored.environ
     parts = [environ.get(key, "") for key in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING")]

@@ -13,13 +13,13 @@ from .pages import job_page
 from .preferences import prefers_html
 from .problems import problem
 from .representation import document
-from .request_snapshot import StoredResponse
+from .request_snapshot import ResponseSnapshot
 
 
-def stored_response(job: Job) -> StoredResponse | None:
+def response_snapshot(job: Job) -> ResponseSnapshot | None:
     """What the view answered; None if that is not kept any more, or can't be read."""
     with contextlib.suppress(PayloadError):
-        if isinstance(job.return_value, StoredResponse):
+        if isinstance(job.return_value, ResponseSnapshot):
             return job.return_value
     return None
 
@@ -27,7 +27,7 @@ def stored_response(job: Job) -> StoredResponse | None:
 def reply(offload: AppRegistry, job: Job) -> Response:
     """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
     if job.status is JobStatus.SUCCESSFUL:
-        stored = stored_response(job)
+        stored = response_snapshot(job)
         return stored.replay() if stored else problem(410, "The result is no longer kept.")
     status = 410 if job.status is JobStatus.CANCELLED else 500
     if prefers_html(request.accept_mimetypes):

@@ -63,8 +63,9 @@ CONTROL = (Discard, JobCancelled, JobTimeout, Retry)
 
 
 @dataclass(frozen=True)
-class StoredRequest:
-    """What a view can see of its request. session: the keys that are carried, see `store_request`.
+class RequestSnapshot:
+    """What a view can see of its request. session: the keys that are carried, see
+    `snapshot_request`.
 
     body: text where it is UTF-8, which takes less room than bytes. form, files: instead of a body,
     where something has read the form already, or where it brings files.
@@ -79,8 +80,8 @@ class StoredRequest:
 
 
 @dataclass(frozen=True)
-class StoredResponse:
-    """What a view answered; `body` as in StoredRequest. cookies: names of those that were lost.
+class ResponseSnapshot:
+    """What a view answered; `body` as in RequestSnapshot. cookies: names of those that were lost.
 
     url: path and query of what was asked for.
     """
@@ -102,9 +103,9 @@ class StoredResponse:
 # --- before the job ----------------------------------------------------------------------------
 
 
-def store_request(
+def snapshot_request(
     headers: Iterable[str] = (), session_keys: Iterable[str] = (), *, limit: int
-) -> StoredRequest:
+) -> RequestSnapshot:
     """The current request as data. limit: bytes of a body that brings no files; a larger one is not
     even read. Raises PayloadTooLarge.
 
@@ -127,7 +128,7 @@ def store_request(
     body = b"" if is_multipart else request.get_data()
     is_form = request.mimetype in FORMS and not body
     token = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
-    return StoredRequest(
+    return RequestSnapshot(
         environ=environ,
         body=_shortest(body),
         form=list(request.form.items(multi=True)) if is_form else None,
@@ -141,8 +142,8 @@ def store_request(
 
 
 def answer(
-    stored: StoredRequest, view: Callable[..., Any], values: dict[str, Any], limit: int
-) -> StoredResponse:
+    stored: RequestSnapshot, view: Callable[..., Any], values: dict[str, Any], limit: int
+) -> ResponseSnapshot:
     """Run the view as if the stored request had just come, and keep what it answers.
 
     The functions before and after requests are not run: they are, in the web process, when the
@@ -158,11 +159,11 @@ def answer(
             raise
         except Exception as error:
             answered = app.handle_user_exception(error)
-        return store_response(app.make_response(answered), limit)
+        return snapshot_response(app.make_response(answered), limit)
 
 
 @contextmanager
-def _context(app: Flask, stored: StoredRequest) -> Iterator[None]:
+def _context(app: Flask, stored: RequestSnapshot) -> Iterator[None]:
     """An equivalent request context: the same request, the carried values, nothing else."""
     body = stored.body.encode() if isinstance(stored.body, str) else stored.body
     environ: dict[str, Any] = {
@@ -198,7 +199,7 @@ def _preprocess_values(app: Flask) -> None:
             function(request.endpoint, request.view_args)
 
 
-def store_response(response: Response, limit: int) -> StoredResponse:
+def snapshot_response(response: Response, limit: int) -> ResponseSnapshot:
     """A response as data, streams read to their end. limit: bytes. Raises PayloadTooLarge."""
     response.direct_passthrough = False
     body = bytearray()
@@ -221,7 +222,7 @@ def store_response(response: Response, limit: int) -> StoredResponse:
         cookies.append(current_app.config["SESSION_COOKIE_NAME"])
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     url = quote(request.script_root + request.path) + query
-    return StoredResponse(url, response.status_code, headers, _shortest(bytes(body)), cookies)
+    return ResponseSnapshot(url, response.status_code, headers, _shortest(bytes(body)), cookies)
 
 
 def _shortest(body: bytes) -> str | bytes:

@@ -18,7 +18,7 @@ from .pages import job_page
 from .polling import retry_after
 from .preferences import prefers_html
 from .problems import problem
-from .replies import reply, stored_response
+from .replies import reply, response_snapshot
 from .representation import document, etag, is_reply
 
 
@@ -89,7 +89,7 @@ class JobResource:
         """POST to the result. A form on it that has no address of its own is sent here, and 307
         sends it on to the view that made the page."""
         job = self._find(job_id)
-        stored = stored_response(job) if is_reply(job) else None
+        stored = response_snapshot(job) if is_reply(job) else None
         if stored is None:
             return problem(404, "There is nothing here that could take a form.")
         headers = {"Location": stored.url, "Cache-Control": "no-store"}

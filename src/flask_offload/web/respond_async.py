@@ -29,7 +29,7 @@ from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
 from .representation import RESPOND_ASYNC
-from .request_snapshot import StoredRequest, StoredResponse, answer, store_request
+from .request_snapshot import RequestSnapshot, ResponseSnapshot, answer, snapshot_request
 
 MAX_WAIT = 10.0
 """Seconds for which a request is held at most, unless the view says otherwise: a held request
@@ -81,7 +81,7 @@ class _Moved:
     wait: seconds; the request is held so long for a quick result, and never longer, also when the
     client's `wait=N` asks for more. None: only when the client asks, up to MAX_WAIT.
     always: the methods that become jobs also for clients that didn't ask, browsers above all.
-    headers, session: names of what else the view needs, see `store_request`.
+    headers, session: names of what else the view needs, see `snapshot_request`.
     owner: tells in the request whom the job belongs to, for `authorize`.
     """
 
@@ -124,7 +124,7 @@ class _Moved:
         owner = None if self.owner is None else self.owner()
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         limit = self.offload.state_of(app).config.max_payload
-        stored = store_request(self.headers, self.session, limit=limit)
+        stored = snapshot_request(self.headers, self.session, limit=limit)
         unique = self.offload.engine.flags.unique
         key = idempotency_key(self.task.name, owner, stored) if unique else None
         call = self.task.call(stored, values)
@@ -195,7 +195,7 @@ class _Run:
         """The view's, by which an Offload tells two views of one name from one declared twice."""
         return getattr(self._view, "__code__", self._view)
 
-    def __call__(self, stored: StoredRequest, values: dict[str, Any]) -> StoredResponse:
+    def __call__(self, stored: RequestSnapshot, values: dict[str, Any]) -> ResponseSnapshot:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         limit = self._offload.state_of(app).config.max_payload
         response = answer(stored, self._view, values, limit)

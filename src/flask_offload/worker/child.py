@@ -73,7 +73,7 @@ def main(
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys.setswitchinterval(SWITCH_INTERVAL)
-        log.name_the_job()
+        log.add_job_fields()
         become_worker()
         channel = Channel(connection, ToChild)
         host = _imported(channel, load_app)
@@ -102,7 +102,7 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
     """Import the app and greet; None, having told why, if that fails."""
     try:
         app = load_app()
-        log.leave_to_the_app()
+        log.use_app_handlers()
         offload = app.extensions.get("offload")
         if offload is None:
             raise OffloadError(

@@ -23,7 +23,7 @@ from ..engines.sqlite.worker_store import Ledger, Retention
 from ..errors import EngineUnavailable
 from ..jobs import log
 from ..jobs.attempt import Claim, Outcome, Report
-from ..jobs.new_job import SUSPECT
+from ..jobs.new_job import QUARANTINED
 from ..payload.spool import Spool
 from .crash_cooldown import Unrest
 
@@ -264,9 +264,9 @@ class Dispatcher:
         """Write outcomes and claim more, in one transaction."""
         self._look = False
         room = {} if self.is_closing else dict(self._crew.room())
-        self._waits_for_calm = SUSPECT in room and self._unrest.left(time.monotonic()) > 0
+        self._waits_for_calm = QUARANTINED in room and self._unrest.left(time.monotonic()) > 0
         if self._waits_for_calm:
-            room[SUSPECT] = 0
+            room[QUARANTINED] = 0
         wanted = sum(room.values())
         if not self._backlog.outcomes and not wanted:
             return

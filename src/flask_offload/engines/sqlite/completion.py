@@ -12,7 +12,7 @@ from typing import Any
 
 from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ...jobs.job import Error, JobStatus
-from ...jobs.new_job import SUSPECT
+from ...jobs.new_job import QUARANTINED
 from ...jobs.transition import follow
 from .connection import Connection
 from .limits import IN_LINE, take_back_start
@@ -187,7 +187,7 @@ class Books:
         if what.status is JobStatus.READY:
             is_later = what.after > 0
             run_after = self.now + what.after if is_later else None
-            lane = SUSPECT if what.is_quarantined else lane
+            lane = QUARANTINED if what.is_quarantined else lane
             values = (*counts, outcome.started_at, lane, run_after, is_later)
             self.connection.execute(READY_AGAIN, (*values, outcome.seq))
         else:
