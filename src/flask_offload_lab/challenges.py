@@ -1,4 +1,4 @@
-"""A challenge, its pieces, and the only way to put them together."""
+"""The challenges of Fix: their pieces, and the only way to put them together."""
 
 from __future__ import annotations
 
@@ -24,15 +24,9 @@ class Line:
 
 
 @dataclass(frozen=True)
-class ModelOrder:
-    """The right order of the lines that move."""
-
-    moving: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Challenge:
-    """lines: in the order in which the reader finds them. prelude: what stands above them."""
+    """lines: in the order in which the reader finds them. prelude: what stands above them.
+    model_order: the right order of the lines that move."""
 
     key: str
     title: str
@@ -41,7 +35,7 @@ class Challenge:
     hints: list[str]
     explanation: str
     lines: list[Line]
-    model_order: ModelOrder = field(default_factory=ModelOrder)
+    model_order: list[str] = field(default_factory=list)
 
     def assemble(self, order: Sequence[object], choices: Mapping[str, object]) -> str:
         """The program that the reader has put together. Raises NoSuchPiece for anything else.
@@ -58,17 +52,10 @@ class Challenge:
         return "\n".join([self.prelude.strip(), "\n", *filter(None, texts), ""])
 
     def model(self) -> str:
-        """The lines of the model answer, without what is given."""
+        """The lines of the model answer, without the prelude."""
         choices = {line.key: line.model for line in self.lines}
-        whole = self.assemble(self.model_order.moving, choices)
+        whole = self.assemble(self.model_order, choices)
         return whole[len(self.prelude.strip()) :].strip()
-
-
-@dataclass(frozen=True)
-class Challenges:
-    """All of them."""
-
-    challenges: list[Challenge]
 
 
 def _chosen(line: Line, number: object) -> str:

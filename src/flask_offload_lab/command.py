@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from .listen import PORT
+from . import PORT
 
 
 @click.command("lab")
@@ -21,9 +21,9 @@ from .listen import PORT
 @click.option("--no-table", is_flag=True, help="Serve the lab at once, without the table first.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Default: {PORT}, else a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--expose", is_flag=True, help="Really listen on an address that others can reach.")
+@click.option("--expose", is_flag=True, help="Allow an address that other machines can reach.")
 @click.option("--build", type=click.Path(path_type=Path), help="Make the project of mode 8 here.")
-@click.option("--app", "guest", metavar="APP", help="Check the three tips on this app too.")
+@click.option("--app", "user_app", metavar="APP", help="Check the three tips on this app too.")
 def lab_command(
     once: bool,
     as_json: bool,
@@ -32,29 +32,30 @@ def lab_command(
     host: str,
     expose: bool,
     build: Path | None,
-    guest: str | None,
+    user_app: str | None,
 ) -> None:
     """See it: a slow route becomes fast, with real mail and real photos, on this machine.
 
-    Prints a table that is measured then and there, and serves the lab: a lesson in nine modes.
+    Prints a table that is measured now, and serves the lab: a lesson in nine modes.
     """
     _check_extra()
     from flask_offload.errors import OffloadError
 
-    from .server import Show
+    from .demo import render
+    from .server import LabServer
 
-    told_to_end = threading.Event()
-    signal.signal(signal.SIGTERM, functools.partial(leave, told_to_end))
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, functools.partial(on_sigterm, stop))
     try:
-        with Show(host, port, expose=expose, project=build, guest=guest) as show:
+        with LabServer(host, port, expose=expose, project=build, user_app=user_app) as server:
             if not no_table:
                 click.echo("Measuring, for less than a minute:", err=True)
-                show.measure(lambda text: click.echo(f"  {text}", err=True))
-                click.echo(json.dumps(show.figures()) if as_json else f"\n{show.text()}\n")
-            if once:
-                sys.exit(0 if show.held else 1)
-            click.echo(f"The lab: {show.origin}/   (Ctrl-C ends it)")
-            show.serve(told_to_end)
+                table = server.measure(lambda text: click.echo(f"  {text}", err=True))
+                click.echo(json.dumps(table.document()) if as_json else f"\n{render(table)}\n")
+                if once:
+                    sys.exit(0 if table.held else 1)
+            click.echo(f"The lab: {server.origin}/   (Ctrl-C ends it)")
+            server.serve(stop)
     except OffloadError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -62,21 +63,22 @@ def lab_command(
 
 
 def _check_extra() -> None:
-    """Say in one line what is missing, rather than in a traceback."""
+    """Report in one line what is missing, rather than in a traceback."""
     try:
         import aiosmtpd  # noqa: F401
         import PIL  # noqa: F401
+        import pygments  # noqa: F401
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f'The lab needs {error.name}: pip install "Flask-Offload[lab]"'
         ) from None
 
 
-def leave(told_to_end: threading.Event, number: int, frame: FrameType | None) -> None:
-    """A signal handler that ends the lab like Ctrl-C, so that the club and its worker end too.
+def on_sigterm(stop: threading.Event, number: int, frame: FrameType | None) -> None:
+    """A signal handler that ends the lab like Ctrl-C, so that its other processes end too.
 
-    Python drops an exception that a signal raises inside a callback of the garbage collector; hence
-    the event.
+    Python drops an exception that a signal handler raises inside a callback of the garbage
+    collector; hence the event.
     """
-    told_to_end.set()
+    stop.set()
     sys.exit(0)

@@ -9,26 +9,27 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Literal
 
-from .testbed import Bench, Watch
+from .journal import JournalReader
+from .testbed import LabTestbed
 
 Pattern = Literal["sync", "thread", "background"]
 
-UNDER_WAY = 15.0
+BEGIN_TIMEOUT = 15.0
 """Seconds until the work of all members has begun."""
 
 PATIENCE = {"sync": 0.5, "thread": 3.0, "background": 60.0}
-"""Seconds to wait for mails after the restart. Jobs lie in the database until somebody runs them.
-What the others had begun was only in the process that is dead; they get more than twice the time
-that the work takes, in case somebody finds it after all."""
+"""Seconds to wait for mails after the restart. Jobs are in the database until a worker runs them.
+Work in the request or in a thread existed only in the process that was killed; it gets more than
+twice the time that it takes, to be sure."""
 
 
 @dataclass(frozen=True)
-class Survival:
-    """members: how many signed up. answered: how many of them were told "welcome".
+class CrashTestResult:
+    """members: how many signed up. answered: how many of them got the page "Welcome".
 
-    done: how many got their mail in the end; twice: how many got it more than once.
-    killed: how many processes died. recovered_ms: from the kill until some of the interrupted work
-    was running again; None if it never did.
+    done: how many got their mail; twice: how many got it more than once.
+    killed: how many processes. recovered_ms: from the kill until some of the interrupted work ran
+    again; None if it never did.
     """
 
     pattern: Pattern
@@ -39,19 +40,19 @@ class Survival:
     killed: int
     recovered_ms: float | None
     waited: bool = False
-    """Whether the visitors had to wait for the work, so that the kill hit them too."""
+    """Whether the visitors had to wait for the work, so that the kill interrupted them too."""
 
     @property
     def lost(self) -> int:
-        """How many were told "welcome" and never got their mail."""
+        """How many got the page "Welcome" and never their mail."""
         return max(self.answered - self.done, 0)
 
 
 class Visitors:
     """Sign up, all at once and each on a connection of their own."""
 
-    def __init__(self, bench: Bench, pattern: Pattern, names: list[str]) -> None:
-        self._club = bench.club
+    def __init__(self, testbed: LabTestbed, pattern: Pattern, names: list[str]) -> None:
+        self._app = testbed.sample_app
         self._pattern = pattern
         self._lock = threading.Lock()
         self.answered = 0
@@ -73,56 +74,56 @@ class Visitors:
 
     def _sign_up(self, name: str) -> None:
         try:
-            status = self._club.get(f"/{self._pattern}?member={name}")
+            status = self._app.get(f"/{self._pattern}?member={name}")
         except (OSError, HTTPException):
-            return  # the server died on this visitor
+            return  # the server was killed before it answered
         with self._lock:
             self.answered += status < 400
 
 
-def survive(
-    bench: Bench,
+def run_crash_test(
+    testbed: LabTestbed,
     pattern: Pattern,
     members: int = 4,
-    say: Callable[[str], None] = lambda _: None,
-) -> Survival:
-    """Let members sign up, kill every process of the club while their work is under way, start the
-    club again, and count whose work was done."""
-    names = bench.names(f"kill-{pattern}", members)
-    watch = bench.watch()
-    visitors = Visitors(bench, pattern, names)
-    waited = pattern == "sync" or (pattern == "background" and not bench.engine.has_worker)
+    report: Callable[[str], None] = lambda _: None,
+) -> CrashTestResult:
+    """Let members sign up, kill every process of the sample app while their work runs, start the
+    app again, and count whose work was done. report: called with what happens next."""
+    names = testbed.names(f"kill-{pattern}", members)
+    journal = testbed.journal()
+    visitors = Visitors(testbed, pattern, names)
+    waited = pattern == "sync" or (pattern == "background" and not testbed.engine.has_worker)
     if not waited:  # on a slow machine the first mail can be there before the last answer
-        bench.until(lambda: visitors.are_served or bool(bench.mails_to(names)), UNDER_WAY)
-    bench.until(lambda: watch.count("work-begin", names) > 0, UNDER_WAY)
-    say(f"/{pattern}: {visitors.answered} of {members} were told “welcome”; now kill -9")
-    killed = bench.club.kill_all()
-    died_at = time.monotonic()
-    bench.club.start()
+        testbed.until(lambda: visitors.are_served or bool(testbed.mails_to(names)), BEGIN_TIMEOUT)
+    testbed.until(lambda: journal.count("work-begin", names) > 0, BEGIN_TIMEOUT)
+    report(f"/{pattern}: {visitors.answered} of {members} got the page “Welcome”; now kill -9")
+    killed = testbed.sample_app.kill_all()
+    killed_at = time.monotonic()
+    testbed.sample_app.start()
     patience = PATIENCE["sync" if waited else pattern]
-    bench.until(lambda: len(bench.mails_to(names)) == members, patience)
+    testbed.until(lambda: len(testbed.mails_to(names)) == members, patience)
     visitors.wait()
-    mails = bench.mails_to(names)
-    return Survival(
+    mails = testbed.mails_to(names)
+    return CrashTestResult(
         pattern,
         members,
         visitors.answered,
         done=len(mails),
         twice=sum(count > 1 for count in mails.values()),
         killed=len(killed),
-        recovered_ms=_recovery(watch, names, died_at),
+        recovered_ms=_recovery(journal, names, killed_at),
         waited=waited,
     )
 
 
-def _recovery(watch: Watch, names: list[str], died_at: float) -> float | None:
+def _recovery(journal: JournalReader, names: list[str], killed_at: float) -> float | None:
     """From the kill until work that had begun before it began again."""
     begun = {
-        note.subject for note in watch.notes if note.kind == "work-begin" and note.at < died_at
+        note.subject for note in journal.notes if note.kind == "work-begin" and note.at < killed_at
     }
     again = [
         note.at
-        for note in watch.notes
-        if note.kind == "work-begin" and note.at > died_at and note.subject in begun & set(names)
+        for note in journal.notes
+        if note.kind == "work-begin" and note.at > killed_at and note.subject in begun & set(names)
     ]
-    return (min(again) - died_at) * 1000 if again else None
+    return (min(again) - killed_at) * 1000 if again else None

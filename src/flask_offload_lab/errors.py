@@ -1,4 +1,4 @@
-"""What can go wrong in the lab through no fault of the reader's code."""
+"""Errors of the lab that are not caused by the reader's code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class LabError(OffloadError):
 
 
 class ServerDown(LabError):
-    """The web server did not start. Its last words:"""
+    """The web server did not start. The end of its log:"""
 
 
-class BenchError(LabError):
-    """The club's work was not done in time. Is this machine very busy? Try again; if it stays so,
-    `flask offload check` in an app of your own says whether its worker runs."""
+class WorkNotDone(LabError):
+    """The sample app's work was not done in time. Is this machine very busy? Try again; if it stays
+    so, `flask offload check` in an app of your own shows whether its worker runs."""
 
 
 class PhotoError(LabError):
@@ -23,9 +23,9 @@ class PhotoError(LabError):
 
 
 class Exposed(LabError):
-    """The lab starts and kills processes for whoever can reach it, so it listens on this machine
-    only. To show it to others on purpose, add --expose, and give --host the very address."""
+    """The lab starts and kills processes on request, so it listens on this machine only. To show it
+    to others on purpose, add --expose, and give --host one exact address."""
 
 
 class PortTaken(LabError):
-    """Something else listens on this port: choose another with --port, or leave --port out."""
+    """Another program listens on this port: choose another with --port, or leave --port out."""

@@ -1,4 +1,4 @@
-"""A mail server on loopback that takes its time, as real ones do, and keeps what it got."""
+"""A mail server on loopback that is as slow as real ones are, and keeps what it receives."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from email.policy import default as default_policy
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 KEPT = 2_000
-"""Mails kept at most; the oldest go first."""
+"""Mails kept at most; the oldest are dropped first."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long the server thinks at each stage, in seconds.
+    """How long the server waits at each stage, in seconds.
 
     The defaults stand for a mail server in the same region: a reverse look-up at the greeting, a
     check of the recipient, and a content scan before it takes responsibility for the mail. Real
@@ -44,7 +44,7 @@ PROMPT = Pace(0, 0, (0, 0))
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail that the server took: it answered 250, so the sender may forget it."""
+    """A mail that the server accepted: it answered 250, so it is responsible for it now."""
 
     number: int
     recipient: str
@@ -69,7 +69,7 @@ class Mail:
         return "" if body is None else str(body.get_content()).replace("\r\n", "\n")
 
 
-class _Handler:
+class _SmtpHandler:
     def __init__(self, pace: Pace, keep: Callable[[str, EmailMessage], None], seed: int) -> None:
         self._pace = pace
         self._keep = keep
@@ -106,8 +106,8 @@ class _Handler:
 class MailServer:
     """An SMTP server in a thread of its own: `with MailServer() as server: …`.
 
-    host, port: where it listens; port 0 takes a free one. seed: of the pace's chance. Raises
-    OSError if the port is taken.
+    host, port: where it listens; port 0 takes a free one. seed: of the random part of the
+    pace. Raises OSError if the port is taken.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class MailServer:
     ) -> None:
         self.host = host
         self.port = port
-        self._handler = _Handler(pace or Pace(), self._keep, seed)
+        self._handler = _SmtpHandler(pace or Pace(), self._keep, seed)
         self._mails: list[Mail] = []
         self._number = 0
         self._arrived = threading.Condition()

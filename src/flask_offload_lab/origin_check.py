@@ -1,8 +1,8 @@
 """Keeps other web pages from driving an app that listens on this machine.
 
-Any page in the reader's browser can send requests to 127.0.0.1, directly (CSRF) or under a name of
-its own that it lets point there (DNS rebinding). So the Host header must be ours, and a request
-that a browser sends for a page of somebody else is refused.
+Any page in the reader's browser can send requests to 127.0.0.1, directly (CSRF) or under a host
+name of its own that resolves to it (DNS rebinding). So the Host header must be the app's own, and a
+request that a browser sends for a page of another site is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from werkzeug.wrappers import Response as BaseResponse
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
-class Guard:
-    """One per app: `Guard(…).watch(app)`.
+class OriginCheck:
+    """One per app: `OriginCheck(…).install(app)`.
 
-    origin: where the app is reached. friends: other origins whose pages may use it and frame it.
-    frames: origins that its own pages may frame. links: whether pages of the world may link to it;
+    origin: where the app is reached. allowed: other origins whose pages may use it and frame it.
+    frames: origins that its own pages may frame. links: whether pages of any site may link to it;
     only right when no GET has an effect.
     """
 
@@ -28,26 +28,26 @@ class Guard:
         self,
         origin: str,
         *,
-        friends: Collection[str] = (),
+        allowed: Collection[str] = (),
         frames: Collection[str] = (),
         links: bool = False,
     ) -> None:
         self._origin = origin
         self._host = urlsplit(origin).netloc
-        self._origins = {origin, *friends}
+        self._origins = {origin, *allowed}
         self._links = links
         self._headers = {
-            "Content-Security-Policy": _policy(friends, frames),
+            "Content-Security-Policy": _policy(allowed, frames),
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "origin",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cache-Control": "no-store",
         }
-        if not friends:
+        if not allowed:
             self._headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
-    def watch(self, app: Flask) -> None:
-        """Check every request of the app first, and give every answer its headers."""
+    def install(self, app: Flask) -> None:
+        """Check every request before the app's own code, and add headers to every response."""
         app.before_request(self._check)
         app.after_request(self._add_headers)
 
@@ -57,12 +57,12 @@ class Guard:
             if request.host == alias and request.method in SAFE:
                 return redirect(self._origin + request.full_path.rstrip("?"))
             abort(403, f"This app answers only as {self._host}.")
-        if not (self._is_safe() if request.method in SAFE else self._is_ours()):
+        if not (self._is_safe() if request.method in SAFE else self._is_own()):
             abort(403, "This request was sent for the page of another site.")
         return None
 
-    def _is_ours(self) -> bool:
-        """For requests that change something: browsers tell the origin of each of them."""
+    def _is_own(self) -> bool:
+        """For requests that change something: browsers send the origin with each of them."""
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site")
         return origin in self._origins if origin else site == "same-origin"
@@ -82,8 +82,8 @@ class Guard:
         return response
 
 
-def _policy(friends: Collection[str], frames: Collection[str]) -> str:
-    """No inline script or style, nothing from elsewhere but what the framed apps show."""
+def _policy(allowed: Collection[str], frames: Collection[str]) -> str:
+    """No inline script or style, and nothing from other origins but what the framed apps show."""
     parts = {
         "default-src": ["'none'"],
         "script-src": ["'self'"],
@@ -93,6 +93,6 @@ def _policy(friends: Collection[str], frames: Collection[str]) -> str:
         "frame-src": frames or ["'none'"],
         "form-action": ["'self'"],
         "base-uri": ["'none'"],
-        "frame-ancestors": friends or ["'none'"],
+        "frame-ancestors": allowed or ["'none'"],
     }
     return "; ".join(f"{name} {' '.join(values)}" for name, values in parts.items())

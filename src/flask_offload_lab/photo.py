@@ -77,7 +77,7 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise PhotoError("This is no JPEG, PNG or WebP picture.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        # Pillow's own limits, which lie above ours
+        # Pillow's own limits, which are above this one
         raise PhotoError(f"The picture claims more than {MAX_PIXELS:,} pixels.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise PhotoError(f"The picture can't be opened: {error}.") from error

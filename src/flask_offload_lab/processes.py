@@ -1,4 +1,4 @@
-"""Which processes belong to the club, and their end."""
+"""The processes of this machine: which one started which, and `kill -9`."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
-def kill_now(pids: Iterable[int]) -> None:
-    """`kill -9` for each; those that are gone already don't matter."""
+def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to each process; those that have ended are skipped."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
-def end(pid: int) -> None:
-    """Ask a process to end; one that has ended already doesn't matter."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+def kill_now(pids: Iterable[int]) -> None:
+    """`kill -9` each process; those that have ended are skipped."""
+    send_signal(pids, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, though perhaps not of ours."""
+    """Whether a process has this id. The id may have been reused by an unrelated process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The lab as a whole: the table, and the web server for the lesson."""
+"""The lab's own process: the web server of the lesson, and everything that it measures on."""
 
 from __future__ import annotations
 
@@ -8,36 +8,31 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
-from .building import prepare
-from .demo import Table, claims, measure, render
+from . import PORT
+from .demo import DemoTable, measure
 from .errors import Exposed, PortTaken
-from .listen import PORT, listen
 from .mailserver import Pace
+from .project import prepare
 from .site import create_lab
 from .site.lab import Lab
-from .testbed import Bench
-from .user_app_server import GuestServer
+from .testbed import LabTestbed
+from .user_app import UserAppServer
+from .webserver import QuietHandler, listen
 
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = ("", "0.0.0.0", "::")
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
 
 
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """The terminal belongs to the table."""
-
-
-class Show:
+class LabServer:
     """Use it in a `with` block; it owns every process and every file of the lab.
 
-    port: None takes the usual one, or a free one if that is taken; 0 takes a free one.
-    project: the folder of the reader's project. guest: an app of the reader's to check. pace: of
+    port: None takes the default, or a free one if that is taken; 0 takes a free one.
+    project: the folder of the reader's project. user_app: an app of the reader's to check. pace: of
     the mail server.
-    Raises Exposed, PortTaken, and what Bench raises.
+    Raises Exposed, PortTaken, and what LabTestbed raises.
     """
 
     def __init__(
@@ -47,82 +42,46 @@ class Show:
         *,
         expose: bool = False,
         project: Path | None = None,
-        guest: str | None = None,
+        user_app: str | None = None,
         pace: Pace | None = None,
     ) -> None:
-        if host != LOOPBACK and (not expose or host in EVERYWHERE or project or guest):
+        if host != LOOPBACK and (not expose or host in EVERY_ADDRESS or project or user_app):
             raise Exposed
         if project is not None:
             project = prepare(project)
-        self._guest = guest
+        self._user_app = user_app
         self._listening = _listen(host, port)
         self.origin = f"http://{host}:{self._listening.getsockname()[1]}"
-        self._lab = Lab(Bench(self.origin, pace, host=host), project=project)
+        self._lab = Lab(LabTestbed(self.origin, pace, host=host), project=project)
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> LabServer:
         with ExitStack() as stack:
             stack.callback(self._listening.close)
-            stack.enter_context(self._lab.bench)
-            if self._guest is not None:
-                folder = stack.enter_context(TemporaryDirectory(prefix="offload-guest-"))
-                self._lab.guest = GuestServer(self._guest, Path(folder))
-                stack.enter_context(self._lab.guest)
+            stack.enter_context(self._lab.testbed)
+            if self._user_app is not None:
+                folder = stack.enter_context(TemporaryDirectory(prefix="offload-user-app-"))
+                self._lab.user_app = UserAppServer(self._user_app, Path(folder))
+                stack.enter_context(self._lab.user_app)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def measure(self, say: Callable[[str], None]) -> None:
-        """Make the table; takes less than a minute."""
-        self._lab.table = measure(self._lab.bench, say)
-
-    @property
-    def table(self) -> Table:
-        """What `measure` measured."""
-        if self._lab.table is None:
-            raise RuntimeError("measure() comes first")
+    def measure(self, report: Callable[[str], None]) -> DemoTable:
+        """Measure the table; takes less than a minute. report: called with what comes next."""
+        self._lab.table = measure(self._lab.testbed, report)
         return self._lab.table
 
-    @property
-    def held(self) -> bool:
-        """Whether all claims held."""
-        return self.table.held
-
-    def text(self) -> str:
-        """The table for a terminal."""
-        return render(self.table)
-
-    def figures(self) -> dict[str, Any]:
-        """The table for programs."""
-        rows = [
-            {
-                "route": f"/{row.pattern}",
-                "p50_ms": row.route.p50_ms,
-                "p99_ms": row.route.p99_ms,
-                "innocent_p50_ms": row.innocent.p50_ms,
-                "innocent_p99_ms": row.innocent.p99_ms,
-                "killed": {
-                    "answered": row.survival.answered,
-                    "done": row.survival.done,
-                    "lost": row.survival.lost,
-                },
-            }
-            for row in self.table.rows
-        ]
-        told = [{"claim": claim.text, "held": claim.held} for claim in claims(self.table)]
-        return {"engine": self.table.engine, "rows": rows, "claims": told}
-
-    def serve(self, told_to_end: threading.Event) -> None:
-        """Serve the lesson until the process is told to end, by this event or by an exception."""
+    def serve(self, stop: threading.Event) -> None:
+        """Serve the lesson until `stop` is set, or an exception ends it."""
         app = create_lab(self._lab, self.origin)
-        server = make_server(
-            LOOPBACK, 0, app, threaded=True, request_handler=_Quiet, fd=self._listening.fileno()
-        )
+        fd = self._listening.fileno()
+        server = make_server(LOOPBACK, 0, app, threaded=True, request_handler=QuietHandler, fd=fd)
         serving = threading.Thread(target=server.serve_forever, name="lab", daemon=True)
         serving.start()
         try:
-            told_to_end.wait()
+            stop.wait()
         finally:
             server.shutdown()
             serving.join()

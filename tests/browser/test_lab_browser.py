@@ -1,4 +1,4 @@
-"""A reader in a real browser walks through all nine modes of the lab."""
+"""All nine modes of the lab in a real browser."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
-from flask_offload_lab.building import PROJECT
 from flask_offload_lab.photo import SAMPLE
+from flask_offload_lab.project import SOLVED
 from flask_offload_lab.site.modes import MODES
 from flask_offload_lab.site.recall import QUESTIONS
 from lab_support import RunningLab, lab_running
@@ -36,7 +36,7 @@ LONG = 45_000
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("reader") / "club"
+    return tmp_path_factory.mktemp("reader") / "project"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def opened(
     size: tuple[int, int] = DESKTOP,
     javascript: bool = True,
 ) -> Iterator[Page]:
-    """A page of the lab. At the end it must not have jumped, nor met a forbidden resource."""
+    """A page of the lab. Its layout must not shift, and no resource must be refused."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         reduced_motion="reduce",
@@ -61,21 +61,21 @@ def opened(
     )
     page = context.new_page()
     page.add_init_script(WATCH)
-    complaints: list[str] = []
+    errors: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":
-            complaints.append(message.text)
+            errors.append(message.text)
 
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     try:
         page.goto(lab.origin + path)
         yield page
         if javascript:
             assert page.evaluate("window.violations") == []
             assert page.evaluate("window.shifts") < 0.02
-        assert complaints == []
+        assert errors == []
     finally:
         context.close()
 
@@ -115,7 +115,7 @@ def test_pages_fit_are_quick_and_go_by_keyboard(
             assert page.url.endswith("#content")
 
 
-def test_the_way_leads_through_all_nine(browser: Browser, lab: RunningLab) -> None:
+def test_the_buttons_lead_through_all_nine(browser: Browser, lab: RunningLab) -> None:
     with opened(browser, lab, "/") as page:
         page.get_by_role("link", name=re.compile("^1 Why")).first.click()
         for mode in MODES:
@@ -133,10 +133,10 @@ def test_the_way_leads_through_all_nine(browser: Browser, lab: RunningLab) -> No
 def test_why(browser: Browser, lab: RunningLab) -> None:
     with opened(browser, lab, "/why") as page:
         page.get_by_role("button", name="Run both, now").click()
-        expect(page.locator("#status")).to_contain_text("The stranger waited", timeout=LONG)
+        expect(page.locator("#status")).to_contain_text("The bystander waited", timeout=LONG)
         values = {
             key: number(page.locator(f'[data-value="{key}"]').text_content())
-            for key in ("sync-visitor", "sync-stranger", "background-visitor", "sync-work")
+            for key in ("sync-visitor", "sync-bystander", "background-visitor", "sync-work")
         }
         assert values["background-visitor"] * 3 < values["sync-visitor"]
         assert values["sync-visitor"] >= values["sync-work"]
@@ -184,11 +184,11 @@ def test_measure(browser: Browser, lab: RunningLab) -> None:
         expect(page.locator("#t-sync")).to_contain_text("The bottleneck: server")
         expect(page.locator("#gauges")).to_contain_text("/background: LCP")
         expect(page.locator("#header")).to_contain_text("enqueue;dur=")
-        stranger = [
-            number(page.locator(f'[data-value="stranger-{pattern}"]').text_content())
+        bystander = [
+            number(page.locator(f'[data-value="bystander-{pattern}"]').text_content())
             for pattern in ("sync", "background")
         ]
-        assert stranger[1] * 3 < stranger[0]
+        assert bystander[1] * 3 < bystander[0]
         page.locator('[data-tip="1"]').click()
         expect(page.locator('[data-tip-list="1"]')).to_contain_text(
             "GET /sync blocked", timeout=LONG
@@ -201,12 +201,12 @@ def test_deep(browser: Browser) -> None:
         page.locator("[data-run=gil]").click()
         expect(page.locator("#gil-status")).to_contain_text("The slowest", timeout=LONG)
         assert page.locator("#gil-plot .dot-a").count() > 20
-        for pattern, fate in (("thread", "✗ lost"), ("background", "✓ kept")):
+        for pattern, outcome in (("thread", "✗ lost"), ("background", "✓ kept")):
             page.locator(f"[data-kill={pattern}]").click()
             members = page.locator(f'[data-members="{pattern}"] b')
-            expect(members).to_have_text([fate] * 4, timeout=LONG)
-        page.locator("[data-run=bell]").click()
-        expect(page.locator("#bell-status")).to_contain_text("40 rings", timeout=LONG)
+            expect(members).to_have_text([outcome] * 4, timeout=LONG)
+        page.locator("[data-run=notifier]").click()
+        expect(page.locator("#notifier-status")).to_contain_text("40 jobs", timeout=LONG)
         page.locator("[data-run=lock]").click()
         expect(page.locator("#lock-status")).to_contain_text("ran again", timeout=LONG)
 
@@ -219,7 +219,7 @@ def test_try(browser: Browser, lab: RunningLab) -> None:
         for _ in range(3):
             page.get_by_role("spinbutton", name="visitors").press("ArrowDown")
         page.get_by_label("as a job").check()
-        page.get_by_role("button", name="Let them in").click()
+        page.get_by_role("button", name="Start", exact=True).click()
         expect(page.locator("#status")).to_contain_text("Done.", timeout=LONG)
         expect(page.locator("#mails li")).to_have_count(2)
         expect(page.locator("#timeline rect.waiting")).to_have_count(3)
@@ -227,14 +227,14 @@ def test_try(browser: Browser, lab: RunningLab) -> None:
         expect(pictures).to_have_count(4)
         pictures.first.scroll_into_view_if_needed()
         expect(pictures.first).to_have_js_property("naturalWidth", 437)
-        club = page.frame_locator("iframe")
-        club.get_by_role("button", name="Join").click()
-        expect(club.locator("offload-job")).to_contain_text("Done", timeout=LONG)
+        sample_app = page.frame_locator("iframe")
+        sample_app.get_by_role("button", name="Join").click()
+        expect(sample_app.locator("offload-job")).to_contain_text("Done", timeout=LONG)
 
 
 def test_spot(browser: Browser, lab: RunningLab) -> None:
     with opened(browser, lab, "/spot") as page:
-        # with its first request, Python may notice a look only after the line that took so long
+        # in the first request, Python may run the profiler's sample only after the slow line
         for name, wrong, right in [("tags", 0, 4), ("weather", 0, 2)]:
             section = page.locator(f'[data-spot="{name}"]')
             lines = section.locator("input[type=radio]")
@@ -242,9 +242,9 @@ def test_spot(browser: Browser, lab: RunningLab) -> None:
             section.get_by_role("button").click()
             status = section.locator("[data-status]")
             expect(status).to_contain_text("Not line", timeout=LONG)
-            culprit = section.locator(".culprit")
-            expect(culprit).to_have_count(1)
-            expect(culprit.locator("input")).to_have_value(
+            cause = section.locator(".cause")
+            expect(cause).to_have_count(1)
+            expect(cause.locator("input")).to_have_value(
                 str(lines.nth(right).get_attribute("value"))
             )
             expect(section.locator(".said")).to_contain_text(f"GET /spots/{name} blocked")
@@ -256,10 +256,10 @@ def test_spot(browser: Browser, lab: RunningLab) -> None:
 def test_fix(browser: Browser, lab: RunningLab) -> None:
     with opened(browser, lab, "/fix") as page:
 
-        def run(key: str, says: str) -> None:
+        def run(key: str, last: str) -> None:
             section = page.locator(f'[data-fix="{key}"]')
             section.get_by_role("button", name="Run it through the gate").click()
-            expect(section.locator(".steps li").last).to_contain_text(says, timeout=LONG)
+            expect(section.locator(".steps li").last).to_contain_text(last, timeout=LONG)
 
         def choose(key: str, *labels: str) -> None:
             for label in labels:
@@ -294,7 +294,7 @@ def test_build(browser: Browser, lab: RunningLab, project: Path) -> None:
         steps = page.locator("[data-steps=mail] li")
         page.locator("[data-step=mail]").click()
         expect(steps.last).to_contain_text("no Flask-Offload yet", timeout=LONG)
-        (project / "app.py").write_text((PROJECT / "step1.py").read_text())
+        (project / "app.py").write_text(SOLVED.read_text())
         page.locator("[data-step=mail]").click()
         expect(steps.last).to_contain_text("Solved.", timeout=LONG)
 
@@ -326,7 +326,7 @@ def test_recall_without_javascript(browser: Browser, lab: RunningLab) -> None:
 # --- others ------------------------------------------------------------------------------------
 
 HOSTILE = """<!doctype html><title>Elsewhere</title>
-<img id="image" src="CLUB/sync?member=driven-by-image">
+<img id="image" src="SAMPLE_APP/sync?member=driven-by-image">
 <iframe id="frame" src="LAB/why"></iframe>
 <form id="form" method="post" action="LAB/run/race"></form>
 """
@@ -358,7 +358,7 @@ def elsewhere(html: str) -> Iterator[str]:
 
 
 def test_another_web_page_can_drive_nothing(browser: Browser, lab: RunningLab) -> None:
-    html = HOSTILE.replace("CLUB", lab.club).replace("LAB", lab.origin)
+    html = HOSTILE.replace("SAMPLE_APP", lab.sample_app).replace("LAB", lab.origin)
     answers: dict[str, int] = {}
     with elsewhere(html) as address:
         page = browser.new_page()
@@ -383,6 +383,6 @@ def test_another_web_page_can_drive_nothing(browser: Browser, lab: RunningLab) -
         page.locator("#form").evaluate("(form) => form.submit()")
         expect(page.locator("body")).to_contain_text("sent for the page of another site")
         page.close()
-    ours = {url: status for url, status in answers.items() if "127.0.0.1" in url}
-    assert ours
-    assert set(ours.values()) == {403}, ours
+    of_lab = {url: status for url, status in answers.items() if "127.0.0.1" in url}
+    assert of_lab
+    assert set(of_lab.values()) == {403}, of_lab

@@ -1,4 +1,4 @@
-"""What the lab's tests share: a lab that runs, and how to ask it."""
+"""What the lab's tests share: a running lab, and requests to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunningLab:
     """A lab that runs in processes of its own."""
 
     origin: str
-    club: str
+    sample_app: str
 
     def get(self, path: str, **headers: str) -> Response:
         """A page of the lab."""
@@ -34,7 +34,7 @@ class RunningLab:
         return http_request("POST", self.origin + path, form=form, headers=sent, timeout=60)
 
     def run(self, name: str, **params: object) -> list[dict[str, Any]]:
-        """All events of an experiment. Raises AssertionError with what the lab says against it."""
+        """All events of an experiment. Raises AssertionError if the lab refuses it."""
         headers = {"Origin": self.origin, "Content-Type": "application/json"}
         connection = http.client.HTTPConnection(urlsplit(self.origin).netloc, timeout=120)
         try:
@@ -55,6 +55,6 @@ def lab_running(*words: str) -> Iterator[RunningLab]:
         found = re.search(r"The lab: (http://[\d.:]+)/", process.output())
         assert found, process.output()
         home = http_get(found[1]).text
-        club = re.search(r'href="(http://127\.0\.0\.1:\d+)/"', home)
-        assert club, home
-        yield RunningLab(found[1], club[1])
+        sample_app = re.search(r'href="(http://127\.0\.0\.1:\d+)/"', home)
+        assert sample_app, home
+        yield RunningLab(found[1], sample_app[1])

@@ -1,4 +1,4 @@
-"""Fix and Build: what the reader made is really run, and judged by what it does."""
+"""Fix and Build: the reader's program is run, and judged by what it does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload_lab.building import PROJECT, prepare
 from flask_offload_lab.experiments.checked import NoProject, fix, step
-from flask_offload_lab.site.challenges import CHALLENGES
+from flask_offload_lab.project import SOLVED, prepare
+from flask_offload_lab.site.content import CHALLENGES
 
 
 def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:
@@ -18,19 +18,19 @@ def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:
 
 
 @pytest.mark.parametrize(
-    ("key", "order", "choices", "complaint"),
+    ("key", "order", "choices", "reason"),
     [
-        ("mail", [], {"decorator": 1, "call": 1}, "nothing was written down"),
+        ("mail", [], {"decorator": 1, "call": 1}, "there is no job"),
         ("portraits", [], {"loop": 1, "call": 1, "answer": 0}, "not one portrait was finished"),
     ],
 )
 def test_answers_that_are_fast_and_wrong(
-    key: str, order: list[object], choices: dict[str, int], complaint: str
+    key: str, order: list[object], choices: dict[str, int], reason: str
 ) -> None:
     """The blocking ones and the right ones: test_lab_browser.py."""
     good, text = verdict(key, order, **choices)
     assert not good
-    assert complaint in text
+    assert reason in text
 
 
 def test_waiting_for_the_job_is_blocking_too() -> None:
@@ -42,7 +42,7 @@ def test_waiting_for_the_job_is_blocking_too() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return prepare(tmp_path / "club")
+    return prepare(tmp_path / "project")
 
 
 def steps_of(project: Path, key: str) -> list[tuple[bool, str]]:
@@ -55,8 +55,8 @@ def test_the_start_solves_nothing(project: Path) -> None:
     assert "no Flask-Offload yet" in text
 
 
-def test_the_model_solves_every_step(project: Path) -> None:
-    shutil.copyfile(PROJECT / "step3.py", project / "app.py")
+def test_the_solved_project_passes_every_step(project: Path) -> None:
+    shutil.copyfile(SOLVED, project / "app.py")
     for key in ("mail", "photo", "clean_up"):
         steps = steps_of(project, key)
         assert steps[-1] == (True, "Solved."), steps
@@ -64,7 +64,7 @@ def test_the_model_solves_every_step(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "complaint"),
+    ("program", "reason"),
     [
         ("def broken(:\n", "SyntaxError"),
         ("import no_such_module\n", "no_such_module"),
@@ -72,13 +72,13 @@ def test_the_model_solves_every_step(project: Path) -> None:
         ("print('{\"good\": true}')\nx = 1\n", "Failed to find Flask"),
     ],
 )
-def test_a_program_that_does_not_start_is_told_so(
-    project: Path, program: str, complaint: str
+def test_a_program_that_does_not_start_is_reported(
+    project: Path, program: str, reason: str
 ) -> None:
     (project / "app.py").write_text(program)
     [(good, text)] = steps_of(project, "mail")
     assert not good
-    assert complaint in text
+    assert reason in text
 
 
 def test_without_a_project_there_is_nothing_to_check(tmp_path: Path) -> None:

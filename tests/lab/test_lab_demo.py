@@ -7,11 +7,10 @@ import re
 import pytest
 
 from flask_offload.measure.samples import Answer, ProbeResult
-from flask_offload_lab import crash_test as survival
-from flask_offload_lab import demo
-from flask_offload_lab.crash_test import Pattern, Survival
-from flask_offload_lab.demo import Row, Table, claims, measure, render
-from flask_offload_lab.testbed import Bench
+from flask_offload_lab import crash_test, demo
+from flask_offload_lab.crash_test import CrashTestResult, Pattern
+from flask_offload_lab.demo import DemoTable, RouteResult, claims, measure, render
+from flask_offload_lab.testbed import LabTestbed
 from lab_app import QUICK
 
 
@@ -23,18 +22,20 @@ def probed(*response_ms: float, failed: str | None = None) -> ProbeResult:
     return ProbeResult("http://127.0.0.1:1/", "GET", tuple(answers), 1.0)
 
 
-def row(pattern: Pattern, route: float, page: float, answered: int = 4, done: int = 4) -> Row:
-    fate = Survival(pattern, 4, answered, done, twice=0, killed=4, recovered_ms=None)
-    return Row(pattern, probed(route), probed(page), 900.0, fate)
+def row(
+    pattern: Pattern, route: float, page: float, answered: int = 4, done: int = 4
+) -> RouteResult:
+    result = CrashTestResult(pattern, 4, answered, done, twice=0, killed=4, recovered_ms=None)
+    return RouteResult(pattern, probed(route), probed(page), 900.0, result)
 
 
-def table(**changed: Row) -> Table:
+def table(**changed: RouteResult) -> DemoTable:
     rows = {
         "sync": row("sync", 1000.0, 4000.0, answered=0, done=0),
         "thread": row("thread", 5.0, 6.0, done=0),
         "background": row("background", 5.0, 6.0),
     }
-    return Table(probed(2.0), tuple((rows | changed).values()), "GET /sync blocked 1,000 ms: …")
+    return DemoTable(probed(2.0), tuple((rows | changed).values()), "GET /sync blocked 1,000 ms: …")
 
 
 def test_holds_when_the_claims_do() -> None:
@@ -52,16 +53,16 @@ def test_holds_when_the_claims_do() -> None:
         ("background", row("background", 5.0, 6.0, answered=0, done=0), 3),
     ],
 )
-def test_fails_when_one_claim_does(pattern: str, worse: Row, failing: int) -> None:
+def test_fails_when_one_claim_does(pattern: str, worse: RouteResult, failing: int) -> None:
     found = table(**{pattern: worse})
     assert [claim.held for claim in claims(found)] == [n != failing for n in range(4)]
     assert not found.held
     assert "FAILED" in render(found)
 
 
-def test_an_engine_is_held_to_what_its_flags_say() -> None:
-    found = Table(probed(2.0), table().rows, engine="inline", moves=False, durable=False)
-    assert [claim.text.partition(" lost")[0] for claim in claims(found)] == [
+def test_an_engine_is_judged_by_its_flags() -> None:
+    found = DemoTable(probed(2.0), table().rows, engine="inline", moves=False, durable=False)
+    assert [claim.text.partition(" had lost")[0] for claim in claims(found)] == [
         "after kill -9 the threads"
     ]
     text = render(found)
@@ -69,19 +70,21 @@ def test_an_engine_is_held_to_what_its_flags_say() -> None:
     assert "The inline engine runs each job inside of enqueue" in text
 
 
-def test_whoever_waited_for_the_work_was_hit_by_the_kill() -> None:
-    fate = Survival("background", 4, 3, 3, twice=0, killed=1, recovered_ms=None, waited=True)
-    waited = Row("background", probed(900.0), probed(900.0), 900.0, fate)
+def test_visitors_who_waited_for_the_work_saw_an_error() -> None:
+    result = CrashTestResult(
+        "background", 4, 3, 3, twice=0, killed=1, recovered_ms=None, waited=True
+    )
+    waited = RouteResult("background", probed(900.0), probed(900.0), 900.0, result)
     assert "1 of 4 saw an error" in render(table(background=waited))
 
 
 def test_failed_requests_prove_nothing() -> None:
-    broken = Row(
+    broken = RouteResult(
         "background",
         probed(0.1, failed="refused"),
         probed(0.1, failed="refused"),
         None,
-        row("background", 5.0, 6.0).survival,
+        row("background", 5.0, 6.0).crash_test,
     )
     assert [claim.held for claim in claims(table(background=broken))] == [False, False, True, True]
 
@@ -97,9 +100,9 @@ def test_shows_rows_columns_and_what_survived() -> None:
     assert "GET /sync blocked" in lines[-1]
 
 
-def test_a_job_that_ran_twice_is_told() -> None:
-    fate = Survival("background", 4, 4, 4, twice=1, killed=4, recovered_ms=500.0)
-    twice = Row("background", probed(5.0), probed(6.0), 900.0, fate)
+def test_a_job_that_ran_twice_is_shown() -> None:
+    result = CrashTestResult("background", 4, 4, 4, twice=1, killed=4, recovered_ms=500.0)
+    twice = RouteResult("background", probed(5.0), probed(6.0), 900.0, result)
     assert "4 of 4 done, 1 twice" in render(table(background=twice))
 
 
@@ -109,18 +112,18 @@ def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SECONDS", 0.6)
     monkeypatch.setattr(demo, "CLIENTS", 2)
     monkeypatch.setattr(demo, "PACE", 0.5)
-    monkeypatch.setitem(survival.PATIENCE, "thread", 1.5)
-    said: list[str] = []
-    with Bench("http://127.0.0.1:1", QUICK) as bench:
-        found = measure(bench, said.append)
-        log = (bench.club.settings.folder / "club.log").read_text()
+    monkeypatch.setitem(crash_test.PATIENCE, "thread", 1.5)
+    reported: list[str] = []
+    with LabTestbed("http://127.0.0.1:1", QUICK) as testbed:
+        found = measure(testbed, reported.append)
+        log = (testbed.sample_app.settings.folder / "sample-app.log").read_text()
     assert found.held, f"{render(found)}\n{log}"
-    assert found.row("sync").survival.answered == 0
+    assert found.row("sync").crash_test.answered == 0
     for each in found.rows:
         assert each.work_ms is not None
         assert each.work_ms > QUICK.shortest * 1000
-    assert found.row("thread").survival.lost == 4
-    assert found.row("background").survival.recovered_ms is not None
-    assert found.spotted is not None
-    assert "app.py" in found.spotted
-    assert [text for text in said if re.search(r"kill -9", text)]
+    assert found.row("thread").crash_test.lost == 4
+    assert found.row("background").crash_test.recovered_ms is not None
+    assert found.finding is not None
+    assert "app.py" in found.finding
+    assert [text for text in reported if re.search(r"kill -9", text)]

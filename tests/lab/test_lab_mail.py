@@ -1,4 +1,4 @@
-"""The lab's mail server: real SMTP, unhurried, and it keeps what it took."""
+"""The lab's mail server: real SMTP, slow, and it keeps what it receives."""
 
 import smtplib
 import socket
@@ -12,7 +12,7 @@ from flask_offload_lab.mailserver import PROMPT, MailServer, Pace
 
 def welcome(recipient: str = "ada@example.org", text: str = "Welcome.") -> EmailMessage:
     message = EmailMessage()
-    message["From"] = "club@example.org"
+    message["From"] = "site@example.org"
     message["To"] = recipient
     message["Subject"] = "Grüße"
     message["Message-ID"] = f"<{recipient}>"
@@ -26,7 +26,7 @@ def send(server: MailServer, *messages: EmailMessage) -> None:
             client.send_message(message)
 
 
-def test_keeps_what_it_took() -> None:
+def test_keeps_what_it_receives() -> None:
     with MailServer(PROMPT) as server:
         send(server, welcome(text="Hello,\n.hidden dot\nÆthel"), welcome("bob@example.org"))
         first, second = server.mails
@@ -39,7 +39,7 @@ def test_keeps_what_it_took() -> None:
     assert (second.number, second.recipient) == (2, "bob@example.org")
 
 
-def test_takes_its_time() -> None:
+def test_is_as_slow_as_its_pace() -> None:
     pace = Pace(greeting=0.05, recipient=0.05, content=(0.1, 0.1))
     with MailServer(pace) as server:
         began = time.monotonic()
@@ -71,7 +71,7 @@ def test_wait_for_mails() -> None:
         assert server.wait_for(lambda mails: len(mails) == 1, timeout=5)
 
 
-def test_leaves_in_the_middle_of_a_mail() -> None:
+def test_stops_in_the_middle_of_a_mail() -> None:
     with MailServer(Pace(greeting=60)) as server:
         client = socket.create_connection((server.host, server.port))
         client.sendall(b"EHLO lab\r\n")

@@ -1,4 +1,4 @@
-"""The guard: no other web page may drive an app on this machine."""
+"""The origin check: no other web page may drive an app on this machine."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_offload_lab.origin_check import Guard
+from flask_offload_lab.origin_check import OriginCheck
 
-OURS = "http://127.0.0.1:5080"
-CLUB = "http://127.0.0.1:5081"
+LAB = "http://127.0.0.1:5080"
+SAMPLE_APP = "http://127.0.0.1:5081"
 Headers = dict[str, str]
 
 
-def client(guard: Guard) -> FlaskClient:
+def client(check: OriginCheck) -> FlaskClient:
     app = Flask(__name__)
 
     @app.route("/", methods=["GET", "POST"])
     def view() -> str:
         return "done"
 
-    guard.watch(app)
+    check.install(app)
     return app.test_client()
 
 
 @pytest.fixture
 def lab() -> FlaskClient:
-    return client(Guard(OURS, frames=[CLUB], links=True))
+    return client(OriginCheck(LAB, frames=[SAMPLE_APP], links=True))
 
 
 @pytest.fixture
-def club() -> FlaskClient:
-    return client(Guard(CLUB, friends=[OURS]))
+def sample_app() -> FlaskClient:
+    return client(OriginCheck(SAMPLE_APP, allowed=[LAB]))
 
 
 def get(app: FlaskClient, origin: str, **headers: str) -> int:
@@ -54,27 +54,27 @@ def post(app: FlaskClient, origin: str, **headers: str) -> int:
     ],
 )
 def test_answers_under_its_own_name_only(lab: FlaskClient, host: str) -> None:
-    """DNS rebinding: evil.example may point to 127.0.0.1, but the browser still says its name."""
+    """DNS rebinding: evil.example may point to 127.0.0.1, but the browser still sends its name."""
     assert get(lab, host) == 403
     assert post(lab, host, Origin=host) == 403
 
 
-def test_leads_localhost_to_its_own_name(lab: FlaskClient) -> None:
+def test_redirects_localhost_to_its_own_name(lab: FlaskClient) -> None:
     answer = lab.get("/?a=1", base_url="http://localhost:5080")
-    assert (answer.status_code, answer.headers["Location"]) == (302, f"{OURS}/?a=1")
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"{LAB}/?a=1")
     assert post(lab, "http://localhost:5080", Origin="http://localhost:5080") == 403
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Origin": OURS}, 200),
-        ({"Origin": OURS, "Sec_Fetch_Site": "same-origin"}, 200),
+        ({"Origin": LAB}, 200),
+        ({"Origin": LAB, "Sec_Fetch_Site": "same-origin"}, 200),
         ({"Sec_Fetch_Site": "same-origin"}, 200),
         ({"Origin": "http://evil.example", "Sec_Fetch_Site": "cross-site"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
-        ({"Origin": CLUB, "Sec_Fetch_Site": "same-site"}, 403),
+        ({"Origin": SAMPLE_APP, "Sec_Fetch_Site": "same-site"}, 403),
         ({"Sec_Fetch_Site": "none"}, 403),
         ({}, 403),
     ],
@@ -82,7 +82,7 @@ def test_leads_localhost_to_its_own_name(lab: FlaskClient) -> None:
 def test_changes_something_for_its_own_pages_only(
     lab: FlaskClient, headers: Headers, status: int
 ) -> None:
-    assert post(lab, OURS, **headers) == status
+    assert post(lab, LAB, **headers) == status
 
 
 @pytest.mark.parametrize(
@@ -91,38 +91,38 @@ def test_changes_something_for_its_own_pages_only(
         ({}, 200),
         ({"Sec_Fetch_Site": "none"}, 200),
         ({"Sec_Fetch_Site": "same-origin"}, 200),
-        ({"Sec_Fetch_Site": "same-site", "Referer": f"{OURS}/"}, 200),
+        ({"Sec_Fetch_Site": "same-site", "Referer": f"{LAB}/"}, 200),
         ({"Sec_Fetch_Site": "same-site", "Referer": "http://127.0.0.1:9999/"}, 403),
         ({"Sec_Fetch_Site": "same-site"}, 403),
         ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "image"}, 403),
         ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "document"}, 403),
     ],
 )
-def test_the_club_works_for_nobody_elses_page(
-    club: FlaskClient, headers: Headers, status: int
+def test_the_sample_app_serves_no_page_of_another_site(
+    sample_app: FlaskClient, headers: Headers, status: int
 ) -> None:
     """Its GETs send mail, so not even an image of another site may point there."""
-    assert get(club, CLUB, **headers) == status
+    assert get(sample_app, SAMPLE_APP, **headers) == status
 
 
-def test_the_world_may_link_to_the_lab(lab: FlaskClient) -> None:
-    assert get(lab, OURS, Sec_Fetch_Site="cross-site", Sec_Fetch_Dest="document") == 200
-    assert get(lab, OURS, Sec_Fetch_Site="cross-site", Sec_Fetch_Dest="iframe") == 403
+def test_any_site_may_link_to_the_lab(lab: FlaskClient) -> None:
+    assert get(lab, LAB, Sec_Fetch_Site="cross-site", Sec_Fetch_Dest="document") == 200
+    assert get(lab, LAB, Sec_Fetch_Site="cross-site", Sec_Fetch_Dest="iframe") == 403
 
 
 def test_pages_run_no_foreign_code_and_sit_in_no_foreign_frame(
-    lab: FlaskClient, club: FlaskClient
+    lab: FlaskClient, sample_app: FlaskClient
 ) -> None:
     def policy(app: FlaskClient, origin: str) -> dict[str, str]:
         text = app.get("/", base_url=origin).headers["Content-Security-Policy"]
         return dict(part.split(" ", 1) for part in text.split("; "))
 
-    ours, theirs = policy(lab, OURS), policy(club, CLUB)
-    assert ours["default-src"] == theirs["default-src"] == "'none'"
-    assert ours["script-src"] == theirs["script-src"] == "'self'"
-    assert ours["style-src"] == "'self'"
-    assert (ours["frame-src"], ours["frame-ancestors"]) == (CLUB, "'none'")
-    assert (theirs["frame-src"], theirs["frame-ancestors"]) == ("'none'", OURS)
+    of_lab, of_sample_app = policy(lab, LAB), policy(sample_app, SAMPLE_APP)
+    assert of_lab["default-src"] == of_sample_app["default-src"] == "'none'"
+    assert of_lab["script-src"] == of_sample_app["script-src"] == "'self'"
+    assert of_lab["style-src"] == "'self'"
+    assert (of_lab["frame-src"], of_lab["frame-ancestors"]) == (SAMPLE_APP, "'none'")
+    assert (of_sample_app["frame-src"], of_sample_app["frame-ancestors"]) == ("'none'", LAB)
 
 
 def test_a_refusal_has_the_headers_too(lab: FlaskClient) -> None:
@@ -138,6 +138,6 @@ def test_keeps_stricter_headers_of_a_view() -> None:
     def view() -> tuple[str, dict[str, str]]:
         return "done", {"Referrer-Policy": "no-referrer"}
 
-    Guard(OURS).watch(app)
-    answer = app.test_client().get("/", base_url=OURS)
+    OriginCheck(LAB).install(app)
+    answer = app.test_client().get("/", base_url=LAB)
     assert answer.headers["Referrer-Policy"] == "no-referrer"

@@ -19,7 +19,7 @@ from flask_offload_lab.photo import SAMPLE
 from flask_offload_lab.processes import descendants
 from flask_offload_lab.site.modes import MODES
 from flask_offload_lab.site.recall import QUESTIONS
-from flask_offload_lab.testbed import Bench
+from flask_offload_lab.testbed import LabTestbed
 from lab_support import APP, RunningLab, lab_running
 from measure_support import require_chromium
 from proc import alive
@@ -95,11 +95,11 @@ def test_no_link_leads_nowhere(lab: RunningLab, path: str) -> None:
         elif target.startswith("/"):
             assert lab.get(target).status == 200
         else:
-            assert target.startswith(lab.club)
+            assert target.startswith(lab.sample_app)
 
 
-def test_says_what_the_lesson_says(lab: RunningLab) -> None:
-    """Every fact of the lesson that the lab began from has its place."""
+def test_has_every_fact_of_the_lesson(lab: RunningLab) -> None:
+    """The lab began as that lesson."""
     home, measure = Outline(lab.get("/").text).text, Outline(lab.get("/measure").text).text
     for fact in ("Why background processing matters in Flask", "High impact", "about 8 minutes"):
         assert fact in home
@@ -144,7 +144,7 @@ def test_remembers_what_is_finished(lab: RunningLab) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/run/race", "/static/nothing.js"])
-def test_what_is_not_there_is_said_plainly(lab: RunningLab, path: str) -> None:
+def test_errors_are_plain_text(lab: RunningLab, path: str) -> None:
     answer = lab.get(path)
     assert answer.status in (404, 405)
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -222,11 +222,11 @@ def test_members_get_the_visitors_own_photo(lab: RunningLab) -> None:
     assert "Your photo is in use." in lab.get("/try").text
     events = lab.run("race", pattern="background", visitors=1)
     [name] = {event["name"] for event in events if event["what"] == "work"}
-    picture = http_get(f"{lab.club}/members/{name}/256.webp")
+    picture = http_get(f"{lab.sample_app}/members/{name}/256.webp")
     with Image.open(io.BytesIO(picture.body)) as image:
         assert image.size == (256, 128)
     assert lab.post("/photo/remove", {}).status == 303
-    assert "Grace Hopper stands in" in lab.get("/try").text
+    assert "The photo of Grace Hopper is in use" in lab.get("/try").text
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_refuses_what_is_no_photo(lab: RunningLab, data: bytes, reason: str) -> 
     answer = send_photo(lab, data)
     assert answer.status == 400
     assert reason in answer.text
-    assert "Grace Hopper stands in" in lab.get("/try").text
+    assert "The photo of Grace Hopper is in use" in lab.get("/try").text
 
 
 def test_refuses_a_photo_that_is_too_large(lab: RunningLab) -> None:
@@ -250,8 +250,8 @@ def test_refuses_a_photo_that_is_too_large(lab: RunningLab) -> None:
 
 def test_pictures_are_found_by_their_own_names_only(lab: RunningLab) -> None:
     for path in ("../../journal.txt", "..%2f..%2fjournal.txt", "256.png", "x/y/z"):
-        assert http_get(f"{lab.club}/members/warm-up-1/{path}").status == 404
-    assert http_get(f"{lab.club}/members/warm-up-1/256.webp").status == 200
+        assert http_get(f"{lab.sample_app}/members/warm-up-1/{path}").status == 404
+    assert http_get(f"{lab.sample_app}/members/warm-up-1/256.webp").status == 200
 
 
 # --- experiments -------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_a_race_in_the_request_is_a_queue(lab: RunningLab) -> None:
     events = lab.run("race", pattern="sync", visitors=2)
     waited = waits(events)
     people = sorted([waited["visitor 0"], waited["visitor 1"]])
-    assert waited["stranger"] > people[0]
+    assert waited["bystander"] > people[0]
     assert people[1] > people[0] * 1.3
     assert sum(event["what"] == "mail" for event in events) == 2
     ends = [event for event in events if event["what"] == "work" and event["kind"] == "end"]
@@ -277,7 +277,7 @@ def test_a_race_in_the_request_is_a_queue(lab: RunningLab) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["thread", "background"])
-def test_a_race_with_the_work_moved_is_none(lab: RunningLab, pattern: str) -> None:
+def test_a_race_with_the_work_moved_is_no_queue(lab: RunningLab, pattern: str) -> None:
     events = lab.run("race", pattern=pattern, visitors=2)
     work = [float(each["took"]) for each in events if each["what"] == "work" and "took" in each]
     assert len(work) == 2
@@ -287,12 +287,12 @@ def test_a_race_with_the_work_moved_is_none(lab: RunningLab, pattern: str) -> No
     assert sorted(opened) == sorted(closed)
 
 
-def test_measure_counts_what_no_page_may_count_about_itself() -> None:
-    """Also while the work takes long: the page is watched until its job has ended."""
+def test_measure_counts_what_a_page_cannot_count_about_itself() -> None:
+    """Also while the work takes long: the page is observed until its job has ended."""
     require_chromium()
     slow = Pace(greeting=1.5, recipient=1.5, content=(0.1, 0.1))
-    with Bench(lab_origin="http://127.0.0.1:1", pace=slow) as bench:
-        [found] = [event for event in headless(bench, ["careless"]) if "pattern" in event]
+    with LabTestbed(lab_origin="http://127.0.0.1:1", pace=slow) as testbed:
+        [found] = [event for event in headless(testbed, ["careless"]) if "pattern" in event]
     assert found["pattern"] == "careless"
     assert found["reflows"] >= 60  # one for each row that asks for the layout
     assert found["dom"] > 60
@@ -306,21 +306,21 @@ def test_measure_counts_what_no_page_may_count_about_itself() -> None:
         ("race", {"pattern": "sync", "visitors": 21}),
         ("race", {"pattern": "sync", "visitors": True}),
         ("race", {"pattern": "; rm", "visitors": 1}),
-        ("tip", {"tip": 1, "on": "guest"}),
+        ("tip", {"tip": 1, "on": "user_app"}),
         ("fix", {"challenge": "mail", "order": ["import os"], "choices": {}}),
         ("fix", {"challenge": "mail", "order": "mail", "choices": []}),
         ("step", {"step": "mail"}),
         ("nothing", {}),
     ],
 )
-def test_experiments_take_what_they_know(
+def test_experiments_refuse_unknown_parameters(
     lab: RunningLab, name: str, params: dict[str, object]
 ) -> None:
     with pytest.raises(AssertionError, match=r"\."):
         lab.run(name, **params)
 
 
-def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
+def test_the_tips_are_checked_on_a_users_own_app(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         "import time\n"
         "from flask import Flask\n"
@@ -338,18 +338,18 @@ def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
         "@app.get('/items/<int:id>')\n"
         "def item(id): return str(id)\n"
     )
-    command = [sys.executable, str(APP), "guest=shop"]
+    command = [sys.executable, str(APP), "user_app=shop"]
     with running(command, cwd=tmp_path, ready="The lab:", timeout=60) as process:
         origin = re.findall(r"http://[\d.:]+", process.output())[0]
-        guest = RunningLab(origin, "")
-        assert "Check it on shop" in guest.get("/measure").text
-        for culprit in ("shop.py:12 count", "shop.py:13 send"):  # each tip visits twice
-            lines = [event.get("line", "") for event in guest.run("tip", tip=1, on="guest")]
+        lab = RunningLab(origin, "")
+        assert "Check it on shop" in lab.get("/measure").text
+        for cause in ("shop.py:12 count", "shop.py:13 send"):  # each tip visits twice
+            lines = [event.get("line", "") for event in lab.run("tip", tip=1, on="user_app")]
             [found] = [line for line in lines if line.startswith("✗")]
             assert "GET /report blocked" in found
-            assert culprit in found
+            assert cause in found
             assert "✓ 1 of 2 pages: nothing that blocks" in lines
-        lines = [event.get("line", "") for event in guest.run("tip", tip=3, on="guest")]
+        lines = [event.get("line", "") for event in lab.run("tip", tip=3, on="user_app")]
         assert [line[:9] for line in lines if line] == ["✓ /: firs", "✗ /report"]
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".pyc"] in (
         ["shop.py"],
@@ -362,22 +362,22 @@ def test_the_tips_are_checked_on_an_app_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_even_a_killed_lab_leaves_no_process_behind(tmp_path: Path) -> None:
-    """The club watches the lab, the worker watches the club. Only the folder stays."""
+    """The web process ends with the lab, and its worker with it. Only the folder is left."""
     command = [sys.executable, str(APP)]
     environ = {"TMPDIR": str(tmp_path)}
     with running(command, env=environ, ready="The lab:", timeout=60) as process:
         family = [member.pid for member in descendants(process.pid)]
-        assert len(family) >= 3  # the club's web process, its worker, the worker's child
+        assert len(family) >= 3  # the web process, its worker, the worker's child
         support.kill9(process.pid)
-        wait_until(lambda: not any(map(alive, family)), 20, "the club and its worker to leave")
+        wait_until(lambda: not any(map(alive, family)), 20, "the sample app and its worker to end")
 
 
-def test_a_lab_that_is_asked_to_stop_takes_its_files_along() -> None:
+def test_a_lab_that_is_asked_to_stop_removes_its_files() -> None:
     with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
-        club, *_ = descendants(process.pid)  # its worker comes after it
-        environ = Path(f"/proc/{club.pid}/environ")
+        web_process, *_ = descendants(process.pid)  # its worker comes after it
+        environ = Path(f"/proc/{web_process.pid}/environ")
         if not environ.exists():
-            support.not_promised("there is no /proc to learn the folder's name from")
+            support.not_promised("there is no /proc to read the folder's name from")
         variables = dict(
             pair.split("=", 1) for pair in environ.read_text().split("\0") if "=" in pair
         )

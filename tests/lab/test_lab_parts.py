@@ -10,19 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from flask_offload_lab.building import after, prepare
+from flask_offload_lab import site
 from flask_offload_lab.challenges import Challenge, NoSuchPiece
 from flask_offload_lab.errors import Exposed, PortTaken
-from flask_offload_lab.journal import Journal, Reader
-from flask_offload_lab.listen import listen
+from flask_offload_lab.journal import Journal, JournalReader
 from flask_offload_lab.processes import descendants, is_running, kill_now
-from flask_offload_lab.server import Show
-from flask_offload_lab.site.challenges import CHALLENGES
-from flask_offload_lab.site.highlight import highlight, lines, with_code
+from flask_offload_lab.project import SOLVED, prepare
+from flask_offload_lab.server import LabServer
+from flask_offload_lab.site.code import highlight, with_code
+from flask_offload_lab.site.content import CHALLENGES
 from flask_offload_lab.site.modes import BY_SLUG, LESSON_MINUTES, MODES
 from flask_offload_lab.site.recall import QUESTIONS
+from flask_offload_lab.webserver import listen
 from support import running, wait_until
 
 # --- journal -----------------------------------------------------------------------------------
@@ -31,25 +32,25 @@ from support import running, wait_until
 def test_reads_what_was_written_since(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.txt")
     journal.note("work-begin", "before")
-    reader = Reader(journal)
+    reader = JournalReader(journal)
     with journal.span("work", "Ada Lovelace"):
-        [begin] = reader.new()
+        [begin] = reader.notes
         assert (begin.kind, begin.subject, begin.pid) == ("work-begin", "Ada Lovelace", os.getpid())
-    [end] = reader.new()
+    [_, end] = reader.notes
     assert end.kind == "work-end"
     assert begin.at <= end.at <= time.monotonic()
-    assert reader.new() == []
+    assert reader.notes == [begin, end]
 
 
 def test_leaves_half_a_line_for_later(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.txt")
-    reader = Reader(journal)
-    assert reader.new() == []
+    reader = JournalReader(journal)
+    assert reader.notes == []
     journal.path.write_text("1.5 7 work-begin ada\n2.5 7 work-")
-    assert [note.subject for note in reader.new()] == ["ada"]
+    assert [note.subject for note in reader.notes] == ["ada"]
     with journal.path.open("a") as file:
         file.write("end ada\n")
-    assert [note.kind for note in reader.new()] == ["work-end"]
+    assert [note.kind for note in reader.notes] == ["work-begin", "work-end"]
 
 
 def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
@@ -58,10 +59,10 @@ def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from flask_offload_lab.journal import Journal\n"
         "for n in range(200): Journal(Path(sys.argv[1])).note('work-end', 'x' * 60 + str(n))"
     )
-    reader = Reader(Journal(path))
+    reader = JournalReader(Journal(path))
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    notes = reader.new()
+    notes = reader.notes
     assert len(notes) == 600
     assert all(re.fullmatch(r"x{60}\d+", note.subject) for note in notes)
 
@@ -85,46 +86,31 @@ def test_finds_and_kills_a_family() -> None:
 
 # --- colours -----------------------------------------------------------------------------------
 
+SITE = Path(site.__file__).parent
+PLAIN = {"n", "p", "o", "w"}
+"""Names, punctuation, operators, white space."""
+
 CODE = '''@app.get("/a<b>")
-def view(self, n=1):
+def view(self):
     """Two
     lines & more."""
-    return f"{n}" if n else None  # why not <b>
+    return f"{self}"  # why not <b>
 '''
 
 
-def text_of(markup: Markup) -> str:
-    return Markup(re.sub(r"</?span[^>]*>", "", markup)).unescape()
+@pytest.mark.parametrize("code", [CODE, CODE.strip(), "def (", "    return 1", "pip install <x>"])
+def test_colours_add_and_remove_no_text(code: str) -> None:
+    lines = highlight(code).split("\n")
+    assert [Markup(re.sub(r"</?span[^>]*>", "", line)).unescape() for line in lines] == code.split(
+        "\n"
+    )
+    assert all(line.count("<span") == line.count("</span>") for line in lines)
 
 
-def test_colours_lose_and_add_nothing() -> None:
-    assert text_of(highlight(CODE)) == CODE
-    assert [text_of(line) for line in lines(CODE)] == CODE.split("\n")
-
-
-def test_colours_names_by_what_they_are() -> None:
-    html = highlight(CODE)
-    for kind, text in (
-        ("deco", "@"),
-        ("deco", "app"),
-        ("str", '"/a<b>"'),
-        ("def", "view"),
-        ("kw", "return"),
-        ("kw", "None"),
-        ("num", "1"),
-        ("com", "# why not <b>"),
-    ):
-        assert f'<span class="{kind}">{escape(text)}</span>' in html
-
-
-def test_no_span_reaches_over_a_line() -> None:
-    for line in lines(CODE):
-        assert line.count("<span") == line.count("</span>")
-
-
-@pytest.mark.parametrize("text", ["def (", "'''never closed", "  bad\n indent", "pip install <x>"])
-def test_what_is_no_python_comes_back_plain(text: str) -> None:
-    assert text_of(highlight(text)) == text
+def test_every_colour_is_in_the_style_sheet() -> None:
+    style = (SITE / "static" / "lab.css").read_text()
+    for kind in re.findall(r'<span class="(\w+)">', highlight(CODE)):
+        assert kind in PLAIN or re.search(rf"code [^{{]*\.{kind}\b[^{{]*{{", style), kind
 
 
 def test_code_in_a_sentence_is_marked_and_nothing_else_is() -> None:
@@ -197,14 +183,14 @@ def test_takes_nothing_that_was_not_given(
 # --- the project -------------------------------------------------------------------------------
 
 
-def test_makes_a_project_and_writes_over_nothing(tmp_path: Path) -> None:
-    folder = prepare(tmp_path / "deep" / "club")
+def test_makes_a_project_and_overwrites_nothing(tmp_path: Path) -> None:
+    folder = prepare(tmp_path / "deep" / "project")
     assert {path.name for path in folder.iterdir()} == {"app.py", "README.md"}
     (folder / "app.py").write_text("# mine\n")
     prepare(folder)
     assert (folder / "app.py").read_text() == "# mine\n"
-    assert "@offload.every" in after(3)
-    assert "@offload.every" not in after(2)
+    assert "@offload.every" in SOLVED.read_text()
+    assert "offload" not in (SOLVED.parent / "start.py").read_text()
 
 
 # --- where it listens --------------------------------------------------------------------------
@@ -216,18 +202,18 @@ def test_makes_a_project_and_writes_over_nothing(tmp_path: Path) -> None:
 )
 def test_is_not_exposed_by_accident(host: str, expose: bool) -> None:
     with pytest.raises(Exposed, match="--expose"):
-        Show(host, 0, expose=expose)
+        LabServer(host, 0, expose=expose)
 
 
 def test_is_not_exposed_together_with_the_readers_own_code(tmp_path: Path) -> None:
     with pytest.raises(Exposed):
-        Show("192.0.2.7", 0, expose=True, project=tmp_path)
+        LabServer("192.0.2.7", 0, expose=True, project=tmp_path)
     with pytest.raises(Exposed):
-        Show("192.0.2.7", 0, expose=True, guest="app")
+        LabServer("192.0.2.7", 0, expose=True, user_app="app")
 
 
 def test_says_that_a_port_is_taken() -> None:
     with listen() as other:
         port = other.getsockname()[1]
         with pytest.raises(PortTaken, match=str(port)):
-            Show(port=port)
+            LabServer(port=port)

@@ -155,7 +155,7 @@ def lab() -> Iterator[RunningLab]:
 
 VISITED = ["/", "/why", "/see", "/try", "/spot", "/fix", "/build", "/recall", "/slow/forecast"]
 FORMS = ["/done/why", "/recall", "/run/race", "/photo", "/photo/remove"]
-CLUB = ["/", "/newsletter", "/gallery", "/order", "/tags", "/members"]
+SAMPLE_APP_PAGES = ["/", "/newsletter", "/gallery", "/order", "/tags", "/members"]
 
 
 def test_the_lab_shows_no_hostile_text_as_html(lab: RunningLab) -> None:
@@ -165,11 +165,11 @@ def test_the_lab_shows_no_hostile_text_as_html(lab: RunningLab) -> None:
             answer = lab.get(f"{path}?q={asked}&address={asked}&{asked}=1&reason={asked}")
             assert text not in answer.text, path
             assert answer.status < 500
-        for origin in (lab.origin, lab.club):
+        for origin in (lab.origin, lab.sample_app):
             answer = http_request("GET", f"{origin}/{quote(text, safe='')}")
             assert (answer.status, text in answer.text) == (404, False)
-        for path in CLUB:
-            answer = http_request("GET", f"{lab.club}{path}?address={asked}&name={asked}")
+        for path in SAMPLE_APP_PAGES:
+            answer = http_request("GET", f"{lab.sample_app}{path}?address={asked}&name={asked}")
             assert text not in answer.text, path
             assert answer.status < 500, path
         answer = lab.post("/recall", {"answer": text, text: text})

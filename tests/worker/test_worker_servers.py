@@ -23,7 +23,7 @@ from flask_offload_lab.photo import SAMPLE
 from flask_offload_lab.processes import descendants
 from flask_offload_lab.site import create_lab
 from flask_offload_lab.site.lab import Lab
-from flask_offload_lab.testbed import Bench
+from flask_offload_lab.testbed import LabTestbed
 from lab_app import QUICK
 from lab_support import APP, RunningLab
 from proc import alive
@@ -110,25 +110,25 @@ def test_the_lab_on_redis(
     redis: Server,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its pages, its kill, and that it takes its worker along however it ends."""
+    """Its pages, its kill, and that its worker ends with it, however it ends."""
     use(celery_settings(redis, redis), monkeypatch)
     with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
         found = re.search(r"The lab: (http://[\d.:]+)/", process.output())
         assert found
         lab = RunningLab(found[1], "")
-        told = lab.run("kill", pattern="background")[-1]
-        assert (told["answered"], told["done"], told["lost"]) == (4, 4, 0)
-        assert told["killed"] >= 3  # the web process, the worker, and one of its pool's processes
-        assert told["recovered"] is not None
+        result = lab.run("kill", pattern="background")[-1]
+        assert (result["answered"], result["done"], result["lost"]) == (4, 4, 0)
+        assert result["killed"] >= 3  # the web process, the worker, and one of its pool's processes
+        assert result["recovered"] is not None
         deep = lab.get("/deep").text
         assert 'data-kill="background"' in deep
-        assert not re.search('data-run="(bell|lock)"', deep)
+        assert not re.search('data-run="(notifier|lock)"', deep)
         with pytest.raises(AssertionError, match="own_worker"):
-            lab.run("bell")
+            lab.run("notifier")
         family = [member.pid for member in descendants(process.pid)]
         assert len(family) >= 3
         kill9(process.pid)
-        wait_until(lambda: not any(map(alive, family)), 20, "the club and its worker to leave")
+        wait_until(lambda: not any(map(alive, family)), 20, "the sample app and its worker to end")
 
 
 def test_the_table_of_the_lab_on_rabbit(
@@ -142,17 +142,17 @@ def test_the_table_of_the_lab_on_rabbit(
     monkeypatch.setattr(demo, "SECONDS", 0.6)
     monkeypatch.setattr(demo, "CLIENTS", 1)
     monkeypatch.setattr(demo, "PACE", 0.5)
-    with Bench(ORIGIN, QUICK) as bench:
-        table = demo.measure(bench)
-        log = (bench.club.settings.folder / "club.log").read_text()
+    with LabTestbed(ORIGIN, QUICK) as testbed:
+        table = demo.measure(testbed)
+        log = (testbed.sample_app.settings.folder / "sample-app.log").read_text()
     assert (table.engine, table.moves, table.durable) == ("celery", True, True)
     (row,) = table.rows
     assert row.route.p50_ms is not None
     assert row.work_ms is not None
     assert row.route.p50_ms < row.work_ms, log
-    assert (row.survival.answered, row.survival.done) == (2, 2), log
-    assert row.survival.recovered_ms is not None
-    records = bench.engine.environ["FLASK_OFFLOAD_CELERY_PREFIX"]
+    assert (row.crash_test.answered, row.crash_test.done) == (2, 2), log
+    assert row.crash_test.recovered_ms is not None
+    records = testbed.engine.environ["FLASK_OFFLOAD_CELERY_PREFIX"]
     with Client.from_url(redis.url) as client:
         assert list(client.scan_iter(f"{records}*")) == [], "nothing of it is left"
 
@@ -160,14 +160,14 @@ def test_the_table_of_the_lab_on_rabbit(
 def test_the_lab_on_an_engine_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it can't show is hidden, and said."""
     use({"FLASK_OFFLOAD_ENGINE": "inline"}, monkeypatch)
-    with Bench(ORIGIN, QUICK) as bench:
-        site = create_lab(Lab(bench), ORIGIN).test_client()
+    with LabTestbed(ORIGIN, QUICK) as testbed:
+        site = create_lab(Lab(testbed), ORIGIN).test_client()
         deep = site.get("/deep", base_url=ORIGIN).text
-        assert re.findall('data-(?:run|kill)="(.*?)"', deep) == ["thread", "door"]
+        assert re.findall('data-(?:run|kill)="(.*?)"', deep) == ["thread", "backlog"]
         assert "The inline engine runs each job inside of <code>enqueue</code>" in deep
         headers = {"Origin": ORIGIN}
         for name, params in {"gil": {}, "kill": {"pattern": "background"}}.items():
             answer = site.post(f"/run/{name}", json=params, headers=headers, base_url=ORIGIN)
             assert (answer.status_code, "flag" in answer.text) == (400, True)
-        assert http_get(f"{bench.club.origin}/background?member=ann").status == 200
-        assert bench.mails_to(["ann"])["ann"] == 1, "the visitor has waited for it"
+        assert http_get(f"{testbed.sample_app.origin}/background?member=ann").status == 200
+        assert testbed.mails_to(["ann"])["ann"] == 1, "the visitor has waited for it"

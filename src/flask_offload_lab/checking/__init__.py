@@ -1,2 +1,2 @@
-"""Runs a reader's program, in a folder and in processes of its own, and tells step by step whether
-it does what it should: the gate is the one for tests, the worker is a real one."""
+"""Runs a reader's program, in a folder and in processes of its own, and checks step by step what it
+does: under the gate that tests use, and with a real worker."""

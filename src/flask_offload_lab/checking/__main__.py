@@ -1,7 +1,7 @@
 """`python -m flask_offload_lab.checking WHAT KEY MODULE`, in the folder of the program.
 
 Prints a line of JSON for each step: {"good": …, "text": …}; the last one is "Solved." or the first
-thing that is wrong.
+failure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from . import fixes, steps
-from .harness import Answer, Wrong, surroundings, worker
+from .harness import StepFailed, Submission, surroundings, worker
 
 CHECKS = {"fix": fixes.CHECKS, "step": steps.CHECKS}
 
@@ -24,19 +24,19 @@ def main(what: str, key: str, module: str) -> None:
     steps_out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints is no step
 
-    def say(good: bool, text: str) -> None:
+    def report(good: bool, text: str) -> None:
         steps_out.write(json.dumps({"good": good, "text": text}) + "\n")
 
     with surroundings(folder) as server:
         try:
-            answer = Answer(module, server)
-            with worker(module, folder):
-                for text in CHECKS[what][key](answer):
-                    say(True, text)
-        except Wrong as wrong:
-            say(False, str(wrong))
+            submission = Submission(module, server)
+            with worker(submission, folder):
+                for text in CHECKS[what][key](submission):
+                    report(True, text)
+        except StepFailed as failure:
+            report(False, str(failure))
             return
-    say(True, "Solved.")
+    report(True, "Solved.")
 
 
 if __name__ == "__main__":

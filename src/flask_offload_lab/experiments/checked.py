@@ -1,4 +1,4 @@
-"""Has a reader's program checked, in processes and in a folder of its own."""
+"""Checks a reader's program, in processes and in a folder of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..challenges import Challenge
-from ..errors import BenchError, LabError
+from ..errors import LabError, WorkNotDone
 from . import Events
 
 LIMIT = 90.0
@@ -30,14 +30,14 @@ APP = "app.py"
 
 
 class NoProject(LabError):
-    """There is no app.py in the folder: start the lab with --build and the folder's name, or put
-    it back from the lab's README there."""
+    """There is no app.py in the folder: restore it, or start the lab again with --build and the
+    folder's name."""
 
 
 def fix(challenge: Challenge, order: Sequence[object], choices: Mapping[str, object]) -> Events:
     """Events are steps, {"good": …, "text": …}; the last one is "Solved." or what is wrong.
 
-    Raises NoSuchPiece, at once, if the answer has anything in it that was not given.
+    Raises NoSuchPiece, at once, if the answer contains a piece that was not given.
     """
     program = challenge.assemble(order, choices)
 
@@ -78,16 +78,16 @@ def _check(folder: Path, what: str, key: str, module: str) -> Events:
             stderr=errors,
             start_new_session=True,
         )
-    watch = threading.Timer(LIMIT, _end, [checker])
-    watch.start()
+    limit = threading.Timer(LIMIT, _end, [checker])
+    limit.start()
     try:
         assert checker.stdout is not None
         for line in checker.stdout:
             yield json.loads(line)
         if checker.wait():
-            raise BenchError((folder / "errors.log").read_text(errors="replace")[-500:])
+            raise WorkNotDone((folder / "errors.log").read_text(errors="replace")[-500:])
     finally:
-        watch.cancel()
+        limit.cancel()
         _end(checker)
 
 

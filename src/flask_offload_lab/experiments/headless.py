@@ -1,4 +1,4 @@
-"""Page loads in the headless browser, for what no page may count about itself."""
+"""Page loads in the headless browser, for what a page cannot count about itself."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from collections.abc import Collection
 from flask_offload.measure.browser import Browser
 from flask_offload.measure.target import Target
 
-from ..testbed import Bench
+from ..testbed import LabTestbed
 from . import Event, Events
 
 PLAIN = {"sync": "/sync", "thread": "/thread", "background": "/background"}
 REPORTING = {"progress": "/background?progress", "careless": "/background?careless"}
 
 LONGEST_JOB = 30.0
-"""Seconds; a page that reports from a longer job is not watched to its end."""
+"""Seconds; a page that follows a longer job is not observed to its end."""
 
 
-def headless(bench: Bench, patterns: Collection[str]) -> Events:
-    """One load and one traced load of each pattern; the first load of all is thrown away.
+def headless(testbed: LabTestbed, patterns: Collection[str]) -> Events:
+    """One load and one traced load of each pattern; the very first load is discarded.
 
     Raises PlaywrightMissing, BrowserUnavailable.
     """
-    yield {"say": "Starting the headless browser…"}
+    yield {"status": "Starting the headless browser…"}
     for pages in (PLAIN, REPORTING):
         wanted = {pattern: path for pattern, path in pages.items() if pattern in patterns}
         if not wanted:
             continue
-        with Browser(watch=_job_seconds(bench) if pages is REPORTING else 0.0) as browser:
-            browser.load(Target(bench.club.origin + "/"))
+        with Browser(watch=_job_seconds(testbed) if pages is REPORTING else 0.0) as browser:
+            browser.load(Target(testbed.sample_app.origin + "/"))
             for pattern, path in wanted.items():
-                yield {"say": f"Loading {path}, twice…"}
-                yield _counts(browser, pattern, bench.club.origin + path)
+                yield {"status": f"Loading {path}, twice…"}
+                yield _counts(browser, pattern, testbed.sample_app.origin + path)
 
 
-def _job_seconds(bench: Bench) -> float:
-    """Seconds for which a page has to be watched that reports from a job, as this machine is now:
-    twice as long as one job takes without a browser beside it, and a moment for the page."""
-    [name] = bench.names("headless", 1)
-    watch = bench.watch()
+def _job_seconds(testbed: LabTestbed) -> float:
+    """Seconds for which a page that follows a job has to be observed on this machine: twice the
+    time of one job without a browser beside it, and a second for the page."""
+    [name] = testbed.names("headless", 1)
+    journal = testbed.journal()
     began = time.monotonic()
-    bench.club.get(f"/background?member={name}")
-    bench.until(lambda: watch.count("work-end", [name]) > 0, LONGEST_JOB)
+    testbed.sample_app.get(f"/background?member={name}")
+    testbed.until(lambda: journal.count("work-end", [name]) > 0, LONGEST_JOB)
     return (time.monotonic() - began) * 2 + 1
 
 

@@ -1,4 +1,4 @@
-"""Visitors come, all at once, and everything that happens until their work is done is told live."""
+"""Visitors come at once; what happens until their work is done is reported as it happens."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from flask_offload.measure.target import Target
 
 from ..crash_test import Pattern
 from ..journal import Note
-from ..testbed import LOOK, Bench
+from ..testbed import POLL, LabTestbed
 from . import Event, Events
 
-STRANGER_COMES = 0.15
-"""Seconds after the others: when the work of the first has surely begun."""
+BYSTANDER_AFTER = 0.15
+"""Seconds after the others: when the work of the first has begun."""
 
 APART = 0.02
-"""Seconds between two visitors, so that they stand in line in their order."""
+"""Seconds between two visitors, so that they are served in their order."""
 
 TIMEOUT = 60.0
 """Seconds for one answer, and for all work."""
 
 
-def race(bench: Bench, pattern: Pattern, visitors: int) -> Events:
-    """`visitors` people join through one route; a stranger then asks for the home page.
+def race(testbed: LabTestbed, pattern: Pattern, visitors: int) -> Events:
+    """`visitors` people join through one route; a bystander then requests the home page.
 
     Spans come as two events, {"kind": "begin"} and {"kind": "end", "took": ms}, with the same "id".
-    lane: "visitor N" from 0 on, "stranger", "web" (the web server's one thread), "work" or "mail".
+    lane: "visitor N" from 0 on, "bystander", "web" (the web server's one thread), "work" or "mail".
     what: "waiting", "request", "work" or "mail" (a point in time: {"kind": "mark"}).
     """
-    names = bench.names(pattern, visitors)
-    watch = bench.watch()
-    tape = Tape()
-    seen = len(bench.mail.mails)
+    names = testbed.names(pattern, visitors)
+    journal = testbed.journal()
+    recorder = Recorder()
+    seen = len(testbed.mail.mails)
     people = [
-        tape.visit(f"visitor {number}", bench, f"/{pattern}?member={name}", number * APART)
+        recorder.visit(f"visitor {number}", testbed, f"/{pattern}?member={name}", number * APART)
         for number, name in enumerate(names)
     ]
-    people.append(tape.visit("stranger", bench, "/", after=STRANGER_COMES))
-    told = 0
+    people.append(recorder.visit("bystander", testbed, "/", after=BYSTANDER_AFTER))
+    recorded = 0
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        over = not any(thread.is_alive() for thread in people) and watch.is_quiet()
-        notes = watch.notes
-        for note in notes[told:]:
-            tape.note(note)
-        told = len(notes)
-        mails = bench.mail.mails
+        over = not any(thread.is_alive() for thread in people) and journal.is_quiet()
+        notes = journal.notes
+        for note in notes[recorded:]:
+            recorder.note(note)
+        recorded = len(notes)
+        mails = testbed.mail.mails
         for mail in mails[seen:]:
-            tape.mark("mail", "mail", mail.recipient.partition("@")[0], text=mail.text)
+            recorder.mark("mail", "mail", mail.recipient.partition("@")[0], text=mail.text)
         seen = len(mails)
-        yield from tape.new()
+        yield from recorder.new()
         if over:
             return
-        time.sleep(LOOK)
+        time.sleep(POLL)
     yield {"error": "The work was not done in time; is this machine very busy?"}
 
 
-class Tape:
-    """Collects what happens in several threads, in ms since it was made."""
+class Recorder:
+    """Collects the events of several threads, in ms since it was made."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -68,7 +68,7 @@ class Tape:
         self._open: dict[str, float] = {}
 
     def new(self) -> Events:
-        """What has come in since the last call."""
+        """The events since the last call."""
         while not self._events.empty():
             yield self._events.get()
 
@@ -80,7 +80,7 @@ class Tape:
         self._put(lane, what, "begin", at, id=identity, name=name)
 
     def end(self, lane: str, what: str, name: str, at: float | None = None, **more: object) -> None:
-        """A span ends; one that never began is left out."""
+        """A span ends; one that never began is ignored."""
         at = self._ms(at)
         identity = f"{lane} {what} {name}"
         begun = self._open.pop(identity, None)
@@ -93,7 +93,7 @@ class Tape:
         self._put(lane, what, "mark", self._ms(None), name=name, **more)
 
     def note(self, note: Note) -> None:
-        """A line of the journal: requests in the web server, and work wherever it is done."""
+        """A line of the journal: requests in the web server, and work in whichever process."""
         what, _, edge = note.kind.partition("-")
         if edge not in ("begin", "end") or what not in ("request", "work"):
             return
@@ -101,10 +101,12 @@ class Tape:
         record = self.begin if edge == "begin" else self.end
         record(lane, what, note.subject, note.at)
 
-    def visit(self, lane: str, bench: Bench, path: str, after: float = 0.0) -> threading.Thread:
-        """Ask for a page in a thread, `after` seconds from now; the wait is a span."""
+    def visit(
+        self, lane: str, testbed: LabTestbed, path: str, after: float = 0.0
+    ) -> threading.Thread:
+        """Request a page in a thread, `after` seconds from now; the wait is a span."""
         thread = threading.Thread(
-            target=self._visit, args=[lane, bench.club.origin + path, after], daemon=True
+            target=self._visit, args=[lane, testbed.sample_app.origin + path, after], daemon=True
         )
         thread.start()
         return thread

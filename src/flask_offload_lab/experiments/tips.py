@@ -1,4 +1,4 @@
-"""The lesson's three tips, each checked on a running app: the club, or the reader's own."""
+"""The lesson's three tips, each checked on a running app: the sample app, or the reader's own."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from flask_offload.measure.probe import TIMEOUT, NoAnswer, probe
 from flask_offload.measure.samples import ProbeResult, percentile
 from flask_offload.profiler.store import sentences_since
 
-from ..testbed import Bench
+from ..testbed import LabTestbed
 from . import Events
 
-SPOTTED_FROM = 200.0
-"""Milliseconds from which the spotter has something to say, unless the app has set it."""
+SPOT_ABOVE = 200.0
+"""Milliseconds from which the profiler reports a request, unless the app has set it."""
 
-WRITTEN = 15.0
-"""Seconds until the spotter has written down what it found; it takes less than one."""
+WRITE_TIMEOUT = 15.0
+"""Seconds until the profiler has written its findings; it takes less than one."""
 
 VISITS = 2
 
 
-class Patient(Protocol):
+class CheckedApp(Protocol):
     """An app that can be checked."""
 
     origin: str
 
     @property
     def routes(self) -> Sequence[str]:
-        """Pages to ask for."""
+        """Pages to request."""
         ...
 
     @property
     def evidence(self) -> Path | None:
-        """Where its spotter writes."""
+        """The file of its profiler's findings."""
         ...
 
 
-def no_long_task(app: Patient) -> Events:
-    """Tip 1: ask for every page once, and let the spotter say which were blocked, and by what."""
+def no_long_task(app: CheckedApp) -> Events:
+    """Tip 1: request every page once; the profiler finds which were blocked, and by what."""
     began = time.time()
     slow: dict[str, float] = {}
     for route in app.routes:
-        yield {"say": f"Asking for {route}…"}
+        yield {"status": f"Requesting {route}…"}
         took = _visit(app, route, 1).p50_ms
-        if took is not None and took > SPOTTED_FROM:
+        if took is not None and took > SPOT_ABOVE:
             slow[route] = took
     if app.evidence is not None:
-        Bench.until(lambda: _found(app, began).keys() >= slow.keys(), WRITTEN)
+        LabTestbed.until(lambda: _found(app, began).keys() >= slow.keys(), WRITE_TIMEOUT)
     found = _found(app, began)
     for route in app.routes:
         if route in found:
@@ -61,15 +61,15 @@ def no_long_task(app: Patient) -> Events:
             yield {"line": f"? {route} took {_ms(slow[route])}, none of it found in the request"}
     fine = len(app.routes) - len(found.keys() | slow.keys())
     yield {"line": f"✓ {fine} of {len(app.routes)} pages: nothing that blocks"}
-    yield {"say": f"{len(found)} of {len(app.routes)} pages do long work in the request."}
+    yield {"status": f"{len(found)} of {len(app.routes)} pages do long work in the request."}
 
 
-def background_is_faster(app: Patient) -> Events:
+def background_is_faster(app: CheckedApp) -> Events:
     """Tip 2: the response times of pages that enqueue a job, beside those of the others."""
     enqueueing: list[float | None] = []
     blocking: list[float | None] = []
     for route in app.routes:
-        yield {"say": f"Asking for {route}…"}
+        yield {"status": f"Requesting {route}…"}
         result = _visit(app, route, VISITS)
         if _enqueues(app.origin + route):
             enqueueing.append(result.p50_ms)
@@ -77,45 +77,47 @@ def background_is_faster(app: Patient) -> Events:
         elif _is_slow(result):
             blocking.append(result.p50_ms)
             yield {"line": f"{route} enqueues nothing and answers in {_ms(result.p50_ms)}"}
-    ours, theirs = percentile(enqueueing, 50), percentile(blocking, 50)
-    if ours is None:
-        yield {"say": "No page of this app enqueues a job yet, so there is nothing to compare."}
-    elif theirs is None:
-        yield {"say": f"Pages that enqueue answer in {_ms(ours)}; no other page is slow."}
+    with_job, without = percentile(enqueueing, 50), percentile(blocking, 50)
+    if with_job is None:
+        yield {"status": "No page of this app enqueues a job yet, so there is nothing to compare."}
+    elif without is None:
+        yield {"status": f"Pages that enqueue answer in {_ms(with_job)}; no other page is slow."}
     else:
-        yield {"say": f"With a job: {_ms(ours)}. With the work in the request: {_ms(theirs)}."}
+        yield {
+            "status": f"With a job: {_ms(with_job)}. With the work in the request: {_ms(without)}."
+        }
 
 
-def every_route(app: Patient) -> Events:
+def every_route(app: CheckedApp) -> Events:
     """Tip 3: the response time of every page, against Lighthouse's limit."""
     slow = 0
     for route in app.routes:
-        yield {"say": f"Asking for {route}…"}
+        yield {"status": f"Requesting {route}…"}
         result = _visit(app, route, VISITS)
         slow += _is_slow(result)
         mark = "✗" if _is_slow(result) else "✓"
         yield {"line": f"{mark} {route}: first byte after {_ms(result.ttfb_p50_ms)}"}
     limit = f"{LIGHTHOUSE.good:.0f} ms"
-    yield {"say": f"{len(app.routes)} pages checked, {slow} above {limit} to the first byte."}
+    yield {"status": f"{len(app.routes)} pages checked, {slow} above {limit} to the first byte."}
 
 
 CHECKS = {1: no_long_task, 2: background_is_faster, 3: every_route}
 
 
-def _found(app: Patient, began: float) -> dict[str, str]:
-    """What the spotter has said about each page since then."""
+def _found(app: CheckedApp, began: float) -> dict[str, str]:
+    """The profiler's sentence about each page since then."""
     said = {} if app.evidence is None else sentences_since(app.evidence, began)
     return {route: said[f"GET {route}"] for route in app.routes if f"GET {route}" in said}
 
 
 def _enqueues(url: str) -> bool:
-    """Whether the page says that it has made a job of something."""
+    """Whether the page reports that it has enqueued a job."""
     with urlopen(url, timeout=TIMEOUT) as response:
         timings = parse_server_timing(response.headers.get_all("Server-Timing") or [])
     return any(timing.name == "enqueue" for timing in timings)
 
 
-def _visit(app: Patient, route: str, times: int) -> ProbeResult:
+def _visit(app: CheckedApp, route: str, times: int) -> ProbeResult:
     try:
         return probe(app.origin + route, n=times)
     except NoAnswer as error:

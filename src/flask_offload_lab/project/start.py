@@ -22,7 +22,7 @@ WEEK = 7 * 24 * 3600
 
 def send_welcome(address: str) -> None:
     message = EmailMessage()
-    message["From"] = "club@nanosecond.example"
+    message["From"] = "site@nanosecond.example"
     message["To"] = address
     message["Subject"] = "Welcome"
     message.set_content("We are glad that you are here.\n")
@@ -50,7 +50,7 @@ def clean_up() -> int:
 
 @app.get("/")
 def home() -> str:
-    return """<!doctype html><title>The club</title>
+    return """<!doctype html><title>Members</title>
 <form action="/signup" method="post"><input name="address" type="email"><button>Join</button></form>
 <form action="/photo" method="post" enctype="multipart/form-data">
 <input name="photo" type="file"><button>Send a photo</button></form>"""

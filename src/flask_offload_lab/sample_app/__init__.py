@@ -1,1 +1,1 @@
-"""The Nanosecond Club: the small web site on which the lab shows everything."""
+"""The sample app: the small web site on which the lab shows everything."""

@@ -1,6 +1,6 @@
-"""The club as a Flask app.
+"""The sample app as a Flask app.
 
-Whoever joins gets a welcome mail and their portrait in all sizes. Three routes do this same work:
+New members get a welcome mail and their portrait in all sizes. Three routes do this same work:
 `/sync` in the request, `/thread` in a thread, `/background` as a job of Flask-Offload.
 """
 
@@ -23,20 +23,18 @@ from flask import (
     send_file,
 )
 
-from flask_offload import current_job
-from flask_offload.jobs.job import Job
+from flask_offload import Job, current_job
 
-from ..origin_check import Guard
+from ..origin_check import OriginCheck
 from ..photo import FORMATS, SAMPLE, SIZES, thumbnails
-from .offload import WELCOME, offload
-from .settings import KEY, Settings, journal, portrait, settings
+from .settings import KEY, WELCOME, Settings, journal, offload, portrait, settings
 from .spots import spots
 from .workshop import workshop
 
 NAMES = [f"{size}.{suffix}" for size in SIZES for suffix in FORMATS.values()]
 MEMBER = re.compile(r"[a-z0-9-]{1,40}")
 
-club = Blueprint("club", __name__)
+pages = Blueprint("pages", __name__)
 
 
 @offload.task(queue_name=WELCOME)
@@ -51,14 +49,14 @@ def welcome(member: str) -> int:
     return len(NAMES)
 
 
-@club.get("/sync")
+@pages.get("/sync")
 def sync() -> str:
     member = new_member()
     welcome(member)
     return page("Welcome.")
 
 
-@club.get("/thread")
+@pages.get("/thread")
 def thread() -> str:
     member = new_member()
 
@@ -70,32 +68,32 @@ def thread() -> str:
     return page("Welcome.")
 
 
-@club.get("/background")
+@pages.get("/background")
 def background() -> str:
     member = new_member()
     job = welcome.enqueue(member)
     return page("Welcome.", job)
 
 
-@club.get("/")
+@pages.get("/")
 def home() -> str:
-    """The innocent page: no mail, no pictures, nothing to wait for."""
+    """The bystander's page: no mail, no pictures, nothing to wait for."""
     return page("Join us.")
 
 
 def page(title: str, job: Job | None = None) -> str:
-    """One page for all routes, so that they differ in nothing but who waits.
+    """One page for all routes, so that they differ only in who waits.
 
     `?progress` adds an element that follows the job, `?careless` one that does so badly.
     """
     wanted = next((way for way in ("progress", "careless") if way in request.args), None)
     return render_template(
-        "club.html", title=title, job=job, report=wanted, lab=settings().lab_origin
+        "page.html", title=title, job=job, report=wanted, lab=settings().lab_origin
     )
 
 
 def new_member() -> str:
-    """The name under which somebody joins; one that nobody has if they don't say."""
+    """The name of a new member, as given in the address, or a random one."""
     member: str = request.args.get("member") or f"m-{secrets.token_hex(6)}"
     if not MEMBER.fullmatch(member):
         abort(400, "member: 1 to 40 of a-z, 0-9 and -")
@@ -103,11 +101,11 @@ def new_member() -> str:
 
 
 def send_mail(member: str) -> None:
-    """The real thing: smtplib, a socket, and a server that takes its time."""
+    """Send a real mail: smtplib, a socket, and a slow server."""
     message = EmailMessage()
-    message["From"] = "The Nanosecond Club <club@nanosecond.example>"
+    message["From"] = "Nanosecond <welcome@nanosecond.example>"
     message["To"] = f"{member}@visitors.example"
-    message["Subject"] = "Welcome to the club"
+    message["Subject"] = "Welcome to Nanosecond"
     message["Message-ID"] = f"<{member}@nanosecond.example>"
     message.set_content(
         f"Dear {member},\n\nwelcome. Your portrait is ready in {len(NAMES)} versions.\n"
@@ -116,13 +114,13 @@ def send_mail(member: str) -> None:
         server.send_message(message)
 
 
-@club.get("/portrait")
+@pages.get("/portrait")
 def hero() -> Response:
     """The large picture on every page, always the same, so that pages can be compared."""
     return send_file(SAMPLE, mimetype="image/jpeg")
 
 
-@club.get("/members/<member>/<name>")
+@pages.get("/members/<member>/<name>")
 def picture(member: str, name: str) -> Response:
     """A portrait that was made."""
     if not MEMBER.fullmatch(member) or name not in NAMES:
@@ -131,7 +129,7 @@ def picture(member: str, name: str) -> Response:
     return send_file(path) if path.exists() else abort(404)
 
 
-def never_keep(response: Response) -> Response:
+def forbid_caching(response: Response) -> Response:
     """Every visit is a first visit, with nothing in the browser's cache."""
     if request.blueprint != "offload":
         response.headers["Cache-Control"] = "no-store"
@@ -142,7 +140,7 @@ def create_app() -> Flask:
     """The sample app, configured by its environment."""
     setup = Settings.from_environ()
     app = Flask(__name__, instance_path=str(setup.folder))
-    app.config.from_prefixed_env()  # which engine the jobs are kept by, and what it needs
+    app.config.from_prefixed_env()  # the engine, and what it needs
     app.config[KEY] = setup
     app.config.update(
         SEND_FILE_MAX_AGE_DEFAULT=0,
@@ -151,12 +149,12 @@ def create_app() -> Flask:
         OFFLOAD_SERVER_TIMING=True,
         OFFLOAD_SPOT=True,
     )
-    Guard(setup.origin, friends=[setup.lab_origin]).watch(app)
+    OriginCheck(setup.origin, allowed=[setup.lab_origin]).install(app)
     offload.init_app(app)
-    app.register_blueprint(club)
+    app.register_blueprint(pages)
     app.register_blueprint(spots)
     app.register_blueprint(workshop)
-    app.after_request(never_keep)
+    app.after_request(forbid_caching)
     app.before_request(lambda: journal().note("request-begin", request.full_path))
     app.teardown_request(lambda _: journal().note("request-end", request.full_path))
     return app

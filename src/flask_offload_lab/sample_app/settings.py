@@ -1,4 +1,4 @@
-"""What the club's processes are told by the lab, through the environment."""
+"""What the modules of the sample app share: its settings, its journal, and its one Offload."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from pathlib import Path
 
 from flask import current_app
 
+from flask_offload import Offload
+
 from ..journal import Journal
 from ..photo import SAMPLE
 
-KEY = "LAB_CLUB"
+offload = Offload()
+
+WELCOME, WORKSHOP = QUEUES = ("lab-welcome", "lab-workshop")
+"""The queues, with names that other apps on the same broker do not use."""
+
+KEY = "LAB_SAMPLE_APP"
 """Where an app's config holds its settings."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are. folder: everything the club writes; a temporary one, of its own."""
+    """What the lab passes to the sample app's processes, through the environment.
+
+    folder: a temporary one, for everything that the sample app writes.
+    """
 
     folder: Path
     smtp_port: int
     origin: str
-    """The club's own address, such as http://127.0.0.1:8001."""
+    """The sample app's own address, such as http://127.0.0.1:8001."""
     lab_origin: str
-    """Who may show the club's pages in frames."""
+    """The site that may show the sample app's pages in frames."""
 
     @classmethod
     def from_environ(cls) -> Settings:
@@ -32,22 +42,22 @@ class Settings:
         return cls(
             Path(os.environ["LAB_FOLDER"]),
             int(os.environ["LAB_SMTP_PORT"]),
-            os.environ["LAB_CLUB_ORIGIN"],
+            os.environ["LAB_SAMPLE_APP_ORIGIN"],
             os.environ["LAB_ORIGIN"],
         )
 
     def environ(self) -> dict[str, str]:
-        """Environment variables for a process of the club."""
+        """Environment variables for a process of the sample app."""
         return {
             "LAB_FOLDER": str(self.folder),
             "LAB_SMTP_PORT": str(self.smtp_port),
-            "LAB_CLUB_ORIGIN": self.origin,
+            "LAB_SAMPLE_APP_ORIGIN": self.origin,
             "LAB_ORIGIN": self.lab_origin,
         }
 
     @property
     def database(self) -> Path:
-        """The jobs."""
+        """The embedded engine's database."""
         return self.folder / "offload.sqlite3"
 
     @property
@@ -57,7 +67,7 @@ class Settings:
 
     @property
     def evidence(self) -> Path:
-        """What the spotter has found; it lies beside the jobs."""
+        """The profiler's findings."""
         return self.folder / "offload.sqlite3-evidence.sqlite3"
 
     @property
@@ -71,7 +81,7 @@ class Settings:
         return self.folder / "members"
 
     def folder_of(self, member: str) -> Path:
-        """The member's portraits; made if need be."""
+        """The member's portraits; made if it does not exist."""
         folder = self.members / member
         folder.mkdir(parents=True, exist_ok=True)
         return folder

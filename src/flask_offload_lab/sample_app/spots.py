@@ -29,7 +29,7 @@ TAGS = re.compile(r"(\w+\s?)+#")
 def newsletter() -> str:
     address = request.args.get("address", "reader@visitors.example").lower()
     message = EmailMessage()
-    message["From"] = "club@nanosecond.example"
+    message["From"] = "site@nanosecond.example"
     message["To"] = address
     message["Subject"] = "Please confirm"
     message.set_content("Press the link to confirm.\n")
@@ -101,7 +101,7 @@ def order() -> str:
 
 @spots.get("/stocktaking")
 def stocktaking() -> str:
-    """Somebody counts everything, and lets nobody else near it meanwhile."""
+    """Count everything in another thread, which holds the lock meanwhile."""
     threading.Thread(target=count_everything).start()
     return "Counting.\n"
 

@@ -1,4 +1,4 @@
-"""Routes of the club for the experiments of Deep: work that computes, work that waits, no work."""
+"""Routes for the experiments of Deep: work that computes, work that waits, no work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from flask import Blueprint, copy_current_request_context, request
 
 from flask_offload import current_job
 
-from .offload import WORKSHOP, offload
-from .settings import journal
+from .settings import WORKSHOP, journal, offload
 
 workshop = Blueprint("workshop", __name__, url_prefix="/workshop")
 
@@ -31,13 +30,13 @@ def crunch(seconds: float) -> int:
 
 @offload.task(queue_name=WORKSHOP)
 def ping(number: str) -> None:
-    """Only say when it was that somebody ran this."""
+    """Write down when this ran."""
     journal().note("ping-run", number)
 
 
 @offload.task(queue_name=WORKSHOP, on_crash="retry")
 def hold(name: str, seconds: float) -> None:
-    """Wait, so that there is a running job to be killed."""
+    """Wait, so that a running job can be killed."""
     journal().note("hold-run", name)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -61,16 +60,16 @@ def crunch_in_worker() -> str:
 
 
 @workshop.get("/ping")
-def ring() -> str:
-    """Enqueue as little as there can be, and note when."""
+def send_ping() -> str:
+    """Enqueue the smallest job, and write down when."""
     number = request.args.get("number", "0")
     ping.enqueue(number)
     journal().note("ping-sent", number)
-    return "rung\n"
+    return "enqueued\n"
 
 
 @workshop.get("/hold")
-def start_holding() -> str:
+def start_hold() -> str:
     """Start a job that waits."""
     hold.enqueue(request.args.get("name", "hold"), request.args.get("seconds", 4.0, float))
-    return "held\n"
+    return "waiting\n"

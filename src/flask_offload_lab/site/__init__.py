@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
-from ..origin_check import Guard
-from .highlight import highlight, with_code
+from ..origin_check import OriginCheck
+from .code import highlight, with_code
 from .lab import Lab
 from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
 from .pages import pages
@@ -16,18 +16,19 @@ from .recall import recall
 from .runs import runs
 
 MAX_REQUEST = 13 * 1024 * 1024
-"""Bytes: a photo, and a little around it."""
+"""Bytes: a photo, and the form around it."""
 
 
 def create_lab(lab: Lab, origin: str) -> Flask:
     """The app, for a threaded web server: an experiment keeps its connection while it runs.
 
-    origin: where it is reached; requests under any other name are refused.
+    origin: where it is reached; requests under any other host name are refused.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
     app.extensions["lab"] = lab
-    Guard(origin, frames=[lab.bench.club.origin], links=True).watch(app)
+    sample_app = lab.testbed.sample_app.origin
+    OriginCheck(origin, frames=[sample_app], links=True).install(app)
     app.jinja_env.filters["highlight"] = highlight
     app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["indented"] = lambda code: code.replace(" ", "\N{NO-BREAK SPACE}")
@@ -40,8 +41,8 @@ def create_lab(lab: Lab, origin: str) -> Flask:
             "short_way": SHORT_WAY,
             "lesson_minutes": LESSON_MINUTES,
             "done": done(),
-            "club": lab.bench.club.origin,
-            "engine": lab.bench.engine,
+            "sample_app": sample_app,
+            "engine": lab.testbed.engine,
         }
     )
     app.register_blueprint(pages)
@@ -53,5 +54,5 @@ def create_lab(lab: Lab, origin: str) -> Flask:
 
 
 def _plain_error(error: HTTPException) -> tuple[str, int, dict[str, str]]:
-    """A sentence, not a page: whoever sees it has left the lab's own paths."""
+    """A sentence, not a page: no link of the lab leads to an error."""
     return f"{error.description}\n", error.code or 500, {"Content-Type": "text/plain"}

@@ -7,23 +7,23 @@ from pathlib import Path
 
 from flask import current_app
 
-from ..demo import Table
-from ..testbed import Bench
-from ..user_app_server import GuestServer
+from ..demo import DemoTable
+from ..testbed import LabTestbed
+from ..user_app import UserAppServer
 
 
 @dataclass
 class Lab:
-    """bench: what is measured on. table: what was measured at the start, if it was.
+    """testbed: what is measured on. table: what was measured at the start, if it was.
 
-    project: the folder of the reader's project, where `--build` named one. guest: the reader's own
-    app, where `--app` named one.
+    project: the folder of the reader's project, where `--build` named one. user_app: the reader's
+    own app, where `--app` named one.
     """
 
-    bench: Bench
-    table: Table | None = None
+    testbed: LabTestbed
+    table: DemoTable | None = None
     project: Path | None = None
-    guest: GuestServer | None = None
+    user_app: UserAppServer | None = None
 
 
 def lab() -> Lab:

@@ -1,4 +1,4 @@
-"""The nine ways to learn, in their order."""
+"""The nine modes, in their order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mode:
 
     @property
     def path(self) -> str:
-        """Where it lives; a promise to those who link to it."""
+        """Where it is; other sites may link to it."""
         return f"/{self.slug}"
 
 
@@ -26,14 +26,14 @@ MODES = tuple(
     for number, rest in enumerate(
         (
             ("why", "Why", "The work takes a second. Who waits for it?", 1),
-            ("see", "See", "Watch a few seconds in the life of a web server.", 1),
-            ("measure", "Measure", "What the browser feels, in figures from your own.", 3),
+            ("see", "See", "Watch a web server for a few seconds.", 1),
+            ("measure", "Measure", "What your own browser measures.", 3),
             ("deep", "Deep", "What a thread costs, and what a worker does instead.", 5),
             ("try", "Try", "Press the buttons: mail, photo, one visitor or twenty.", 3),
             ("spot", "Spot", "Five slow routes. Find the line that blocks.", 4),
             ("fix", "Fix", "Put a blocking view together so that it no longer blocks.", 5),
-            ("build", "Build", "Three steps in your own editor, checked by the machine.", 30),
-            ("recall", "Recall", "Twelve questions, to find out what stayed.", 3),
+            ("build", "Build", "Three steps in your own editor, checked by the lab.", 30),
+            ("recall", "Recall", "Twelve questions about the other modes.", 3),
         ),
         1,
     )

@@ -8,17 +8,16 @@ from typing import Any
 from flask import Blueprint, abort, redirect, render_template
 from werkzeug.wrappers import Response
 
-from ..experiments.deep import QUEUE
+from ..experiments.deep import OTHERS
+from ..project import SOLVED
 from ..sample_app import app
-from .building import STEPS, WHOLE
-from .challenges import CHALLENGES
-from .highlight import source
+from .code import source
+from .content import CHALLENGES, PATTERNS, ROWS, STEPS, TIPS
 from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
 from .photos import has_photo
 from .progress import done, remember
 from .spotting import SPOTS
-from .texts import MEASURE
 
 pages = Blueprint("pages", __name__)
 
@@ -28,7 +27,7 @@ FORECAST = 0.8
 
 @pages.get("/")
 def home() -> str:
-    """What this is, and the nine ways."""
+    """What this is, and the nine modes."""
     return render_template("home.html", mode=None, table=lab().table)
 
 
@@ -57,30 +56,30 @@ def see() -> str:
 @pages.get("/measure")
 def measure() -> str:
     """The lesson's own page: patterns, table, pipeline, LCP, tips, DevTools."""
-    club = {"sync": app.sync, "thread": app.thread, "background": app.background}
-    sources = {name: source(view) for name, view in club.items()}
+    views = {"sync": app.sync, "thread": app.thread, "background": app.background}
+    sources = {name: source(view) for name, view in views.items()}
     sources["welcome"] = source(app.welcome)
-    guest = lab().guest
+    user_app = lab().user_app
     return _page(
         "measure",
         sources=sources,
-        patterns=MEASURE.patterns,
-        rows=MEASURE.rows,
-        tips=MEASURE.tips,
-        guest=guest and guest.name,
+        patterns=PATTERNS,
+        rows=ROWS,
+        tips=TIPS,
+        user_app=user_app and user_app.name,
     )
 
 
 @pages.get("/deep")
 def deep() -> str:
-    """What a thread costs, and how the worker, the bell and the lock do without."""
-    return _page("deep", queue=QUEUE)
+    """What a thread costs, and how the worker, the notifier and the lock avoid it."""
+    return _page("deep", others_waiting=OTHERS)
 
 
 @pages.get("/try")
 def try_it() -> str:
     """Press the buttons."""
-    note = "Your photo is in use." if has_photo() else "Grace Hopper stands in for you."
+    note = "Your photo is in use." if has_photo() else "The photo of Grace Hopper is in use."
     return _page("try", has_photo=has_photo(), photo_note=note)
 
 
@@ -99,13 +98,14 @@ def fix() -> str:
 @pages.get("/build")
 def build() -> str:
     """A project in the reader's own editor."""
-    port = lab().bench.mail.port
-    return _page("build", steps=STEPS, whole=WHOLE, project=lab().project, smtp_port=port)
+    port = lab().testbed.mail.port
+    solved = SOLVED.read_text(encoding="utf-8")
+    return _page("build", steps=STEPS, solved=solved, project=lab().project, smtp_port=port)
 
 
 @pages.get("/slow/forecast")
 def forecast() -> dict[str, Any]:
-    """The service on the network that one of those routes asks."""
+    """The network service that one of the routes of Spot calls."""
     time.sleep(FORECAST)
     return {"celsius": 11.6, "sky": "a clear sky"}
 
@@ -127,11 +127,11 @@ def _start() -> dict[str, Any]:
         row = table.row(pattern) if table else None
         start[pattern] = {
             "visitor": row and row.route.p50_ms,
-            "stranger": row and row.innocent.p50_ms,
+            "bystander": row and row.bystander.p50_ms,
             "work": row and row.work_ms,
         }
-        if row and row.innocent.p50_ms:
-            start["most"] = max(start["most"], row.innocent.p50_ms)
+        if row and row.bystander.p50_ms:
+            start["most"] = max(start["most"], row.bystander.p50_ms)
     if table:
         start["source"] = "Measured when the lab started: medians, four people joining at once."
     return start

@@ -1,4 +1,4 @@
-"""The visitor's own photo: taken in, looked at, handed to the club."""
+"""The visitor's own photo: uploaded, checked, used by the sample app."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def upload() -> BaseResponse:
         if not data:
             raise PhotoError("Choose a photo first.")
         width, height = check_photo(data)
-        with TemporaryDirectory() as folder:  # damage shows when it is decoded
+        with TemporaryDirectory() as folder:  # decoding finds damage
             next(thumbnails(data, Path(folder)))
     except PhotoError as error:
         return Response(f"{error}\n", 400, mimetype="text/plain")
@@ -47,4 +47,4 @@ def has_photo() -> bool:
 
 
 def _own() -> Path:
-    return lab().bench.club.settings.upload
+    return lab().testbed.sample_app.settings.upload

@@ -12,12 +12,12 @@ YEAR = 365 * 86_400
 
 
 def done() -> set[str]:
-    """The slugs of the finished modes; what the cookie says beyond that is ignored."""
+    """The slugs of the finished modes; anything else in the cookie is ignored."""
     return {slug for slug in request.cookies.get(COOKIE, "").split(".") if slug in BY_SLUG}
 
 
 def remember(response: Response, slugs: set[str]) -> Response:
-    """Let the browser keep them."""
+    """Store them in the browser."""
     value = ".".join(mode.slug for mode in MODES if mode.slug in slugs)
     response.set_cookie(COOKIE, value, max_age=YEAR, httponly=True, samesite="Strict")
     return response

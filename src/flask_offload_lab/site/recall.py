@@ -19,20 +19,13 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Question:
-    """right: the number of the right answer. mode: where it is told. because: why it is right."""
+    """right: the number of the right answer, and because: why. mode: the one that explains it."""
 
     text: str
     answers: list[str]
     right: int
     mode: str
     because: str
-
-
-@dataclass(frozen=True)
-class Quiz:
-    """All of them."""
-
-    questions: list[Question]
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Asked:
         return self.chosen == self.question.right
 
 
-QUESTIONS = read("recall", Quiz).questions
+QUESTIONS = read("recall", "questions", list[Question])
 
 
 @recall.get("/recall")
@@ -60,7 +53,7 @@ def show() -> str:
 
 @recall.post("/recall")
 def answer() -> Response:
-    """Keep what was answered, and show what to say about it."""
+    """Store what was answered, and show the feedback."""
     kept = {} if "again" in request.form else _kept() | _given(request.form)
     place = request.form.get("check", "")
     target = url_for("recall.show", _anchor=place if place.startswith("q") else None)
@@ -83,7 +76,7 @@ def _page(kept: Mapping[int, int]) -> str:
 
 
 def _given(form: Mapping[str, str]) -> dict[int, int]:
-    """What the form says, less what it can't have offered."""
+    """The answers in the form; values that it does not offer are ignored."""
     given = {}
     for number, question in enumerate(QUESTIONS):
         choice = form.get(f"q{number}", NOTHING)
@@ -93,6 +86,6 @@ def _given(form: Mapping[str, str]) -> dict[int, int]:
 
 
 def _kept() -> dict[int, int]:
-    """What the cookie says; an old or strange one counts for nothing."""
+    """The answers in the cookie; an old or unknown one is ignored."""
     value = request.cookies.get(COOKIE, "")
     return _given({f"q{number}": digit for number, digit in enumerate(value)})

@@ -1,4 +1,4 @@
-"""`POST /run/<experiment>`: what happens, line by line, as it happens."""
+"""`POST /run/<experiment>`: its events, one JSON line each, as they happen."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from ..experiments.headless import headless
 from ..experiments.race import race
 from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
-from .building import STEPS
-from .challenges import CHALLENGES
+from .content import CHALLENGES, STEPS
 from .lab import Lab, lab
 
 runs = Blueprint("runs", __name__)
@@ -28,7 +27,7 @@ MAX_VISITORS = 20
 
 
 class Params:
-    """What the page sent; anything unexpected ends in a 400 with a sentence."""
+    """What the page sent; anything unexpected is refused with a 400 and a sentence."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -60,56 +59,55 @@ class Params:
 
 def _race(lab: Lab, params: Params) -> Events:
     return race(
-        lab.bench, params.choice("pattern", PATTERNS), params.number("visitors", 1, MAX_VISITORS)
+        lab.testbed, params.choice("pattern", PATTERNS), params.number("visitors", 1, MAX_VISITORS)
     )
 
 
 def _headless(lab: Lab, params: Params) -> Events:
-    return headless(lab.bench, [str(each) for each in params.items("patterns")])
+    return headless(lab.testbed, [str(each) for each in params.items("patterns")])
 
 
 def _tip(lab: Lab, params: Params) -> Events:
     check = CHECKS[params.number("tip", 1, len(CHECKS))]
-    guest = params.choice("on", ("club", "guest")) == "guest"
-    if not guest:
-        return check(lab.bench.club)
-    if lab.guest is None:
+    if params.choice("on", ("sample_app", "user_app")) == "sample_app":
+        return check(lab.testbed.sample_app)
+    if lab.user_app is None:
         abort(400, "No app was given with --app.")
-    return check(lab.guest)
+    return check(lab.user_app)
 
 
 def _kill(lab: Lab, params: Params) -> Events:
     pattern = params.choice("pattern", ("thread", "background"))
     if pattern == "background":
         _needs(lab, "durable")
-    return deep.lost_work(lab.bench, pattern)
+    return deep.lost_work(lab.testbed, pattern)
 
 
 def _gil(lab: Lab, params: Params) -> Events:
-    if not lab.bench.engine.has_worker:
+    if not lab.testbed.engine.has_worker:
         _needs(lab, "worker_command")
-    return deep.interpreter_lock(lab.bench)
+    return deep.interpreter_lock(lab.testbed)
 
 
-def _bell(lab: Lab, params: Params) -> Events:
+def _notifier(lab: Lab, params: Params) -> Events:
     _needs(lab, "own_worker")
-    return deep.bell(lab.bench)
+    return deep.notifier(lab.testbed)
 
 
 def _lock(lab: Lab, params: Params) -> Events:
     _needs(lab, "own_worker")
-    return deep.lock(lab.bench)
+    return deep.worker_lock(lab.testbed)
 
 
 def _needs(lab: Lab, flag: str) -> None:
-    """Refuse what the club's engine can't show; the pages hide it."""
-    engine = lab.bench.engine
+    """Refuse what the sample app's engine can't show; the pages hide it."""
+    engine = lab.testbed.engine
     if not getattr(engine.flags, flag):
         abort(400, f"The {engine.name} engine can't show this (flag {flag!r} is off).")
 
 
 def _spot(lab: Lab, params: Params) -> Events:
-    return spot(lab.bench, params.choice("route", NAMES))
+    return spot(lab.testbed, params.choice("route", NAMES))
 
 
 def _fix(lab: Lab, params: Params) -> Events:
@@ -127,9 +125,9 @@ def _step(lab: Lab, params: Params) -> Events:
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
     "gil": _gil,
-    "door": lambda lab, _: deep.door(lab.bench),
+    "backlog": lambda lab, _: deep.backlog(lab.testbed),
     "kill": _kill,
-    "bell": _bell,
+    "notifier": _notifier,
     "lock": _lock,
     "headless": _headless,
     "tip": _tip,
@@ -152,17 +150,17 @@ def run(name: str) -> Response:
 
 
 def _one_at_a_time(lab: Lab, events: Events) -> Events:
-    """Experiments share the club: a second one would spoil the figures of the first."""
-    alone = lab.bench.alone
-    if not alone.acquire(blocking=False):
-        yield {"waiting": "Another experiment is still running; this one is next."}
-        alone.acquire()
+    """Experiments share the sample app: a second one would distort the figures of the first."""
+    exclusive = lab.testbed.exclusive
+    if not exclusive.acquire(blocking=False):
+        yield {"status": "Another experiment is still running; this one is next."}
+        exclusive.acquire()
     try:
         yield from events
     except OffloadError as error:
         yield {"error": str(error)}
     finally:
-        alone.release()
+        exclusive.release()
 
 
 def _lines(events: Events) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The five routes of Spot, as the page shows them: their code, line by line."""
+"""The five routes of Spot: their texts, and their code line by line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..sample_app import spots as routes
+from .code import highlight, source
 from .content import read
-from .highlight import lines, source
 
 
 @dataclass(frozen=True)
 class SpotText:
-    """One route. setting: what goes on there; remedy, verdict: what to do about it."""
+    """One route. setting: its situation; remedy, verdict: what to do about it."""
 
     name: str
     title: str
@@ -33,19 +33,11 @@ class SpotText:
             _, first = inspect.getsourcelines(function)
             if shown:
                 shown.append((first - 1, Markup(), False))
-            for number, (line, plain) in enumerate(
-                zip(lines(text), text.split("\n"), strict=True), first
-            ):
+            lines = zip(highlight(text).split("\n"), text.split("\n"), strict=True)
+            for number, (html, plain) in enumerate(lines, first):
                 can_block = not plain.lstrip().startswith(("@", "def ")) and bool(plain.strip())
-                shown.append((number, line, can_block))
+                shown.append((number, Markup(html), can_block))
         return shown
 
 
-@dataclass(frozen=True)
-class Spots:
-    """All five."""
-
-    spots: list[SpotText]
-
-
-SPOTS = read("spot", Spots).spots
+SPOTS = read("spot", "spots", list[SpotText])

@@ -1,5 +1,5 @@
 // How not to report from a job: a banner that pushes the page down, and rows that are added one by
-// one, each followed by a question about the layout, which the browser must then work out anew.
+// one, each followed by a read of the layout, which the browser must then compute again.
 
 const place = document.querySelector("[data-careless]");
 const later = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -1,4 +1,4 @@
-// Tells the lab, in whose frame this page is shown, what the browser measured of its own load.
+// Reports to the lab, whose page frames this one, what the browser measured of this load.
 
 const lab = document.querySelector("script[data-lab]").dataset.lab;
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -60,7 +60,7 @@ function read() {
     fcp: first ? first.startTime : null,
     lcp: largest ? largest.startTime : null,
     lcpElement: largest ? element(largest.element) : null,
-    // Chromium lays out frames while their style sheet is still loading; nobody has seen that.
+    // Chromium lays out frames while their style sheet is still loading; those shifts are not visible.
     cls: entries["layout-shift"].filter((each) => !each.hadRecentInput && each.startTime > (first?.startTime ?? 0)).reduce((sum, each) => sum + each.value, 0),
     changes: parsed + changes,
     timing: (load.serverTiming ?? []).map(({ name, duration, description }) => ({ name, duration, description })),
@@ -70,5 +70,5 @@ function read() {
 
 if (window.parent !== window) {
   await settled();
-  window.parent.postMessage({ club: read() }, lab);
+  window.parent.postMessage({ load: read() }, lab);
 }

@@ -1,4 +1,4 @@
-// Build: has a step checked against the reader's folder.
+// Build: checks a step against the reader's folder.
 
 import { $, $$ } from "./stream.js";
 import { check } from "./steps.js";

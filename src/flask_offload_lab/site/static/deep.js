@@ -1,20 +1,20 @@
-// Deep: experiments, each with a picture of its own.
+// Deep: experiments, each with its own chart.
 
 import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 import { node } from "./timeline.js";
 
-const actions = { gil, door, bell, lock };
+const actions = { gil, backlog, notifier, lock };
 for (const button of $$("[data-run]")) {
   const name = button.dataset.run;
   onPress(button, $(`#${name}-status`), actions[name]);
 }
 for (const button of $$("[data-kill]")) {
-  onPress(button, $(`#kill-${button.dataset.kill}-status`), (say) => kill(button.dataset.kill, say));
+  onPress(button, $(`#kill-${button.dataset.kill}-status`), (report) => kill(button.dataset.kill, report));
 }
 
-function listen(say, onData) {
+function events(report, onData) {
   return (event) => {
-    if (event.say ?? event.waiting) say(event.say ?? event.waiting);
+    if (event.status) report(event.status);
     else onData(event);
   };
 }
@@ -23,14 +23,14 @@ function listen(say, onData) {
 
 const gilRuns = {};
 
-async function gil(say) {
+async function gil(report) {
   for (const key of Object.keys(gilRuns)) delete gilRuns[key];
-  await run("gil", {}, listen(say, (event) => {
+  await run("gil", {}, events(report, (event) => {
     gilRuns[event.where] = event;
     drawGil();
   }));
   const { thread, background } = gilRuns;
-  say(`The home page’s median: ${ms(thread.p50)} beside computing threads, ${ms(background.p50)} beside a computing worker. The slowest: ${ms(thread.p99)} and ${ms(background.p99)}.`);
+  report(`The home page’s median: ${ms(thread.p50)} beside computing threads, ${ms(background.p50)} beside a computing worker. The slowest: ${ms(thread.p99)} and ${ms(background.p99)}.`);
 }
 
 function drawGil() {
@@ -63,15 +63,15 @@ function scale(most, steps, draw) {
 
 // --- 2: lost work ----------------------------------------------------------------------------
 
-async function kill(pattern, say) {
+async function kill(pattern, report) {
   const items = $$(`[data-members="${pattern}"] li`);
   for (const item of items) mark(item, "…", "");
-  const found = await run("kill", { pattern }, listen(say, () => {}));
+  const found = await run("kill", { pattern }, events(report, () => {}));
   items.forEach((item, index) => (index < found.done ? mark(item, "✓ kept", "good-ink") : mark(item, "✗ lost", "bad-ink")));
-  say(`${found.killed} processes killed. ${found.answered} were told “Welcome”.`);
+  report(`${found.killed} processes killed. ${found.answered} people got the page “Welcome”.`);
   const twice = found.twice ? ` ${found.twice} of them came twice.` : "";
   $(`[data-outcome="${pattern}"]`).textContent = found.recovered == null
-    ? `${found.done} of ${found.members} mails arrived. Nothing is left that could send the others.`
+    ? `${found.done} of ${found.members} mails arrived. No process is left that could send the others.`
     : `${found.done} of ${found.members} mails arrived.${twice} The work ran again ${ms(found.recovered)} after the kill.`;
 }
 
@@ -83,34 +83,34 @@ function mark(item, text, kind) {
 
 // --- 3: the queue ----------------------------------------------------------------------------
 
-async function door(say) {
+async function backlog(report) {
   let most = 10;
   let last = null;
-  await run("door", {}, listen(say, (event) => {
+  await run("backlog", {}, events(report, (event) => {
     most = Math.max(most, event.waited);
     last = event;
-    for (const meter of $$("#door-bars meter")) meter.max = most;
-    setBar(`door-${event.others}`, event.waited);
+    for (const meter of $$("#backlog-bars meter")) meter.max = most;
+    setBar(`backlog-${event.others}`, event.waited);
     setBar(`app-${event.others}`, event.app);
   }));
-  say(`With ${last.others} others the stranger waited ${ms(last.waited)}, and the app said ${ms(last.app)}. The difference is the queue.`);
+  report(`With ${last.others} others the bystander waited ${ms(last.waited)}, and the app reported ${ms(last.app)}. The difference is the queue.`);
 }
 
-// --- the bell and the lock -------------------------------------------------------------------
+// --- the notifier and the lock ---------------------------------------------------------------
 
-async function bell(say) {
+async function notifier(report) {
   const waits = [];
-  const found = await run("bell", {}, listen(say, (event) => {
+  const found = await run("notifier", {}, events(report, (event) => {
     if (event.wait === undefined) return;
     waits.push(event.wait);
-    drawBell(waits);
-    say(`Ring ${waits.length}: the task’s first line ran ${ms(event.wait)} later.`);
+    drawNotifier(waits);
+    report(`Job ${waits.length}: the task’s first line ran ${ms(event.wait)} later.`);
   }));
-  say(`${found.count} rings: half of the tasks began within ${ms(found.p50)}, the slowest after ${ms(found.p99)}. Asking once a second would take 500 ms on average.`);
+  report(`${found.count} jobs: half of the tasks began within ${ms(found.p50)}, the slowest after ${ms(found.p99)}. Polling once a second would take 500 ms on average.`);
 }
 
-function drawBell(waits) {
-  const svg = $("#bell-plot");
+function drawNotifier(waits) {
+  const svg = $("#notifier-plot");
   const width = Math.max(svg.clientWidth, 300);
   const most = Math.max(5, ...waits) * 1.05;
   const x = (wait) => 16 + (wait / most) * (width - 60);
@@ -123,15 +123,15 @@ function drawBell(waits) {
   svg.replaceChildren(...parts);
 }
 
-async function lock(say) {
+async function lock(report) {
   const found = {};
-  await run("lock", {}, listen(say, (event) => {
+  await run("lock", {}, events(report, (event) => {
     found[event.what] = event.again;
     const most = Math.max(...Object.values(found), 100);
     for (const [what, again] of Object.entries(found)) setBar(`lock-${what}`, again, most);
   }));
-  say(`The job ran again ${ms(found.child)} after its process was killed, ${ms(found.worker)} after the whole worker was.`);
+  report(`The job ran again ${ms(found.child)} after its process was killed, ${ms(found.worker)} after the whole worker was.`);
 }
 
 drawGil();
-drawBell([]);
+drawNotifier([]);

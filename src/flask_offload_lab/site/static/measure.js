@@ -1,4 +1,4 @@
-// Measure: loads the club in a frame, whose page reports what the browser measured of it.
+// Measure: loads the sample app in a frame, whose page reports what the browser measured of it.
 
 import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 import { node } from "./timeline.js";
@@ -15,18 +15,18 @@ function load(key) {
   const fresh = screen.cloneNode(false);
   const path = PATHS[key];
   turn += 1;
-  const url = `${club}${path}${path.includes("?") ? "&" : "?"}turn=${turn}`;
+  const url = `${sampleApp}${path}${path.includes("?") ? "&" : "?"}turn=${turn}`;
   return new Promise((done, fail) => {
-    const late = setTimeout(() => finish(fail, new Error("The frame did not report; is the club still running?")), 45000);
-    const hear = (event) => {
-      if (event.source === fresh.contentWindow && event.origin === club && event.data?.club) finish(done, event.data.club);
+    const late = setTimeout(() => finish(fail, new Error("The frame did not report; is the sample app still running?")), 45000);
+    const onMessage = (event) => {
+      if (event.source === fresh.contentWindow && event.origin === sampleApp && event.data?.load) finish(done, event.data.load);
     };
     const finish = (settle, value) => {
-      removeEventListener("message", hear);
+      removeEventListener("message", onMessage);
       clearTimeout(late);
       settle(value);
     };
-    addEventListener("message", hear);
+    addEventListener("message", onMessage);
     fresh.src = url;
     screen.replaceWith(fresh);
     screen = fresh;
@@ -34,12 +34,12 @@ function load(key) {
   });
 }
 
-const club = $("#screen").dataset.club;
+const { sampleApp } = $("#screen").dataset;
 
-async function measure(key, say) {
-  say(`Loading ${PATHS[key]}…`);
+async function measure(key, report) {
+  report(`Loading ${PATHS[key]}…`);
   const began = performance.now();
-  const counting = setInterval(() => say(`Loading ${PATHS[key]}… ${((performance.now() - began) / 1000).toFixed(1)} s`), 100);
+  const counting = setInterval(() => report(`Loading ${PATHS[key]}… ${((performance.now() - began) / 1000).toFixed(1)} s`), 100);
   try {
     loads[key] = await load(key);
   } finally {
@@ -53,7 +53,7 @@ function show(key) {
   const got = loads[key];
   if ($(`[data-meter="${key}-ttfb"]`)) {
     const most = Math.max(1500, ...Object.values(loads).map((each) => each.lcp ?? each.response));
-    for (const each of $$("[data-meter]")) if (!each.dataset.meter.startsWith("stranger")) each.max = most;
+    for (const each of $$("[data-meter]")) if (!each.dataset.meter.startsWith("bystander")) each.max = most;
     for (const what of ["ttfb", "response", "fcp", "lcp"]) setBar(`${key}-${what}`, got[what]);
   }
   cell(key, "dom", String(got.changes), "page");
@@ -150,32 +150,31 @@ function zone(x, from, to, fill, text) {
 // --- the buttons -----------------------------------------------------------------------------
 
 for (const button of $$("[data-load]")) {
-  onPress(button, $("#status"), async (say) => {
-    const got = await measure(button.dataset.load, say);
-    say(`${PATHS[button.dataset.load]}: first byte after ${ms(got.ttfb)}, response complete after ${ms(got.response)}, largest paint after ${ms(got.lcp)}.`);
+  onPress(button, $("#status"), async (report) => {
+    const got = await measure(button.dataset.load, report);
+    report(`${PATHS[button.dataset.load]}: first byte after ${ms(got.ttfb)}, response complete after ${ms(got.response)}, largest paint after ${ms(got.lcp)}.`);
   });
 }
 
-onPress($("#all"), $("#table-status"), async (say) => {
-  for (const key of Object.keys(PATHS)) await measure(key, say);
+onPress($("#all"), $("#table-status"), async (report) => {
+  for (const key of Object.keys(PATHS)) await measure(key, report);
   for (const pattern of ["sync", "background"]) {
-    say(`A stranger asks for the home page while three others join through /${pattern}…`);
+    report(`A bystander asks for the home page while three others join through /${pattern}…`);
     await run("race", { pattern, visitors: 3 }, (event) => {
-      if (event.waiting) say(event.waiting);
-      if (event.lane !== "stranger" || event.kind !== "end") return;
-      setBar(`stranger-${pattern}`, event.took, Math.max(event.took, $(`[data-meter="stranger-${pattern}"]`).max));
+      if (event.status) report(event.status);
+      if (event.lane !== "bystander" || event.kind !== "end") return;
+      setBar(`bystander-${pattern}`, event.took, Math.max(event.took, $(`[data-meter="bystander-${pattern}"]`).max));
       if (event.app != null) $("#app-clock").textContent = ms(event.app);
     });
   }
-  const most = Math.max(...["sync", "background"].map((each) => $(`[data-meter="stranger-${each}"]`).value));
-  for (const pattern of ["sync", "background"]) $(`[data-meter="stranger-${pattern}"]`).max = most;
-  say("Filled in, by your own browser. The columns in the middle need the headless one.");
+  const most = Math.max(...["sync", "background"].map((each) => $(`[data-meter="bystander-${each}"]`).value));
+  for (const pattern of ["sync", "background"]) $(`[data-meter="bystander-${pattern}"]`).max = most;
+  report("Filled in, by your own browser. The columns in the middle need the headless one.");
 });
 
-onPress($("#headless"), $("#table-status"), async (say) => {
+onPress($("#headless"), $("#table-status"), async (report) => {
   await run("headless", { patterns: Object.keys(PATHS) }, (event) => {
-    if (event.say) say(event.say);
-    if (event.waiting) say(event.waiting);
+    if (event.status) report(event.status);
     if (event.pattern === undefined) return;
     cell(event.pattern, "dom", String(event.dom ?? "–"), "headless");
     cell(event.pattern, "reflows", String(event.reflows ?? "–"), "headless");
@@ -184,16 +183,16 @@ onPress($("#headless"), $("#table-status"), async (say) => {
     cell(event.pattern, "ttfb", ms(event.ttfb), "headless");
     cell(event.pattern, "lcp", ms(event.lcp), "headless");
   });
-  say("Counted. Reflows and operations are exact. The paint cost of one and the same page may be twice as high in the next load: compare it with care.");
+  report("Counted. Reflows and operations are exact. The paint cost of one and the same page may be twice as high in the next load: compare it with care.");
 });
 
 for (const button of $$("[data-tip]")) {
   const { tip, on } = button.dataset;
   const list = $(`[data-tip-list="${tip}"]`);
-  onPress(button, $(`[data-tip-status="${tip}"]`), async (say) => {
+  onPress(button, $(`[data-tip-status="${tip}"]`), async (report) => {
     list.replaceChildren();
     await run("tip", { tip: Number(tip), on }, (event) => {
-      if (event.say ?? event.waiting) say(event.say ?? event.waiting);
+      if (event.status) report(event.status);
       if (!event.line) return;
       const item = document.createElement("li");
       item.textContent = event.line;

@@ -1,4 +1,4 @@
-// Recall: the same form, without the way to the server and back being seen.
+// Recall: the same form, sent without loading the page again.
 
 import { $ } from "./stream.js";
 

@@ -1,33 +1,33 @@
-// Spot: choose a line, run the route, compare with what the spotter saw.
+// Spot: choose a line, run the route, compare with what the profiler found.
 
 import { $, $$, ms, onPress, run } from "./stream.js";
 
 for (const button of $$("[data-look]")) {
   const name = button.dataset.look;
-  onPress(button, $(`[data-status="${name}"]`), (say) => look(name, say));
+  onPress(button, $(`[data-status="${name}"]`), (report) => look(name, report));
 }
 
-async function look(name, say) {
+async function look(name, report) {
   const section = $(`[data-spot="${name}"]`);
   const chosen = Number($("input:checked", section)?.value ?? 0);
   let took = 0;
   const found = await run("spot", { route: name }, (event) => {
-    if (event.say ?? event.waiting) say(event.say ?? event.waiting);
-    if (event.took) say(`It took ${ms((took = event.took))}. The spotter is writing…`);
+    if (event.status) report(event.status);
+    if (event.took) report(`It took ${ms((took = event.took))}. The profiler is writing…`);
   });
-  for (const label of $$(".code label", section)) label.classList.remove("culprit", "way");
+  for (const label of $$(".code label", section)) label.classList.remove("cause", "way");
   const lines = found.chain.map(([line]) => line);
-  const culprit = lines[0] ?? found.line;
+  const cause = lines[0] ?? found.line;
   for (const line of lines.slice(1)) $(`[data-line="${line}"]`, section)?.classList.add("way");
-  $(`[data-line="${culprit}"]`, section)?.classList.add("culprit");
+  $(`[data-line="${cause}"]`, section)?.classList.add("cause");
   $(".said", section).textContent = found.sentence;
   $(`[data-finding="${name}"]`).classList.remove("closed");
-  say(`${ms(took)}. ${judge(chosen, culprit, lines)}`);
+  report(`${ms(took)}. ${judge(chosen, cause, lines)}`);
 }
 
-function judge(chosen, culprit, lines) {
-  if (!chosen) return `You chose no line; it is line ${culprit}.`;
-  if (chosen === culprit) return `Right: line ${culprit}.`;
-  if (lines.includes(chosen)) return `On the right way: line ${chosen} leads to line ${culprit}, which blocks.`;
-  return `Not line ${chosen}: it is line ${culprit}.`;
+function judge(chosen, cause, lines) {
+  if (!chosen) return `You chose no line; it is line ${cause}.`;
+  if (chosen === cause) return `Right: line ${cause}.`;
+  if (lines.includes(chosen)) return `Close: line ${chosen} leads to line ${cause}, which blocks.`;
+  return `Not line ${chosen}: it is line ${cause}.`;
 }

@@ -9,7 +9,7 @@ export async function check(button, list, name, params, opening) {
   let first = true;
   try {
     await run(name, params, (event) => {
-      if (event.waiting) return list.replaceChildren(step("…", event.waiting));
+      if (event.status) return list.replaceChildren(step("…", event.status));
       if (first) list.replaceChildren();
       first = false;
       list.append(step(event.good ? "✓" : "✗", event.text));

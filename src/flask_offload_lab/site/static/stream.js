@@ -39,18 +39,18 @@ export function ms(value) {
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// A button that runs something: one at a time, says what goes on, and shows what went wrong.
+// A button that runs something: one at a time, reports its progress, and shows its error.
 export function onPress(button, status, action) {
   button.addEventListener("click", async () => {
     if (button.getAttribute("aria-disabled") === "true") return;
     button.setAttribute("aria-disabled", "true");
     status.classList.remove("bad");
-    const say = (text) => { status.textContent = text; };
+    const report = (text) => { status.textContent = text; };
     try {
-      await action(say);
+      await action(report);
     } catch (error) {
       status.classList.add("bad");
-      say(error instanceof TypeError ? "The lab does not answer: is it still running in your terminal?" : error.message);
+      report(error instanceof TypeError ? "The lab does not answer: is it still running in your terminal?" : error.message);
     } finally {
       button.removeAttribute("aria-disabled");
     }

@@ -13,11 +13,11 @@ export class Timeline {
   constructor(svg, lanes, scale = 1500) {
     this.svg = svg;
     this.first = scale;
-    this.furnish(lanes);
+    this.setLanes(lanes);
     new ResizeObserver(() => this.draw()).observe(svg);
   }
 
-  furnish(lanes) {
+  setLanes(lanes) {
     this.lanes = lanes;
     this.height = TOP + lanes.reduce((sum, lane) => sum + lane.rows * ROW + 7, 0) + BOTTOM;
     this.svg.setAttribute("height", this.height);
@@ -135,7 +135,7 @@ function hatch() {
 export function raceLanes(visitors, elsewhere, rows = Math.min(visitors, 4)) {
   return [
     { id: "visitors", label: visitors === 1 ? "visitor" : "visitors", rows: visitors },
-    { id: "stranger", label: "stranger", rows: 1 },
+    { id: "bystander", label: "bystander", rows: 1 },
     { id: "web", label: "web server", rows: 1 },
     { id: "work", label: elsewhere, rows },
     { id: "mail", label: "mail", rows: 1 },

@@ -1,9 +1,9 @@
-// Try: as many visitors as one likes, one timeline, real mails and real pictures.
+// Try: up to twenty visitors, one timeline, real mails and real pictures.
 
 import { $, ms, onPress, run } from "./stream.js";
 import { Timeline, onLanes, raceLanes } from "./timeline.js";
 
-const club = document.querySelector("iframe").src.replace(/\/$/, "");
+const sampleApp = document.querySelector("iframe").src.replace(/\/$/, "");
 const WHERE = { sync: "its work", thread: "its threads", background: "the worker" };
 const MOST = 20;
 const pattern = () => $("input[name=pattern]:checked").value;
@@ -19,28 +19,28 @@ function lanes() {
 }
 
 $("#crowd").addEventListener("input", () => {
-  if (!timeline.running) timeline.furnish(lanes());
+  if (!timeline.running) timeline.setLanes(lanes());
 });
 
-onPress($("#run"), $("#status"), async (say) => {
+onPress($("#run"), $("#status"), async (report) => {
   const visitors = count();
   const way = pattern();
   $("#visitors").value = visitors;
   const waits = [];
-  let stranger = null;
+  let bystander = null;
   let first = null;
-  timeline.furnish(lanes());
+  timeline.setLanes(lanes());
   $("#mails").replaceChildren();
-  say(`${visitors} people join through /${way}, and a stranger comes…`);
+  report(`${visitors} people join through /${way}, and a bystander comes…`);
   timeline.start();
   try {
     await run("race", { pattern: way, visitors }, (event) => {
-      if (event.waiting) return say(event.waiting);
+      if (event.status) return report(event.status);
       timeline.add(onLanes(event));
       if (event.what === "waiting" && event.kind === "end") {
-        if (event.lane === "stranger") stranger = event.took;
+        if (event.lane === "bystander") bystander = event.took;
         else waits.push(event.took);
-        say(`${waits.length} of ${visitors} have been answered…`);
+        report(`${waits.length} of ${visitors} have been answered…`);
       }
       if (event.what === "mail") receive(event);
       if (event.what === "work" && event.kind === "end" && !first) show((first = event.name));
@@ -49,7 +49,7 @@ onPress($("#run"), $("#status"), async (say) => {
     timeline.stop();
   }
   waits.sort((a, b) => a - b);
-  say(`Done. The quickest answer took ${ms(waits[0])}, the slowest ${ms(waits.at(-1))}; the stranger waited ${ms(stranger)}.`);
+  report(`Done. The quickest answer took ${ms(waits[0])}, the slowest ${ms(waits.at(-1))}; the bystander waited ${ms(bystander)}.`);
 });
 
 function receive(event) {
@@ -65,7 +65,7 @@ function receive(event) {
 function show(name) {
   const pictures = [512, 256, 128, 64].map((size) => {
     const image = new Image();
-    image.src = `${club}/members/${name}/${size}.webp`;
+    image.src = `${sampleApp}/members/${name}/${size}.webp`;
     image.alt = `The portrait, ${size} pixels`;
     return image;
   });

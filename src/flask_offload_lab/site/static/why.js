@@ -1,10 +1,10 @@
-// Why: the same sign-up twice, with a stranger beside it. The figures count while one waits.
+// Why: the same sign-up twice, with a bystander beside it. The figures count while they wait.
 
 import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 
-const LANES = { visitor: "visitor 0", stranger: "stranger", work: "work" };
+const LANES = { visitor: "visitor 0", bystander: "bystander", work: "work" };
 
-async function race(pattern, say) {
+async function race(pattern, report) {
   const began = {};
   const spans = {};
   const scale = Number($("meter").max);
@@ -23,7 +23,7 @@ async function race(pattern, say) {
       if (!key) return;
       if (event.kind === "begin") began[key] = performance.now();
       if (event.kind === "end") show(pattern, key, (spans[key] = event.took), scale);
-      if (event.lane === LANES.visitor && event.kind === "end") say("The new member has an answer. The work goes on…");
+      if (event.lane === LANES.visitor && event.kind === "end") report("The new member has an answer. The work goes on…");
     });
   } finally {
     running = false;
@@ -36,16 +36,16 @@ function show(pattern, key, value, scale) {
   if (key === "visitor") $(`[data-big="${pattern}"]`).textContent = ms(value);
 }
 
-onPress($("#run"), $("#status"), async (say) => {
+onPress($("#run"), $("#status"), async (report) => {
   for (const meter of $$("meter")) meter.value = 0;
-  say("The work in the request: the new member and the stranger are waiting…");
+  report("The work in the request: the new member and the bystander are waiting…");
   const before = await race("sync", () => {});
-  say("The work as a job…");
-  const after = await race("background", say);
+  report("The work as a job…");
+  const after = await race("background", report);
   const most = Math.max(...Object.values(before), ...Object.values(after));
   for (const [pattern, spans] of [["sync", before], ["background", after]]) {
     for (const [key, value] of Object.entries(spans)) setBar(`${pattern}-${key}`, value, most);
   }
   $("#source").textContent = "Measured just now, on this machine.";
-  say(`The new member waited ${ms(before.visitor)}, then ${ms(after.visitor)}. The stranger waited ${ms(before.stranger)}, then ${ms(after.stranger)}.`);
+  report(`The new member waited ${ms(before.visitor)}, then ${ms(after.visitor)}. The bystander waited ${ms(before.bystander)}, then ${ms(after.bystander)}.`);
 });

@@ -8,11 +8,11 @@ import time
 from email.message import EmailMessage
 from pathlib import Path
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from PIL import Image
 from werkzeug.utils import secure_filename
 
-from flask_offload import Offload
+from flask_offload import Offload, current_job
 
 app = Flask(__name__)
 offload = Offload(app)
@@ -26,7 +26,7 @@ WEEK = 7 * 24 * 3600
 @offload.task(queue_name="mail", max_attempts=5)
 def send_welcome(address: str) -> None:
     message = EmailMessage()
-    message["From"] = "club@nanosecond.example"
+    message["From"] = "site@nanosecond.example"
     message["To"] = address
     message["Subject"] = "Welcome"
     message.set_content("We are glad that you are here.\n")
@@ -34,15 +34,17 @@ def send_welcome(address: str) -> None:
         server.send_message(message)
 
 
+@offload.task(queue_name="photos")
 def make_thumbnails(name: str) -> int:
     THUMBS.mkdir(parents=True, exist_ok=True)
-    for size in SIZES:
+    for size in current_job.track(SIZES):
         with Image.open(UPLOADS / name) as image:
             image.thumbnail((size, size))
             image.convert("RGB").save(THUMBS / f"{Path(name).stem}-{size}.webp", method=6)
     return len(SIZES)
 
 
+@offload.every("0 3 * * *")
 def clean_up() -> int:
     removed = 0
     for path in UPLOADS.glob("*"):
@@ -54,7 +56,7 @@ def clean_up() -> int:
 
 @app.get("/")
 def home() -> str:
-    return """<!doctype html><title>The club</title>
+    return """<!doctype html><title>Members</title>
 <form action="/signup" method="post"><input name="address" type="email"><button>Join</button></form>
 <form action="/photo" method="post" enctype="multipart/form-data">
 <input name="photo" type="file"><button>Send a photo</button></form>"""
@@ -67,10 +69,9 @@ def signup() -> str:
 
 
 @app.post("/photo")
-def photo() -> str:
+def photo() -> Response:
     file = request.files["photo"]
     name = secure_filename(file.filename or "photo")
     UPLOADS.mkdir(parents=True, exist_ok=True)
     file.save(UPLOADS / name)
-    count = make_thumbnails(name)
-    return f"{count} thumbnails are ready."
+    return offload.accepted(make_thumbnails.enqueue(name))
