@@ -19,7 +19,8 @@ from flask import Flask
 
 from flask_offload import JobStatus
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
+from flask_offload.engines.sqlite.recovery import live_workers
+from flask_offload.engines.store import WorkerInfo
 from proc import alive, descendants, process_group
 from support import Running, answers, free_port, http_request, running, wait_until
 

@@ -208,6 +208,16 @@ class Config:
                 changed.append(key)
         return changed
 
+    def portable(self) -> dict[str, Any]:
+        """The settings as values that another process can receive: `Config(**values)`. Callables
+        stay behind; what needs them runs in the process that has imported the app."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in values.items()
+            if not callable(value)
+        }
+
     def database(self, app: Flask) -> Path:
         """The absolute path of the SQLite file."""
         path = Path(self.sqlite_path or "offload.sqlite3").expanduser()

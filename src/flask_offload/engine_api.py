@@ -12,12 +12,20 @@ from .engines.base import (
     JobQuery,
     QueueInfo,
     ScheduleInfo,
-    ScheduleSpec,
     WorkOptions,
 )
 from .engines.host import Host
 from .engines.run import ended_badly, run, run_async
-from .engines.schedules import Fires, fires, next_fire, schedule_of
+from .engines.schedules import Fires, ScheduleSpec, fires, next_fire, schedule_of
+from .engines.slots import Slots
+from .engines.store import (
+    Exchange,
+    Pruned,
+    Retention,
+    Store,
+    StoreOptions,
+    WorkerInfo,
+)
 from .jobs.attempt import Claim, Ending, Outcome, Report
 from .jobs.context import JobContext
 from .jobs.job import Attempt, Error, JobRecord, JobStatus, moment, new_id
@@ -38,6 +46,7 @@ __all__ = [
     "Ending",
     "Engine",
     "Error",
+    "Exchange",
     "Finding",
     "Fires",
     "Flags",
@@ -49,12 +58,18 @@ __all__ = [
     "NewJob",
     "Next",
     "Outcome",
+    "Pruned",
     "QueueInfo",
     "Rate",
     "Report",
+    "Retention",
     "ScheduleInfo",
     "ScheduleSpec",
+    "Slots",
+    "Store",
+    "StoreOptions",
     "WorkOptions",
+    "WorkerInfo",
     "check_cancel",
     "check_retry",
     "ended_badly",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from flask_offload.engines.base import ScheduleSpec
+from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.errors import EngineUnavailable
 from flask_offload.jobs import log
 

@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
+from flask_offload.engines.lock import Lock
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.database import Database
-from flask_offload.engines.sqlite.worker_locks import Lock
 from flask_offload.errors import EngineUnavailable
 from flask_offload.jobs import log
 from flask_offload.jobs.job import new_id

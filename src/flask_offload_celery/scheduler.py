@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from flask_offload.engines.base import ScheduleInfo, ScheduleSpec
-from flask_offload.engines.schedules import fires, next_fire, schedule_of
+from flask_offload.engines.base import ScheduleInfo
+from flask_offload.engines.schedules import ScheduleSpec, fires, next_fire, schedule_of
 from flask_offload.jobs.new_job import NewJob
 from flask_offload.tasks.schedule import next_after
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask_offload.engines.base import ScheduleSpec
+from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.schedules import tick
-from flask_offload.engines.sqlite.worker_store import Ledger
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.new_job import THREADS
 from store_support import KEEP, START, new_job, outcome
@@ -60,7 +60,7 @@ def ticks(path: Path, times: int) -> object:
 def drain(path: Path, worker: str) -> object:
     """Run all jobs, three at a time; the ids in the order of their starts."""
     engine = SqliteEngine(path, durable=False, busy_timeout=30.0)
-    ledger = Ledger(engine, worker, KEEP)
+    ledger = SqliteClaims(engine, worker, KEEP)
     engine.count()
     wait_for_the_others()
     done: list[str] = []

@@ -39,7 +39,7 @@ def found(site: CelerySite) -> dict[str, tuple[str, str]]:
     """Level and message by the name of the check; the worst of each name."""
     state = site.offload.state_of(site.app)
     order = {"problem": 0, "note": 1, "ok": 2}
-    findings = sorted(check_all(site.offload, state), key=lambda one: -order[one.level])
+    findings = sorted(check_all(state), key=lambda one: -order[one.level])
     return {one.check: (one.level, one.message) for one in findings}
 
 

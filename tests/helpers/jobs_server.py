@@ -12,7 +12,8 @@ from flask import Flask
 
 from flask_offload import Offload
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
+from flask_offload.engines.sqlite.recovery import live_workers
+from flask_offload.engines.store import WorkerInfo
 from jobs_app import create_app, offload
 from support import APP_PATH, Running, answers, free_port, running, wait_until
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.engines.sqlite.recovery import recover, register
-from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
-from flask_offload.engines.sqlite.worker_store import Exchange, Ledger, Retention
+from flask_offload.engines.sqlite.recovery import recover, unregister
+from flask_offload.engines.sqlite.worker_locks import run_folder
+from flask_offload.engines.store import Exchange, Retention, StoreOptions
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error, JobRecord, JobStatus, new_id
 from flask_offload.jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS, NewJob
@@ -126,14 +126,17 @@ class Worker:
         self, store: Store, *, queues: Iterable[str] | None = None, registered: bool = True
     ) -> None:
         self.store = store
-        self.registration = Registration(run_folder(store.path), 64)
-        self.id = self.registration.id
-        names = None if queues is None else list(queues)
-        self.ledger = Ledger(store.engine, self.id, KEEP, names)
+        names = None if queues is None else frozenset(queues)
+        self.sqlite_store = store.engine.open_store(
+            StoreOptions(kind="command", retention=KEEP, places=64, capacity=1, queues=names)
+        )
+        self.registration = self.sqlite_store._registration
+        self.id = self.sqlite_store.worker_id
         self.held: dict[str, Claim] = {}
         self.is_alive = True
-        if registered:
-            register(store.engine, self.id, kind="command", queues=names, capacity=1)
+        self._is_closed = False
+        if not registered:
+            unregister(store.engine, self.id)
 
     # --- claim ---
 
@@ -151,7 +154,7 @@ class Worker:
         self, *outcomes: Outcome, room: dict[str, int] | None = None, start: bool = True
     ) -> Exchange:
         """Write outcomes down and claim; each claim is noted as started, unless told otherwise."""
-        visit = self.ledger.exchange(outcomes, room or {})
+        visit = self.sqlite_store.exchange(outcomes, room or {})
         for claim in visit.claims:
             claim.ticket = self.registration.slots.take(claim.seq)
             self.held[claim.id] = claim
@@ -173,7 +176,7 @@ class Worker:
 
     def give_back(self, *claims: Claim, delay: float = 0.0) -> None:
         """Put back what has not started."""
-        self.ledger.give_back(claims, delay=delay)
+        self.sqlite_store.give_back(claims, delay=delay)
         for claim in claims:
             self.registration.slots.give_back(claim.ticket)
             self.held.pop(claim.id, None)
@@ -192,8 +195,10 @@ class Worker:
                 path.unlink()
 
     def close(self) -> None:
-        """Take what is left of it away."""
-        self.registration.close()
+        """Remove what is left of it, but for its row."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.sqlite_store._leave()
 
 
 LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)

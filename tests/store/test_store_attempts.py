@@ -142,10 +142,10 @@ def test_a_retry_counts_and_waits_as_long_as_it_is_told(store: Store) -> None:
     assert (told.status, told.waiting_for) == (JobStatus.READY, "its time")
     assert (told.run_after, told.worker) == (START + 10, None)
     assert told.error == Error("ValueError", "no", "Traceback …")
-    assert worker.ledger.next_due() == START + 10
+    assert worker.sqlite_store.next_due() == START + 10
     store.clock.tick(10)
     assert worker.claim(1) == [], "only promote() lets it through"
-    assert worker.ledger.promote() == 1
+    assert worker.sqlite_store.promote() == 1
     claim = worker.claim_one()
     assert (claim.attempt, claim.failures) == (2, 1)
     worker.finish(claim, Ending.RETRY)
@@ -158,10 +158,10 @@ def test_an_interruption_costs_nothing_and_keeps_the_cursor(store: Store) -> Non
     record = store.enqueue()
     worker = store.worker()
     claim = worker.claim_one()
-    worker.ledger.report([Report(claim.seq, 1, 5.0, 10.0, "half", '{"row":5}')])
+    worker.sqlite_store.report([Report(claim.seq, 1, 5.0, 10.0, "half", '{"row":5}')])
     told = store.get(record)
     assert (told.done, told.total, told.message) == (5.0, 10.0, "half")
-    worker.ledger.report([Report(claim.seq, 1, 6.0, 10.0, None, None)])
+    worker.sqlite_store.report([Report(claim.seq, 1, 6.0, 10.0, None, None)])
     worker.finish(claim, Ending.INTERRUPTED)
     claim = store.worker().claim_one()
     assert (claim.attempt, claim.failures, claim.crashes) == (2, 0, 0)
@@ -250,10 +250,10 @@ def test_what_is_given_back_for_later_is_left_alone_till_then(store: Store) -> N
     worker = store.worker()
     worker.give_back(worker.claim_one(), delay=5.0)
     assert store.get(record).waiting_for == "its time"
-    assert worker.ledger.next_due() == START + 5
+    assert worker.sqlite_store.next_due() == START + 5
     assert worker.claim_one().id == following.id, "meanwhile the place is another's"
     store.clock.tick(5)
-    assert worker.ledger.promote() == 1
+    assert worker.sqlite_store.promote() == 1
     assert store.get(record).waiting_for == "concurrency"
 
 
@@ -322,10 +322,10 @@ def speak_in_vain(store: Store, claim: Claim, speaker: Worker) -> None:
     before = everything(store)
     for ending in Ending:
         late = outcome(claim, store.clock(), ending)
-        assert speaker.ledger.exchange([late], {}).refused == [late], ending
-    speaker.ledger.give_back([claim])
-    speaker.ledger.give_back([claim], delay=5.0)
-    speaker.ledger.report([Report(claim.seq, claim.attempt, 1.0, 2.0, "late", "late")])
+        assert speaker.sqlite_store.exchange([late], {}).refused == [late], ending
+    speaker.sqlite_store.give_back([claim])
+    speaker.sqlite_store.give_back([claim], delay=5.0)
+    speaker.sqlite_store.report([Report(claim.seq, claim.attempt, 1.0, 2.0, "late", "late")])
     assert everything(store) == before
 
 
@@ -385,9 +385,9 @@ def test_a_worker_that_was_given_up_is_not_heard_when_it_wakes(store: Store) -> 
     store.recover()
     again = healthy.claim_one()
     late = outcome(claim, store.clock(), result='"late"')
-    assert stopped.ledger.exchange([late], {}).refused == [late]
+    assert stopped.sqlite_store.exchange([late], {}).refused == [late]
     assert healthy.finish(again, result='"good"')
-    assert stopped.ledger.exchange([late], {}).refused == [late]
+    assert stopped.sqlite_store.exchange([late], {}).refused == [late]
     assert store.get(record).result == '"good"'
 
 

@@ -413,9 +413,9 @@ def test_an_outcome_that_meets_trouble_is_told_again(store: Store) -> None:
     claim = worker.claim_one()
     written = outcome(claim, store.clock())
     with started("hold", str(store.path)), pytest.raises(DatabaseLocked):
-        worker.ledger.exchange([written], {"threads": 1})
+        worker.sqlite_store.exchange([written], {"threads": 1})
     assert (store.status(first), store.status(second)) == (JobStatus.RUNNING, JobStatus.READY)
-    visit = worker.ledger.exchange([written], {"threads": 1})
+    visit = worker.sqlite_store.exchange([written], {"threads": 1})
     assert (visit.refused, [found.id for found in visit.claims]) == ([], [second.id])
 
 

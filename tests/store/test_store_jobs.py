@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.sqlite.engine import INLINE_ARGS
+from flask_offload.engines.sqlite.sender import INLINE_ARGS
 from flask_offload.errors import InvalidTransition, JobNotFound
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.job import FINISHED, JobRecord, JobStatus, new_id
@@ -322,7 +322,7 @@ def test_a_waiting_job_is_cancelled_at_once(store: Store) -> None:
         assert (told.status, told.finished_at) == (JobStatus.CANCELLED, START)
         assert told.attempts == []
     store.clock.tick(100)
-    assert store.worker().ledger.promote() == 0
+    assert store.worker().sqlite_store.promote() == 0
     assert store.worker().claim(10) == []
 
 
@@ -331,14 +331,14 @@ def test_a_running_job_is_asked_to_stop(store: Store, force: bool) -> None:
     record = store.enqueue()
     worker, other = store.worker(), store.worker()
     claim = worker.claim_one()
-    assert worker.ledger.cancellations() == []
+    assert worker.sqlite_store.cancellations() == []
     told = store.engine.cancel(record.id, force=force)
     assert (told.status, told.cancel_requested) == (JobStatus.RUNNING, True)
-    assert worker.ledger.cancellations() == [(claim.seq, 1, force)]
-    assert other.ledger.cancellations() == []
+    assert worker.sqlite_store.cancellations() == [(claim.seq, 1, force)]
+    assert other.sqlite_store.cancellations() == []
     assert worker.finish(claim, Ending.CANCELLED)
     assert store.status(record) is JobStatus.CANCELLED
-    assert worker.ledger.cancellations() == []
+    assert worker.sqlite_store.cancellations() == []
 
 
 def test_a_soft_cancel_does_not_take_a_hard_one_back(store: Store) -> None:
@@ -347,7 +347,7 @@ def test_a_soft_cancel_does_not_take_a_hard_one_back(store: Store) -> None:
     claim = worker.claim_one()
     for force in (False, True, False):
         store.engine.cancel(record.id, force=force)
-    assert worker.ledger.cancellations() == [(claim.seq, 1, True)]
+    assert worker.sqlite_store.cancellations() == [(claim.seq, 1, True)]
 
 
 def end_by_give_back(worker: Worker) -> None:

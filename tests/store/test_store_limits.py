@@ -145,7 +145,7 @@ def test_what_comes_due_gets_in_line(store: Store) -> None:
     assert states(store, [scheduled, now]) == ["scheduled", "ready"]
     store.clock.tick(5)
     worker = store.worker()
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert states(store, [scheduled, now]) == ["blocked", "ready"], "a place is not taken away"
     worker.finish(worker.claim_one())
     assert worker.claim_one().id == scheduled.id
@@ -199,7 +199,7 @@ def test_no_window_sees_more_starts_than_the_rate(store: Store) -> None:
     random.seed(1)
     starts: list[float] = []
     for _ in range(2000):
-        worker.ledger.promote()
+        worker.sqlite_store.promote()
         starts += [store.clock()] * len(worker.claim(random.randrange(3)))
         for claim in list(worker.held.values()):
             worker.finish(claim)
@@ -220,11 +220,11 @@ def run_at_full_speed(store: Store, worker: Worker, count: int, *, finish: bool)
         starts += [store.clock() - START] * len(claims)
         for claim in claims if finish else []:
             worker.finish(claim)
-        due = worker.ledger.next_due()
+        due = worker.sqlite_store.next_due()
         if len(starts) < count and not claims:
             assert due is not None, "nobody will ever look again"
             store.clock.now = max(due, store.clock())
-            worker.ledger.promote()
+            worker.sqlite_store.promote()
     return starts
 
 
@@ -256,7 +256,7 @@ def test_an_attempt_that_crashed_has_started(store: Store) -> None:
     assert states(store, [first, second]) == ["throttled", "throttled"]
     other = store.worker()
     store.clock.tick(10)
-    other.ledger.promote()
+    other.sqlite_store.promote()
     assert [claim.id for claim in other.claim(9)] == [first.id]
 
 
@@ -271,11 +271,11 @@ def test_two_rates_do_not_know_each_other(store: Store) -> None:
         rated(store, 5, rate, key)
     worker = store.worker()
     assert len(worker.claim(99)) == 3
-    assert worker.ledger.next_due() == START + 5
+    assert worker.sqlite_store.next_due() == START + 5
     store.clock.tick(5)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert len(worker.claim(99)) == 2
-    assert worker.ledger.next_due() == START + 10
+    assert worker.sqlite_store.next_due() == START + 10
 
 
 def test_both_limits_hold_at_once(store: Store) -> None:
@@ -291,7 +291,7 @@ def test_both_limits_hold_at_once(store: Store) -> None:
     worker.finish(worker.claim_one())
     assert worker.claim(9) == []
     store.clock.tick(10)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert len(worker.claim(9)) == 2
 
 
@@ -301,13 +301,13 @@ def test_a_clock_that_is_set_keeps_the_line_moving(store: Store, step: float) ->
     worker = store.worker()
     worker.claim_one()
     store.clock.tick(step)
-    due = worker.ledger.next_due()
+    due = worker.sqlite_store.next_due()
     assert due is not None
     assert due <= store.clock() + 10
     for latest in (10, 20):
         for _ in range(2):  # the first look finds that the clock was set
-            store.clock.now = max(worker.ledger.next_due() or 0.0, store.clock())
-            worker.ledger.promote()
+            store.clock.now = max(worker.sqlite_store.next_due() or 0.0, store.clock())
+            worker.sqlite_store.promote()
         worker.claim_one()
         assert abs(store.clock() - START - step) <= latest
 
@@ -319,11 +319,11 @@ def test_a_clock_that_is_set_back_lets_nobody_start_too_early(store: Store, back
     worker = store.worker()
     worker.claim_one()
     store.clock.tick(2 - back)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     for seconds, started in ((7.5, 0), (2.5, 1)):
         assert worker.claim(9) == []
         store.clock.tick(seconds)
-        worker.ledger.promote()
+        worker.sqlite_store.promote()
         assert len(worker.claim(9)) == started
 
 
@@ -342,14 +342,14 @@ def test_what_is_kept_of_a_key_goes_with_its_last_job(store: Store) -> None:
     assert store.query("SELECT kind FROM limits") == [("rate",)] * 5, "their windows go on"
     rated(store, 1, Rate(1, 3600), "user:0")
     assert worker.claim(99) == [], "the start of a job that is gone still counts"
-    due = worker.ledger.next_due()
+    due = worker.sqlite_store.next_due()
     assert due == START + 3600
     store.clock.now = due
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert len(worker.claim(99)) == 1
     assert store.query("SELECT key FROM limits") == [("user:0",)]
     assert store.query("SELECT rate_key FROM starts") == [("user:0",)]
-    assert worker.ledger.next_due() is None
+    assert worker.sqlite_store.next_due() is None
 
 
 def test_a_failed_job_keeps_its_key_for_a_retry(store: Store) -> None:

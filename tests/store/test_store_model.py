@@ -126,7 +126,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         worker = self.workers[which % WORKERS]
         room = {ISOLATED: isolated, QUARANTINED: suspects, THREADS: threads}
-        worker.ledger._queues = None if queues is None else frozenset(queues)
+        worker.sqlite_store._queues = None if queues is None else frozenset(queues)
         claims = worker.exchange(room=room, start=start).claims
         expected = self.model.claim(worker.id, room, queues)
         assert [claim.id for claim in claims] == [job.id for job in expected]
@@ -190,8 +190,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         stale = stale_claim(seq, job.id, attempt)
         late = outcome(stale, self.store.clock(), list(Ending)[ending % len(Ending)])
-        assert sender.ledger.exchange([late], {}).refused == [late]
-        sender.ledger.give_back([stale])
+        assert sender.sqlite_store.exchange([late], {}).refused == [late]
+        sender.sqlite_store.give_back([stale])
 
     @rule(which=NUMBER, delay=st.sampled_from([0.0, 5.0]))
     def give_back(self, which: int, delay: float) -> None:
@@ -262,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
     def tick(self, seconds: float) -> None:
         self.store.clock.tick(seconds)
         self.model.now = self.store.clock()
-        self.workers[0].ledger.promote()
+        self.workers[0].sqlite_store.promote()
         self.model.promote()
 
     @rule(keep_count=st.sampled_from([1, 3, 1000]))

@@ -12,22 +12,14 @@ import pytest
 
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import (
-    completion as outcomes,
-)
-from flask_offload.engines.sqlite import (
-    engine,
+    claims,
+    completion,
+    limits,
+    maintenance,
     queries,
     recovery,
     rows,
-)
-from flask_offload.engines.sqlite import (
-    limits as admission,
-)
-from flask_offload.engines.sqlite import (
-    maintenance as upkeep,
-)
-from flask_offload.engines.sqlite import (
-    worker_store as ledger,
+    sender,
 )
 from flask_offload.engines.sqlite.connection import Connection, Cursor
 from flask_offload.jobs.job import JobRecord, JobStatus
@@ -83,27 +75,27 @@ def plan(store: Store, statement: str) -> str:
 
 
 HOT = {
-    "pick": (ledger.PICK, "jobs_ready"),
-    "claim": (ledger.CLAIM, "INTEGER PRIMARY KEY"),
-    "promote": (ledger.PROMOTE, "jobs_scheduled"),
-    "next due": (ledger.NEXT_DUE, "jobs_scheduled"),
-    "succeed": (outcomes.SUCCEED, "INTEGER PRIMARY KEY"),
-    "held": (outcomes.HELD, "INTEGER PRIMARY KEY"),
-    "end": (outcomes.END, "INTEGER PRIMARY KEY"),
-    "ready again": (outcomes.READY_AGAIN, "INTEGER PRIMARY KEY"),
-    "unclaim": (outcomes.UNCLAIM, "INTEGER PRIMARY KEY"),
-    "report": (outcomes.REPORT, "INTEGER PRIMARY KEY"),
-    "admit concurrency": (admission.ADMIT_CONCURRENCY, "jobs_blocked"),
-    "admit rate": (admission.ADMIT_RATE, "jobs_throttled"),
-    "give places back": (admission.GIVE_PLACES_BACK, "jobs_by_concurrency"),
-    "give starts back": (admission.GIVE_STARTS_BACK, "jobs_by_rate"),
+    "pick": (claims.PICK, "jobs_ready"),
+    "claim": (claims.CLAIM, "INTEGER PRIMARY KEY"),
+    "promote": (claims.PROMOTE, "jobs_scheduled"),
+    "next due": (claims.NEXT_DUE, "jobs_scheduled"),
+    "succeed": (completion.SUCCEED, "INTEGER PRIMARY KEY"),
+    "held": (completion.HELD, "INTEGER PRIMARY KEY"),
+    "end": (completion.END, "INTEGER PRIMARY KEY"),
+    "ready again": (completion.READY_AGAIN, "INTEGER PRIMARY KEY"),
+    "unclaim": (completion.UNCLAIM, "INTEGER PRIMARY KEY"),
+    "report": (completion.REPORT, "INTEGER PRIMARY KEY"),
+    "admit concurrency": (limits.ADMIT_CONCURRENCY, "jobs_blocked"),
+    "admit rate": (limits.ADMIT_RATE, "jobs_throttled"),
+    "give places back": (limits.GIVE_PLACES_BACK, "jobs_by_concurrency"),
+    "give starts back": (limits.GIVE_STARTS_BACK, "jobs_by_rate"),
     "job by id": (rows.JOB_BY_ID, "INTEGER PRIMARY KEY"),
-    "insert": (engine.INSERT, "SEARCH jobs"),
-    "expired": (upkeep.EXPIRED, "jobs_expiring"),
-    "surplus": (upkeep.SURPLUS, "jobs_expiring"),
-    "expired results": (upkeep.EXPIRED_RESULTS, "results_expiring"),
-    "cancel": (engine.CANCEL, "INTEGER PRIMARY KEY"),
-    "retry": (engine.RETRY, "INTEGER PRIMARY KEY"),
+    "insert": (sender.INSERT, "SEARCH jobs"),
+    "expired": (maintenance.EXPIRED, "jobs_expiring"),
+    "surplus": (maintenance.SURPLUS, "jobs_expiring"),
+    "expired results": (maintenance.EXPIRED_RESULTS, "results_expiring"),
+    "cancel": (sender.CANCEL, "INTEGER PRIMARY KEY"),
+    "retry": (sender.RETRY, "INTEGER PRIMARY KEY"),
     "held by": (recovery.HELD_BY, "jobs_running"),
     "holders": (recovery.HOLDERS, "jobs_running"),
 }
@@ -224,7 +216,7 @@ def test_the_first_page_of_waiting_jobs_is_near(store: Store) -> None:
 def test_a_claim_costs_the_same_whatever_waits(store: Store, lane: str) -> None:
     """Counted in SQLite's own steps, which no noise disturbs."""
     for queue in ("q0", "none"):
-        statement = ledger.PICK.replace("lane = ?", f"lane = '{lane}'").replace(
+        statement = claims.PICK.replace("lane = ?", f"lane = '{lane}'").replace(
             "queue_name = ?", f"queue_name = '{queue}'"
         )
         assert seen(store, statement.replace("LIMIT ?", "LIMIT 10")) == 0

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flask_offload.engines.base import JobQuery, ScheduleSpec
-from flask_offload.engines.sqlite import maintenance as upkeep
-from flask_offload.engines.sqlite import worker_store as ledger
+from flask_offload.engines.base import JobQuery
+from flask_offload.engines.schedules import ScheduleSpec
+from flask_offload.engines.sqlite import claims, maintenance
 from flask_offload.engines.sqlite.maintenance import (
     BATCH,
     LONG_LOG,
@@ -22,6 +22,7 @@ from flask_offload.engines.sqlite.maintenance import (
     prune_finished,
 )
 from flask_offload.engines.sqlite.schedules import next_tick, tick
+from flask_offload.engines.store import Pruned
 from flask_offload.errors import JobNotFound
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.job import JobRecord, JobStatus
@@ -29,6 +30,10 @@ from flask_offload.jobs.rate import Rate
 from store_support import KEEP, START, Store, new_job
 
 HOUR, DAY = 3600.0, 86_400.0
+
+
+def jobs_and_more(pruned: Pruned) -> tuple[int, bool]:
+    return pruned.jobs, pruned.has_more
 
 
 @pytest.fixture
@@ -43,12 +48,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_a_scheduled_job_waits_for_its_moment(store: Store) -> None:
     later, sooner = store.enqueue(run_after=START + 20), store.enqueue(run_after=START + 10)
     worker = store.worker()
-    assert worker.ledger.next_due() == START + 10
+    assert worker.sqlite_store.next_due() == START + 10
     for seconds, expected in ((9.9, []), (0.1, [sooner.id]), (9.9, []), (0.1, [later.id])):
         store.clock.tick(seconds)
-        worker.ledger.promote()
+        worker.sqlite_store.promote()
         assert [claim.id for claim in worker.claim(9)] == expected
-    assert worker.ledger.next_due() is None
+    assert worker.sqlite_store.next_due() is None
 
 
 def test_what_comes_due_has_the_age_of_its_enqueue(store: Store) -> None:
@@ -57,20 +62,20 @@ def test_what_comes_due_has_the_age_of_its_enqueue(store: Store) -> None:
     now = store.enqueue()
     store.clock.tick(3)
     worker = store.worker()
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     expected = [urgent, *scheduled, now]
     assert [claim.id for claim in worker.claim(9)] == [record.id for record in expected]
 
 
 def test_due_jobs_are_promoted_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    statement = ledger.PROMOTE.replace(f"LIMIT {ledger.PROMOTE_BATCH}", "LIMIT 3")
-    assert statement != ledger.PROMOTE
-    monkeypatch.setattr(ledger, "PROMOTE", statement)
+    statement = claims.PROMOTE.replace(f"LIMIT {claims.PROMOTE_BATCH}", "LIMIT 3")
+    assert statement != claims.PROMOTE
+    monkeypatch.setattr(claims, "PROMOTE", statement)
     for number in range(7):
         store.enqueue(run_after=START + 7 - number)
     store.clock.tick(10)
     worker = store.worker()
-    assert [worker.ledger.promote() for _ in range(4)] == [3, 3, 1, 0]
+    assert [worker.sqlite_store.promote() for _ in range(4)] == [3, 3, 1, 0]
     assert len(worker.claim(9)) == 7
 
 
@@ -80,11 +85,11 @@ def test_a_clock_set_forward_brings_jobs_forward_and_back_again(store: Store, st
     record = store.enqueue(run_after=START + step)
     worker = store.worker()
     store.clock.tick(-step)
-    worker.ledger.promote()
-    assert worker.ledger.next_due() == START + step
+    worker.sqlite_store.promote()
+    assert worker.sqlite_store.next_due() == START + step
     assert store.state(record) == "scheduled"
     store.clock.tick(2 * step)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert worker.claim_one().id == record.id
 
 
@@ -95,7 +100,7 @@ def test_a_clock_that_is_set_takes_no_running_job_away(store: Store, step: float
     worker = store.worker()
     claim, other = worker.claim(2)
     store.clock.tick(step)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     assert store.recover() == []
     assert prune(store.engine, keep_count=0).jobs == 0
     assert store.enqueue(unique_key="k").id == unique.id
@@ -251,7 +256,7 @@ def test_all_that_belongs_to_a_job_goes_with_it(store: Store) -> None:
     store.enqueue(args="x" * 1000, files=("f",), rate_key="r", rate=Rate(9, 1), concurrency_key="c")
     worker.finish(worker.claim_one(), Ending.RETRY)
     store.clock.tick(1)
-    worker.ledger.promote()
+    worker.sqlite_store.promote()
     worker.finish(worker.claim_one(), Ending.FAILED)
     finished(store, result='"x"')
     assert known_files(store.engine) == {"f"}
@@ -285,18 +290,20 @@ def test_pruning_goes_in_batches_and_says_when_there_is_more(
     first, second, third = (prune(store.engine, keep_count=1000) for _ in range(3))
     assert (first.jobs, first.has_more) == (BATCH, True)
     assert (second.jobs, second.has_more) == (10, False)
-    assert third == (0, [], False)
+    assert third == Pruned()
     assert store.query("SELECT count(*) FROM results") == [(0,)]
     store.engine.enqueue(jobs)
     store.execute("UPDATE jobs SET state = 'successful', finished_at = ?, expires_at = 1e11", START)
     store.execute("INSERT INTO results SELECT seq, '1', ? FROM jobs", START)
-    assert [prune(store.engine, keep_count=10_000)[::2] for _ in range(3)] == [
+    assert [
+        (p.jobs, p.has_more) for p in (prune(store.engine, keep_count=10_000) for _ in range(3))
+    ] == [
         (0, True),
         (0, False),
         (0, False),
     ]
     monkeypatch.setattr(store.engine.database, "write", None)
-    assert prune(store.engine, keep_count=10_000) == (0, [], False), "it looks before it writes"
+    assert prune(store.engine, keep_count=10_000) == Pruned(), "it looks before it writes"
 
 
 def test_finished_jobs_can_be_pruned_by_hand(store: Store) -> None:
@@ -354,7 +361,7 @@ def test_a_reserve_of_free_pages_stays(store: Store) -> None:
 
 def test_a_log_that_has_grown_is_given_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a long read, while which it could not begin anew."""
-    monkeypatch.setattr(upkeep, "LONG_LOG", 100_000)
+    monkeypatch.setattr(maintenance, "LONG_LOG", 100_000)
     log = store.path.with_name(store.path.name + "-wal")
     fill(store, 100)
     assert log.stat().st_size > 100_000

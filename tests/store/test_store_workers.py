@@ -15,18 +15,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from flask_offload.engines.lock import Lock
+from flask_offload.engines.slots import RECORD, Slots, read_started
 from flask_offload.engines.sqlite import notifier as bell
-from flask_offload.engines.sqlite import recovery
-from flask_offload.engines.sqlite import worker_locks as liveness
-from flask_offload.engines.sqlite.notifier import Bell, Bells
+from flask_offload.engines.sqlite import recovery, worker_locks
+from flask_offload.engines.sqlite.notifier import Notifier, Notifiers
 from flask_offload.engines.sqlite.recovery import live_workers, recover, set_stopping, unregister
 from flask_offload.engines.sqlite.worker_locks import (
-    Lock,
     Registration,
-    Slots,
     dead_workers,
     is_alive,
-    read_started,
     run_folder,
 )
 from flask_offload.jobs.attempt import Ending
@@ -93,7 +91,7 @@ def test_a_lock_that_is_taken_while_its_file_is_removed(
 HOLD = """
 import sys, time
 from pathlib import Path
-from flask_offload.engines.sqlite.worker_locks import Lock
+from flask_offload.engines.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 assert lock.acquire()
 print("held", flush=True)
@@ -168,7 +166,7 @@ def test_slots_that_were_cut_short_tell_what_they_can(folder: Path) -> None:
     slots = Slots(folder / "w.slots", 3)
     for seq in (1, 2, 3):
         slots.start(slots.take(seq), seq)
-    os.truncate(slots.path, 2 * liveness.RECORD.size + 5)
+    os.truncate(slots.path, 2 * RECORD.size + 5)
     assert read_started(slots.path) == {1, 2}
     slots.close()
 
@@ -291,7 +289,7 @@ def test_a_recoverer_may_lock_a_new_worker_out_of_its_first_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = iter(["taken", "free"])
-    monkeypatch.setattr(liveness, "secrets", SimpleNamespace(token_hex=lambda _: next(names)))
+    monkeypatch.setattr(worker_locks, "secrets", SimpleNamespace(token_hex=lambda _: next(names)))
     lock = Lock(folder / f"w{os.getpid()}-taken.lock")
     assert lock.acquire()
     registration = Registration(folder, 1)
@@ -341,7 +339,7 @@ def test_an_unstarted_one_can_be_recovered_for_ever(store: Store) -> None:
 # --- the bell ------------------------------------------------------------------------------------
 
 
-def rung(*bells: Bell) -> list[bool]:
+def rung(*bells: Notifier) -> list[bool]:
     """Which of them have been rung; takes the rings back."""
     found = []
     for one in bells:
@@ -351,17 +349,17 @@ def rung(*bells: Bell) -> list[bool]:
     return found
 
 
-def heard(ringer: Bells, one: Bell) -> bool:
+def heard(ringer: Notifiers, one: Notifier) -> bool:
     """Whether a ring now reaches this bell."""
-    ringer.ring()
+    ringer.notify()
     return rung(one) == [True]
 
 
 def test_every_worker_hears_a_ring(folder: Path) -> None:
-    bells = [Bell(folder / f"w{number}.bell") for number in range(3)]
-    ringer = Bells(folder)
+    bells = [Notifier(folder / f"w{number}.notify") for number in range(3)]
+    ringer = Notifiers(folder)
     assert rung(*bells) == [False] * 3
-    ringer.ring()
+    ringer.notify()
     assert rung(*bells) == [True] * 3
     assert rung(*bells) == [False] * 3
     assert all(stat.S_IMODE(one.path.stat().st_mode) == 0o600 for one in bells)
@@ -372,33 +370,33 @@ def test_every_worker_hears_a_ring(folder: Path) -> None:
 
 
 def test_ringing_without_workers_is_nothing(tmp_path: Path) -> None:
-    ringer = Bells(tmp_path / "nowhere")
-    ringer.ring()
+    ringer = Notifiers(tmp_path / "nowhere")
+    ringer.notify()
     ringer.close()
 
 
 def test_many_rings_never_block(folder: Path) -> None:
     """The pipe is full after 65,536 of them; they all say the same."""
-    one = Bell(folder / "w.bell")
-    ringer = Bells(folder)
+    one = Notifier(folder / "w.notify")
+    ringer = Notifiers(folder)
     for _ in range(70_000):
-        ringer.ring()
+        ringer.notify()
     assert rung(one) == [True]
-    ringer.ring()
+    ringer.notify()
     assert rung(one) == [True]
     ringer.close()
     one.close()
 
 
 def test_a_new_worker_s_bell_is_found(folder: Path) -> None:
-    ringer = Bells(folder)
-    first = Bell(folder / "w1.bell")
-    ringer.ring()
-    second = Bell(folder / "w2.bell")
+    ringer = Notifiers(folder)
+    first = Notifier(folder / "w1.notify")
+    ringer.notify()
+    second = Notifier(folder / "w2.notify")
     wait_until(lambda: heard(ringer, second), message="the second bell")
     assert rung(first) == [True]
     first.close()
-    third = Bell(folder / "w3.bell")
+    third = Notifier(folder / "w3.notify")
     wait_until(lambda: heard(ringer, third), message="the third bell")
     ringer.close()
     second.close()
@@ -408,14 +406,14 @@ def test_a_new_worker_s_bell_is_found(folder: Path) -> None:
 def test_a_folder_that_has_not_changed_is_not_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = Bell(folder / "w.bell")
+    one = Notifier(folder / "w.notify")
     long_ago = time.time() - 60
     os.utime(folder, (long_ago, long_ago))
     monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
-    ringer = Bells(folder)
-    ringer.ring()
+    ringer = Notifiers(folder)
+    ringer.notify()
     monkeypatch.setattr(os, "listdir", None)
-    ringer.ring()
+    ringer.notify()
     assert rung(one) == [True]
     monkeypatch.undo()
     ringer.close()
@@ -427,44 +425,44 @@ def test_a_change_just_now_is_looked_for_again(
 ) -> None:
     """A second change within a tick of the file system's clock does not show in its time."""
     monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
-    ringer = Bells(folder)
-    first = Bell(folder / "w1.bell")
-    ringer.ring()
+    ringer = Notifiers(folder)
+    first = Notifier(folder / "w1.notify")
+    ringer.notify()
     moment = folder.stat().st_mtime_ns
-    second = Bell(folder / "w2.bell")
+    second = Notifier(folder / "w2.notify")
     os.utime(folder, ns=(moment, moment))
-    ringer.ring()
+    ringer.notify()
     assert rung(first, second) == [True, True]
     for one in (ringer, first, second):
         one.close()
 
 
 def test_a_dead_worker_s_bell_is_forgotten(folder: Path) -> None:
-    living, dead = Bell(folder / "w1.bell"), Bell(folder / "w2.bell")
-    ringer = Bells(folder)
-    ringer.ring()
+    living, dead = Notifier(folder / "w1.notify"), Notifier(folder / "w2.notify")
+    ringer = Notifiers(folder)
+    ringer.notify()
     os.close(dead.fileno())  # as the kernel does; the pipe stays in the folder
-    ringer.ring()
-    ringer.ring()
+    ringer.notify()
+    ringer.notify()
     assert rung(living) == [True]
-    assert list(ringer._descriptors) == ["w1.bell"]
+    assert list(ringer._descriptors) == ["w1.notify"]
     ringer.close()
     living.close()
 
 
 def test_a_folder_that_is_gone_is_quiet(folder: Path) -> None:
-    one = Bell(folder / "w.bell")
-    ringer = Bells(folder)
-    ringer.ring()
+    one = Notifier(folder / "w.notify")
+    ringer = Notifiers(folder)
+    ringer.notify()
     one.close()
     folder.rmdir()
-    ringer.ring()
+    ringer.notify()
     ringer.close()
 
 
 def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
     worker: Worker = store.worker()
-    mine = Bell(worker.registration.bell_path)
+    mine = Notifier(worker.registration.notifier_path)
     record = store.enqueue()
     assert rung(mine) == [True]
     for change in (store.engine.cancel, store.engine.retry):
@@ -478,18 +476,18 @@ def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
 
 
 def test_a_forked_child_rings_with_descriptors_of_its_own(folder: Path) -> None:
-    one = Bell(folder / "w.bell")
-    ringer = Bells(folder)
-    ringer.ring()
+    one = Notifier(folder / "w.notify")
+    ringer = Notifiers(folder)
+    ringer.notify()
     assert rung(one) == [True]
     pid = os.fork()
     if pid == 0:
         had = len(ringer._descriptors)
-        ringer.ring()
+        ringer.notify()
         os._exit(had)
     assert os.waitpid(pid, 0)[1] == 0, "it inherited none"
     assert rung(one) == [True]
-    ringer.ring()
+    ringer.notify()
     assert rung(one) == [True]
     ringer.close()
     one.close()

@@ -34,7 +34,7 @@ from flask_offload import (
 from flask_offload.engines.base import Engine, Flags
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import recover
-from flask_offload.engines.sqlite.worker_store import Retention
+from flask_offload.engines.store import Retention
 from flask_offload.jobs.job import JobRecord
 from flask_offload.testing import (
     AppJobs,
@@ -260,7 +260,7 @@ def test_a_draining_test_is_a_living_worker_to_others(app: Flask) -> None:
     assert found == [[]]
     assert len(job.refresh().attempts) == 1
     left = {path.suffix for path in (engine.database.path.parent).rglob("*-run/*")}
-    assert left <= {".bell"}, "the lock and the slots are gone"
+    assert left <= {".notify"}, "the lock and the slots are gone"
 
 
 def test_files_of_a_job_are_removed_when_it_is_done(app: Flask) -> None:

@@ -19,13 +19,14 @@ from flask.cli import ScriptInfo
 
 import jobs_app
 from cli_app import Shop, add, offload, send
-from flask_offload import checks
-from flask_offload.checks import check_sqlite
 from flask_offload.cli import offload_group
+from flask_offload.engines.sqlite import findings as checks
+from flask_offload.engines.sqlite.claims import SqliteClaims
+from flask_offload.engines.sqlite.findings import check_sqlite
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
-from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.engines.store import Retention
 from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import Clock, drain, travel
 from flask_offload.worker.settings import worker_settings
@@ -45,12 +46,12 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 @contextmanager
-def worker(shop: Shop, *queues: str) -> Iterator[Ledger]:
+def worker(shop: Shop, *queues: str) -> Iterator[SqliteClaims]:
     """What a living worker is to others: a row, and a lock that is held."""
     registration = Registration(run_folder(shop.database), 10)
     try:
         register(shop.engine, registration.id, kind="command", queues=queues or None, capacity=4)
-        yield Ledger(shop.engine, registration.id, RETENTION)
+        yield SqliteClaims(shop.engine, registration.id, RETENTION)
         unregister(shop.engine, registration.id)
     finally:
         registration.close()

@@ -16,7 +16,8 @@ from flask import Flask
 
 from flask_offload import JobStatus, Offload
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.recovery import WorkerInfo, live_workers
+from flask_offload.engines.sqlite.recovery import live_workers
+from flask_offload.engines.store import WorkerInfo
 from jobs_server import Site, make_site
 from proc import command_line, descendants, parent
 from support import Running, answers, free_port, http_get, http_post, kill9, running, wait_until

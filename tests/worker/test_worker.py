@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flask_offload import InvalidTransition, JobStatus
-from flask_offload.worker.crash_cooldown import CALM_AFTER
+from flask_offload.worker.crash_cooldown import COOLDOWN
 from jobs_app import (
     add,
     alone,
@@ -204,7 +204,7 @@ def test_a_job_that_was_hit_twice_waits_for_peace(site: Site) -> None:
             each.wait(20)
     assert outcomes(job) == ["CRASHED", "CRASHED", "SUCCESSFUL"]
     assert [outcomes(other) for other in others] == [["CRASHED", "SUCCESSFUL"]] * 2
-    assert waited > CALM_AFTER
+    assert waited > COOLDOWN
     starts = [line.split() for line in site.witnessed() if line.startswith("start")]
     assert starts[-1][1] == "suspect"
     assert starts[-1][2] not in {pid for _, _, pid, _ in starts[:-1]}, "not in a process of its own"

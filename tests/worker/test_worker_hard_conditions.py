@@ -13,18 +13,22 @@ import apsw
 import pytest
 
 from flask_offload import JobStatus
-from flask_offload.engines.base import ScheduleSpec
+from flask_offload.engines.lock import Lock
+from flask_offload.engines.schedules import ScheduleSpec
+from flask_offload.engines.slots import Slots
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.recovery import register
-from flask_offload.engines.sqlite.worker_locks import Lock, Slots, dead_workers, run_folder
-from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.engines.sqlite.worker_locks import dead_workers, run_folder
+from flask_offload.engines.store import Retention, StoreOptions
 from flask_offload.errors import DatabaseGone, DatabaseLocked
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error, new_id
 from flask_offload.jobs.new_job import THREADS, NewJob
-from flask_offload.worker.dispatcher import Crew, Dispatcher, News
+from flask_offload.worker.dispatcher import Dispatcher
+from flask_offload.worker.pool import Events, Pool
 from hard_conditions_app import break_the_log, fork_and_return, stop_the_loop
 from jobs_app import add, die, fail, note, sleep_async
 from jobs_server import Site, make_site
@@ -66,7 +70,7 @@ def test_a_queue_whose_first_job_could_not_be_enqueued_is_served(engine: SqliteE
     with pytest.raises(apsw.ConstraintError):  # as a full disk, it takes the transaction back
         engine.enqueue([job("mail"), broken])
     [accepted] = engine.enqueue([job("mail")])
-    visit = Ledger(engine, "w1", KEEP, ["mail"]).exchange([], {THREADS: 10})
+    visit = SqliteClaims(engine, "w1", KEEP, frozenset({"mail"})).exchange([], {THREADS: 10})
     assert [claim.id for claim in visit.claims] == [accepted.id]
 
 
@@ -147,7 +151,7 @@ def test_a_copy_that_a_task_forks_runs_no_jobs(site: Site) -> None:
 FORKING = """
 import os, sys
 from pathlib import Path
-from flask_offload.engines.sqlite.worker_locks import Lock
+from flask_offload.engines.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 assert lock.acquire()
 if os.fork() == 0:
@@ -183,25 +187,29 @@ def test_the_slots_have_their_place_on_the_disk_before_they_are_used(tmp_path: P
         slots.close()
 
 
-class Nobody:
-    """A crew that never runs a job."""
+class IdlePool(Pool):
+    """A pool that never runs a job."""
 
     holds = 0
 
-    def room(self) -> dict[str, int]:
+    def capacity(self) -> dict[str, int]:
         return {}
 
-    def hand_out(self, claims: Sequence[Claim]) -> None:
+    def submit(self, claims: Sequence[Claim]) -> None:
         assert not claims
-
-    def news(self) -> News:
-        return News()
-
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        assert not outcomes
 
     def cancel(self, seq: int, attempt: int, *, force: bool) -> None:
         raise AssertionError("there is nothing to cancel")
+
+    def fileno(self) -> int:
+        raise AssertionError("it is not waited for")
+
+    def poll(self) -> tuple[Events, float]:
+        return Events(), 1.0
+
+    def drain(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_mended(
@@ -211,12 +219,13 @@ def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_mended(
     hour, now = 3600.0, [1_800_000_000.0]
     engine.clock = lambda: now[0]
     spec = ScheduleSpec("hourly", None, hour, None, 0.0, "one", job())
-    crew: Crew = Nobody()
-    dispatcher = Dispatcher(Ledger(engine, "w1", KEEP), crew, retention=KEEP, schedules=[spec])
+    store = engine.open_store(StoreOptions(kind="test", retention=KEEP, places=1, capacity=1))
+    dispatcher = Dispatcher(store, IdlePool(), schedules=[spec])
     monkeypatch.setattr("flask_offload.worker.dispatcher.LOOK_AT_CLOCK", 0.0)
     for step in (0.0, hour, -48 * hour, 0.0, hour):
         now[0] += step
-        dispatcher.step()
+        dispatcher.turn()
+    store.close()
     assert engine.count()[JobStatus.READY] == 2
 
 
@@ -356,7 +365,7 @@ def test_what_runs_already_goes_on_when_a_newer_version_adds_columns(
     large = job("another")
     large.args = "x" * 10_000
     engine.enqueue([large])
-    ledger = Ledger(engine, "w1", KEEP)
+    ledger = SqliteClaims(engine, "w1", KEEP)
     good, bad, _ = ledger.exchange([], {THREADS: 10}).claims
     outcomes = [
         Outcome(good.seq, good.attempt, Ending.SUCCESSFUL, 1.0, 2.0, result="1"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
+from functools import partial
 from pathlib import Path
 
-from flask_offload.worker.peers import Neighbours
+from flask_offload.engines.sqlite.worker_locks import other_workers
+from flask_offload.worker.peers import Peers
 
 
 def test_the_end_of_another_worker_is_seen_once(tmp_path: Path) -> None:
@@ -18,15 +20,15 @@ def test_the_end_of_another_worker_is_seen_once(tmp_path: Path) -> None:
         (tmp_path / f"w{other.pid}-0123abcd.lock").touch()
         (tmp_path / f"w{os.getpid()}-0123abcd.lock").touch()  # our own
         (tmp_path / "keeper.lock").touch()
-        neighbours = Neighbours(selector, tmp_path, f"w{os.getpid()}-0123abcd")
-        neighbours.look()
-        neighbours.look()
+        peers = Peers(selector, partial(other_workers, tmp_path, f"w{os.getpid()}-0123abcd"))
+        peers.look()
+        peers.look()
         assert len(selector.get_map()) == 1
         assert selector.select(0) == []
         other.kill()
         ((key, _),) = selector.select(10)
-        assert neighbours.has_ended(key.fileobj)
-        assert not neighbours.has_ended(key.fileobj)
+        assert peers.has_ended(key.fileobj)
+        assert not peers.has_ended(key.fileobj)
         assert len(selector.get_map()) == 0
 
 
@@ -37,19 +39,19 @@ def test_a_worker_that_has_left_is_watched_no_more(tmp_path: Path) -> None:
     ):
         lock = tmp_path / f"w{other.pid}-0123abcd.lock"
         lock.touch()
-        neighbours = Neighbours(selector, tmp_path, "w1-0")
-        neighbours.look()
+        peers = Peers(selector, partial(other_workers, tmp_path, "w1-0"))
+        peers.look()
         lock.unlink()
-        neighbours.look()
+        peers.look()
         assert len(selector.get_map()) == 0
         other.kill()
 
 
-def test_lock_files_of_the_dead_are_no_trouble(tmp_path: Path) -> None:
+def test_lock_files_of_dead_workers_are_ignored(tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
         with subprocess.Popen(["true"]) as ended:
             pass
         (tmp_path / f"w{ended.pid}-0123abcd.lock").touch()
-        Neighbours(selector, tmp_path, "w1-0").look()
+        Peers(selector, partial(other_workers, tmp_path, "w1-0")).look()
         assert len(selector.get_map()) == 0
-        Neighbours(selector, tmp_path / "missing", "w1-0").look()
+        Peers(selector, partial(other_workers, tmp_path / "missing", "w1-0")).look()

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from flask_offload import JobStatus
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.maintenance import give_space_back, prune_finished
-from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.engines.store import Retention
 from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import THREADS, NewJob
 from proc import descendants
@@ -87,7 +88,7 @@ def _enqueue_one(engine: SqliteEngine) -> None:
 def _claim_one(engine: SqliteEngine) -> None:
     engine.enqueue([_job()])
     began = time.perf_counter()
-    visit = Ledger(engine, "w1", KEEP).exchange([], {THREADS: 1})
+    visit = SqliteClaims(engine, "w1", KEEP).exchange([], {THREADS: 1})
     _claim_one.took = time.perf_counter() - began  # type: ignore[attr-defined]
     assert len(visit.claims) == 1
 

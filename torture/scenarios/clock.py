@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask_offload.engines.base import ScheduleSpec
+from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.schedules import tick
-from flask_offload.engines.sqlite.worker_store import Ledger, Retention
+from flask_offload.engines.store import Retention
 from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import THREADS, NewJob
 
@@ -157,7 +158,7 @@ def _not_due_in_time(run: Run, zone: str, change: float) -> list[str]:
     now = [change - 4 * HOUR]
     folder = run.new_folder()
     engine = SqliteEngine(folder / "jobs.sqlite3", clock=lambda: now[0], durable=False)
-    ledger = Ledger(engine, "w1", Retention(DAY, DAY, 10**6))
+    ledger = SqliteClaims(engine, "w1", Retention(DAY, DAY, 10**6))
     expected, found = {}, {}
     try:
         with World(folder) as world, world.here():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask_offload.engines.sqlite.recovery import _recover_one
 from flask_offload.engines.sqlite.worker_locks import run_folder
-from flask_offload.engines.sqlite.worker_store import Retention
+from flask_offload.engines.store import Retention
 from proc import descendants
 from support import Running, wait_until
 

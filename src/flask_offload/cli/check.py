@@ -23,7 +23,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """
     try:
         enter_app(ctx)
-        findings = check_all(*offload_of_app())
+        findings = check_all(offload_of_app()[1])
     except OffloadError as error:
         findings = [Finding("configuration", "problem", str(error))]
     problems = sum(finding.level == "problem" for finding in findings)

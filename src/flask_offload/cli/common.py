@@ -15,7 +15,6 @@ from flask import Flask, current_app
 from flask.cli import ScriptInfo
 
 from ..engines.base import Engine
-from ..engines.sqlite import SqliteEngine
 from ..errors import NotInitialized, OffloadError
 from ..jobs.document import plain
 from ..textui import ago, table
@@ -82,13 +81,6 @@ def engine_that(flag: str) -> Engine:
     engine = offload_of_app()[1].engine
     if not getattr(engine.flags, flag):
         raise engine.unsupported(flag)
-    return engine
-
-
-def own_engine(flag: str = "own_worker") -> SqliteEngine:
-    """The same for what only an engine with a worker of ours can do."""
-    engine = engine_that(flag)
-    assert isinstance(engine, SqliteEngine)
     return engine
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from ..errors import UnsupportedByEngine
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
+from .store import Store, StoreOptions
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,6 @@ class Flags:
     def names(cls) -> list[str]:
         """The flags' names, in order."""
         return [field.name for field in fields(cls)]
-
-
-class ScheduleSpec(msgspec.Struct, array_like=True):
-    """A schedule that the app declares, and the job that each of its times makes.
-
-    Either `cron` or `interval` (seconds); jitter in seconds.
-    """
-
-    name: str
-    cron: str | None
-    interval: float | None
-    tz: str | None
-    jitter: float
-    catch_up: str
-    job: NewJob
 
 
 class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
@@ -135,6 +122,16 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
 
 
+class PruneReport(msgspec.Struct, frozen=True):
+    """What `Engine.prune` deleted: jobs and spooled files; the database's bytes before and
+    after."""
+
+    jobs: int
+    files: int
+    bytes_before: int
+    bytes_after: int
+
+
 class Engine(ABC):
     """The sender half: what an app and its commands ask of an engine.
 
@@ -143,6 +140,9 @@ class Engine(ABC):
 
     name: ClassVar[str]
     flags: ClassVar[Flags]
+    opener: ClassVar[str] = ""
+    """`module:function(database, config) -> Engine`, by which a worker that has not imported the
+    app opens an engine with `own_worker`."""
     ignores: ClassVar[frozenset[str]] = frozenset()
     """Flags that are off, but whose task options are let pass without effect. For tests' sake only:
     everywhere else, an option that can't be kept is refused."""
@@ -203,6 +203,40 @@ class Engine(ABC):
         """Run jobs in this process until told to stop; the exit code. For engines with
         `worker_command` and without `own_worker`."""
         raise self.unsupported("worker_command")
+
+    def open_store(self, options: StoreOptions) -> Store:
+        """The worker half, for a worker in this process. For engines with `own_worker`."""
+        raise self.unsupported("own_worker")
+
+    def run_folder(self) -> Path:
+        """Where the processes of this machine that use the database keep their locks. For engines
+        with `own_worker`."""
+        raise self.unsupported("own_worker")
+
+    def run_next(self, queue_name: str | None = None) -> str | None:
+        """Run the next waiting job in this thread; its id, None if none is due. For engines that
+        run jobs where they are enqueued."""
+        raise UnsupportedByEngine(
+            f"jobs of the {self.name} engine can't be run in a test's own thread: set"
+            " OFFLOAD_ENGINE to 'sqlite' or 'inline' for tests"
+        )
+
+    def next_due(self) -> float | None:
+        """When the next waiting job is due (unix seconds), for engines with run_next()."""
+        return None
+
+    def prune(self, before: float | None = None) -> PruneReport:
+        """Delete finished jobs, and give their space back.
+
+        before: those that had finished by then (unix seconds); None: those whose retention time is
+        over, as workers do by themselves.
+        """
+        raise UnsupportedByEngine(
+            f"workers of the {self.name} engine delete expired jobs by themselves"
+            " (OFFLOAD_KEEP_…): there is nothing to do by hand"
+            if self.flags.retention
+            else f"the {self.name} engine keeps no finished jobs (flag 'retention' is off)"
+        )
 
     def findings(self) -> Iterable[Finding]:
         """What `flask offload check` tells of this engine: whether its store can be reached, who

@@ -67,10 +67,10 @@ class InlineEngine(Engine):
             pass
         return [record if record.is_duplicate else _copy(record) for record in records]
 
-    def run_next(self, queue_name: str | None = None) -> JobRecord | None:
-        """Run the waiting job whose turn it is, if there is one whose time has come."""
+    def run_next(self, queue_name: str | None = None) -> str | None:
+        """Run the next waiting job; its id, None if none is due."""
         record = self._run_one_of(lambda record: queue_name in (None, record.queue_name))
-        return None if record is None else _copy(record)
+        return None if record is None else record.id
 
     def next_due(self) -> float | None:
         """When the next waiting job is due (unix seconds)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from ..config import Config
 from ..errors import ConfigError
-from ..jobs.job import JobStatus
 from .base import Engine
 from .host import Host
 
@@ -14,24 +15,16 @@ GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
 
 
-def _sqlite(state: Host) -> Engine:
-    from .sqlite import SqliteEngine
+def _sqlite(host: Host) -> Engine:
+    from .sqlite.engine import SqliteEngine
 
-    config = state.config
-    return SqliteEngine(
-        state.database,
-        durable=config.durability == "power",
-        busy_timeout=config.busy_timeout,
-        force=config.sqlite_force,
-        keep_cancelled=lambda task: state.keep_unsuccessful(task, JobStatus.CANCELLED),
-        clock=lambda: state.clock(),
-    )
+    return SqliteEngine.of(host)
 
 
-def _inline(state: Host) -> Engine:
+def _inline(host: Host) -> Engine:
     from .inline import InlineEngine
 
-    return InlineEngine(state)
+    return InlineEngine(host)
 
 
 OURS: dict[str, Callable[[Host], Engine]] = {
@@ -40,14 +33,14 @@ OURS: dict[str, Callable[[Host], Engine]] = {
 }
 
 
-def make_engine(state: Host) -> Engine:
+def make_engine(host: Host) -> Engine:
     """The engine that OFFLOAD_ENGINE names. Raises ConfigError."""
-    name = state.config.engine
+    name = host.config.engine
     if name in OURS:
-        return OURS[name](state)
+        return OURS[name](host)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others:
-        return _outside(others[name], state)
+        return _outside(others[name], host)
     known = ", ".join(sorted([*OURS, *others]))
     raise ConfigError(
         f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}. Another one is a package"
@@ -55,7 +48,7 @@ def make_engine(state: Host) -> Engine:
     )
 
 
-def _outside(point: EntryPoint, state: Host) -> Engine:
+def _outside(point: EntryPoint, host: Host) -> Engine:
     """An engine of somebody else's package."""
     place = f"OFFLOAD_ENGINE = {point.name!r}: its entry point {point.value}"
     try:
@@ -65,12 +58,19 @@ def _outside(point: EntryPoint, state: Host) -> Engine:
             f"{place} can't be loaded ({type(error).__name__}: {error}): mend or reinstall the"
             " package"
         ) from error
-    engine = make(state)
+    engine = make(host)
     if not isinstance(engine, Engine):
         raise ConfigError(f"{place} gives {engine!r}, which is no flask_offload.engine_api.Engine")
-    if engine.flags.own_worker:
+    if engine.flags.own_worker and not engine.opener:
         raise ConfigError(
-            f"{place} gives an engine with the flag 'own_worker', which only the embedded one can"
-            " have: set 'worker_command' and write work()"
+            f"{place} gives an engine with the flag 'own_worker' but without `opener`, by which a"
+            " worker opens it; or set 'worker_command' and write work()"
         )
+    return engine
+
+
+def open_engine(opener: str, database: str, config: Config) -> Engine:
+    """Open an engine in a process that has not imported the app. opener: see Engine.opener."""
+    module, _, name = opener.partition(":")
+    engine: Engine = getattr(import_module(module), name)(database, config)
     return engine

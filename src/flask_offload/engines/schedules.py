@@ -18,10 +18,24 @@ import msgspec
 from ..jobs.job import new_id
 from ..jobs.new_job import NewJob
 from ..tasks.schedule import Schedule, count_from, due, next_after
-from .base import ScheduleSpec
 
 WRITE_EVERY: Final = 60.0
 """Seconds after which it is written down that no time has come."""
+
+
+class ScheduleSpec(msgspec.Struct, array_like=True):
+    """A schedule that the app declares, and the job that each of its times makes.
+
+    Either `cron` or `interval` (seconds); jitter in seconds.
+    """
+
+    name: str
+    cron: str | None
+    interval: float | None
+    tz: str | None
+    jitter: float
+    catch_up: str
+    job: NewJob
 
 
 class Fires(msgspec.Struct, frozen=True):

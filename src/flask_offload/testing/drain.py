@@ -11,7 +11,7 @@ from flask import Flask
 
 from ..jobs.job import Job
 from .clock import Clock
-from .manual_worker import Hand, hand_of, state_of
+from .manual_worker import ManualWorker, manual_worker, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,7 +36,9 @@ def travel(app: Flask, to: timedelta | datetime = timedelta(0)) -> Iterator[Cloc
     before = state.clock
     clock = Clock(before())
     clock.move(to)
-    hand_of(state).tick()
+    worker = manual_worker(state)
+    with worker.opened():
+        worker.tick()
     state.clock = clock
     try:
         yield clock
@@ -67,8 +69,8 @@ def drain(
     whose jobs can't be run here.
     """
     state = state_of(app)
-    ran = _Ran(hand_of(state, queue), limit)
-    with ran.hand.at_work():
+    ran = _Ran(manual_worker(state, queue), limit)
+    with ran.worker.opened():
         if until is not None and isinstance(state.clock, Clock):
             ran.run_until(until, state.clock)
         elif until is not None:
@@ -80,18 +82,18 @@ def drain(
 
 
 class _Ran:
-    """The ids of the jobs that a hand has run, each once, in the order of their first attempts."""
+    """The ids of the jobs that a manual worker has run, each once, by their first attempts."""
 
-    def __init__(self, hand: Hand, limit: int) -> None:
-        self.hand = hand
+    def __init__(self, worker: ManualWorker, limit: int) -> None:
+        self.worker = worker
         self.ids: dict[str, None] = {}
         self._limit = limit
         self._left = limit
 
     def run_ready(self, *, ticks: bool, keeps_waits: bool) -> None:
         if ticks:
-            self.hand.tick()
-        while (job_id := self.hand.run_one(keeps_waits=keeps_waits)) is not None:
+            self.worker.tick()
+        while (job_id := self.worker.run_one(keeps_waits=keeps_waits)) is not None:
             self.ids[job_id] = None
             self._left -= 1
             if self._left < 0:
@@ -103,7 +105,7 @@ class _Ran:
     def run_until(self, until: timedelta | datetime, clock: Clock) -> None:
         end = clock.moment(until)
         self.run_ready(ticks=True, keeps_waits=True)
-        while (due := self.hand.next_due()) is not None and clock.seconds < due <= end:
+        while (due := self.worker.next_due()) is not None and clock.seconds < due <= end:
             clock.seconds = due
             self.run_ready(ticks=True, keeps_waits=True)
         clock.seconds = max(clock.seconds, end)

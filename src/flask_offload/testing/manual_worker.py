@@ -1,4 +1,4 @@
-"""Those who run an engine's jobs in the thread of a test, one at a time."""
+"""Run an engine's jobs in the thread of a test, one at a time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from ..engines.base import ScheduleSpec
-from ..engines.inline import InlineEngine
 from ..engines.run import run
-from ..engines.sqlite import SqliteEngine
-from ..engines.sqlite.schedules import next_tick, tick
-from ..engines.sqlite.worker_locks import Registration, run_folder
-from ..engines.sqlite.worker_store import Ledger, Retention
-from ..errors import NotInitialized, UnsupportedByEngine
+from ..engines.schedules import ScheduleSpec
+from ..engines.store import Retention, Store, StoreOptions
+from ..errors import NotInitialized
 from ..jobs.attempt import Claim, Ending, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
-from ..worker.settings import own_keeps, worker_settings
+from ..worker.settings import own_keeps, schedule_specs
 
 if TYPE_CHECKING:
     from ..extension import Offload
@@ -38,11 +34,11 @@ def state_of(app: Flask) -> AppState:
     return offload.state_of(app)
 
 
-class Hand(ABC):
-    """Runs jobs while it is `at_work`."""
+class ManualWorker(ABC):
+    """Runs jobs one by one, inside of `opened()`."""
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def opened(self) -> Iterator[None]:
         """Inside of the block jobs can be run."""
         yield
 
@@ -62,105 +58,100 @@ class Hand(ABC):
         """Let schedules fire whose time has come."""
 
 
-def hand_of(state: AppState, queue_name: str | None = None) -> Hand:
-    """A hand for the app's engine. Raises UnsupportedByEngine if its jobs can't be run here."""
-    engine = state.engine
-    if isinstance(engine, SqliteEngine):
-        return _SqliteHand(state, engine, queue_name)
-    if isinstance(engine, InlineEngine):
-        return _InlineHand(engine, queue_name)
-    raise UnsupportedByEngine(
-        f"jobs of the {engine.name} engine can't be run in a test's own thread: set OFFLOAD_ENGINE"
-        " to 'sqlite' or 'inline' for tests"
-    )
+def manual_worker(state: AppState, queue_name: str | None = None) -> ManualWorker:
+    """A worker for the app's engine. Raises UnsupportedByEngine if its jobs can't be run here."""
+    if state.engine.flags.own_worker:
+        return _StoreWorker(state, queue_name)
+    return _InlineWorker(state, queue_name)
 
 
-class _InlineHand(Hand):
-    def __init__(self, engine: InlineEngine, queue_name: str | None) -> None:
-        self._engine = engine
+class _InlineWorker(ManualWorker):
+    """For an engine that runs its jobs where they are enqueued, and keeps no schedules."""
+
+    def __init__(self, state: AppState, queue_name: str | None) -> None:
+        self._engine = state.engine
         self._queue_name = queue_name
 
     def run_one(self, *, keeps_waits: bool) -> str | None:
-        record = self._engine.run_next(self._queue_name)
-        return None if record is None else record.id
+        return self._engine.run_next(self._queue_name)
 
     def next_due(self) -> float | None:
         return self._engine.next_due()
 
-    def tick(self) -> None:
-        """The inline engine keeps no schedules (see its flags)."""
+    def tick(self) -> None: ...
 
 
-class _SqliteHand(Hand):
-    """A worker like any other to the database, with a lock of its own."""
+class _StoreWorker(ManualWorker):
+    """A worker like any other to its store, with a registration of its own."""
 
-    def __init__(self, state: AppState, engine: SqliteEngine, queue_name: str | None) -> None:
+    def __init__(self, state: AppState, queue_name: str | None) -> None:
         self._state = state
-        self._engine = engine
-        self._queues = None if queue_name is None else {queue_name}
-        config = state.config
-        self._retention = Retention(
-            config.keep_successful,
-            config.keep_failed,
-            config.keep_count,
-            own_keeps(state.registry),
+        self._options = StoreOptions(
+            kind="test",
+            retention=Retention.of(state.config, own_keeps(state.registry)),
+            places=1,
+            capacity=1,
+            queues=None if queue_name is None else frozenset({queue_name}),
         )
-        self._ledger = self._ledger_of("")
+        self._store: Store | None = None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        registration = Registration(run_folder(self._state.database), 1)
-        self._ledger = self._ledger_of(registration.id)
+    def opened(self) -> Iterator[None]:
+        self._store = store = self._state.engine.open_store(self._options)
         try:
             yield
         finally:
-            registration.close()
+            self._store = None
+            store.close()
 
     def run_one(self, *, keeps_waits: bool) -> str | None:
-        due = self._ledger.next_due()
-        if due is not None and due <= self._engine.clock():
-            self._ledger.promote()
-        claims = self._ledger.exchange([], ONE_OF_EACH).claims
+        store = self._opened
+        due = store.next_due()
+        if due is not None and due <= store.clock():
+            store.promote()
+        claims = store.exchange([], ONE_OF_EACH).claims
         if not claims:
             return None
         claim, *others = claims
         if others:  # one of each lane was claimed, to see which is first
-            self._ledger.give_back(others)
+            store.give_back(others)
         outcome = self._run(claim)
         if outcome.ending is Ending.RETRY and not keeps_waits:
             outcome.after = 0.0
-        visit = self._ledger.exchange([outcome], {})
+        exchange = store.exchange([outcome], {})
         if self._state.spool is not None:
-            self._state.spool.remove(visit.stray_files)
+            self._state.spool.remove(exchange.stray_files)
         return claim.id
 
     def next_due(self) -> float | None:
-        now = self._engine.clock()
-        times = [next_tick(self._engine, spec, now) for spec in self._schedules]
-        times.append(self._ledger.next_due())
+        store = self._opened
+        times = [store.next_tick(spec) for spec in self._schedules]
+        times.append(store.next_due())
         return min((at for at in times if at is not None), default=None)
 
     def tick(self) -> None:
         for spec in self._schedules:
-            tick(self._engine, spec, self._engine.clock())
+            self._opened.tick(spec)
+
+    @property
+    def _opened(self) -> Store:
+        assert self._store is not None, "call it inside of opened()"
+        return self._store
 
     def _run(self, claim: Claim) -> Outcome:
+        store = self._opened
         try:
-            environment = self._state
-            context = environment.context(claim, lambda report: self._ledger.report([report]))
+            context = self._state.context(claim, lambda report: store.report([report]))
             # a context of its own: the job sees nothing of the test's request, nor leaves traces
-            outcome = Context().run(run, environment, context)
+            outcome = Context().run(run, self._state, context)
         except BaseException:
-            self._ledger.give_back([claim])
+            store.give_back([claim])
             raise
         if context.is_dirty:
             context.flush()
         return outcome
 
-    def _ledger_of(self, worker_id: str) -> Ledger:
-        return Ledger(self._engine, worker_id, self._retention, self._queues)
-
     @cached_property
     def _schedules(self) -> list[ScheduleSpec]:
         with self._state.app.app_context():
-            return worker_settings(self._state).schedules
+            return schedule_specs(self._state)

@@ -22,12 +22,12 @@ from flask import Flask
 from .. import signals
 from ..engines.host import Host
 from ..engines.run import ended_badly
-from ..engines.sqlite.worker_locks import Slots
+from ..engines.slots import Slots
 from ..errors import JobTimeout, OffloadError
 from ..jobs import log
 from ..jobs.attempt import Outcome
 from ..role import become_worker
-from .executor import Runner
+from .executor import Executor
 from .messages import (
     Begin,
     Cancel,
@@ -38,8 +38,8 @@ from .messages import (
     Ended,
     Hello,
     ImportFailed,
-    Judge,
     Recall,
+    ResolveTimeout,
     Returned,
     Run,
     ToChild,
@@ -140,10 +140,10 @@ class Child:
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._is_woken = False
-        self._judged: list[Outcome] = []
+        self._resolved: list[Outcome] = []
         settings = host.config
         self._slots: Slots | None = None
-        self._runner = Runner(
+        self._executor = Executor(
             host,
             threads=threads or settings.worker_threads,
             note_start=self._note_start,
@@ -165,7 +165,7 @@ class Child:
             self._clear_wake()
             for message in self._channel.receive():
                 self._obey(cast("ToChild", message))
-            busy = self._runner.flush()
+            busy = self._executor.flush()
             self._tell()
             self._channel.flush()
             if writing is not self._channel.wants_write:
@@ -179,27 +179,27 @@ class Child:
             case Begin(slots):
                 self._slots = _open_slots(Path(slots))
             case Run(claims):
-                self._runner.submit(claims)
+                self._executor.submit(claims)
             case Cancel(seq, attempt):
-                self._runner.cancel(seq, attempt)
+                self._executor.cancel(seq, attempt)
             case Recall():
-                self._channel.send(Returned(self._runner.recall()))
+                self._channel.send(Returned(self._executor.recall()))
             case Drain():
-                self._runner.drain()
-            case Judge(claim, text, began):
+                self._executor.drain()
+            case ResolveTimeout(claim, text, began):
                 context = self._host.context(claim, lambda report: None)
-                self._judged.append(ended_badly(self._host, context, JobTimeout(text), began))
+                self._resolved.append(ended_badly(self._host, context, JobTimeout(text), began))
             case Crashed() | Ended():
                 message.announce(self._host.app)
 
     def _tell(self) -> None:
         """Send what the runner has put into its outboxes, if anything."""
-        runner = self._runner
+        executor = self._executor
         # outcomes first out of the box, last into the message: a job's reports precede its outcome
-        outcomes = _take(runner.outcomes)
-        reports, unknown = _take(runner.reports), _take(runner.unknown)
-        outcomes += self._judged
-        self._judged.clear()
+        outcomes = _take(executor.outcomes)
+        reports, unknown = _take(executor.reports), _take(executor.unknown)
+        outcomes += self._resolved
+        self._resolved.clear()
         if outcomes or reports or unknown:
             self._channel.send(Done(reports, outcomes, unknown))
 

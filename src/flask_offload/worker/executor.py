@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class Runner:
+class Executor:
     """Takes claims and gives back reports and outcomes through its three outboxes.
 
     note_start: called with (ticket, seq) just before a job's first line.

@@ -21,12 +21,12 @@ import weakref
 import click
 
 from ..engines.host import Host
-from ..engines.sqlite.worker_locks import Lock, run_folder
+from ..engines.lock import Lock
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_locator import import_targets, python_path
 from .supervisor import EXIT_IMPORT
-from .threads import ThreadWorker
+from .thread_worker import ThreadWorker
 
 TAKE_OVER = 0.1
 """Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
@@ -53,7 +53,7 @@ class Keeper:
         self._state = weakref.ref(state)
         self._mode = state.config.worker
         self._context = click.get_current_context(silent=True)
-        self._lock = Lock(run_folder(state.database) / "keeper.lock")
+        self._lock = Lock(state.engine.run_folder() / "keeper.lock")
         self._decided = False
         self._stopping = threading.Event()
         self._leash: int | None = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import msgspec
 from flask import Flask
 
 from .. import signals
-from ..engines.base import ScheduleSpec
+from ..config import Config
+from ..engines.schedules import ScheduleSpec
 from ..jobs.attempt import Claim, Ending, Outcome, Report
 from ..jobs.job import JobStatus
 
@@ -45,8 +47,8 @@ class Drain(msgspec.Struct, tag="drain", array_like=True):
     """The worker is stopping: resumable jobs end at their next checkpoint."""
 
 
-class Judge(msgspec.Struct, tag="judge", array_like=True):
-    """Say what becomes of an attempt whose process was stopped for running too long."""
+class ResolveTimeout(msgspec.Struct, tag="resolve-timeout", array_like=True):
+    """Apply the task's retry policy to an attempt whose process was stopped for its timeout."""
 
     claim: Claim
     message: str
@@ -79,26 +81,20 @@ class Ended(msgspec.Struct, tag="ended", array_like=True):
         signals.send(signal, app, claim=self.claim, outcome=self.outcome)
 
 
-ToChild: TypeAlias = Begin | Run | Cancel | Recall | Drain | Judge | Crashed | Ended
+ToChild: TypeAlias = Begin | Run | Cancel | Recall | Drain | ResolveTimeout | Crashed | Ended
 
 # --- to the supervisor -------------------------------------------------------------------------
 
 
-class WorkerSettings(msgspec.Struct, array_like=True):
-    """What a worker needs to know of the app; only a process that has imported it can tell."""
+class WorkerSettings(msgspec.Struct, array_like=True, dict=True):
+    """What a worker needs to know of the app; reported by a process that has imported it."""
 
+    values: dict[str, Any]
+    """The app's Config, as `Config.portable` gives it."""
+    opener: str
+    """`module:function` that opens the app's engine: `Engine.opener`."""
     database: str
-    durable: bool
-    busy_timeout: float
-    force: bool
-    processes: int
-    threads: int
-    async_concurrency: int
-    drain_timeout: float
-    timeout_grace: float
-    keep_successful: float
-    keep_failed: float
-    keep_count: int
+    """The address that it opens."""
     own_keeps: dict[str, dict[JobStatus, float]]
     """The `keep=` of the tasks that have one, by their names."""
     files: str
@@ -107,6 +103,11 @@ class WorkerSettings(msgspec.Struct, array_like=True):
     schedules: list[ScheduleSpec]
     own_worker: bool
     """False: the app's engine has a worker of its own, or none."""
+
+    @cached_property
+    def config(self) -> Config:
+        """The app's settings."""
+        return Config(**self.values)
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from ..engines.base import ScheduleSpec
 from ..engines.host import Host
-from ..engines.schedules import spec_of
-from ..engines.sqlite.completion import Retention
+from ..engines.schedules import ScheduleSpec, spec_of
 from ..jobs.job import JobStatus
 from ..tasks.registry import Registry
 from .messages import WorkerSettings
 
 
-def worker_settings(state: Host) -> WorkerSettings:
+def worker_settings(host: Host) -> WorkerSettings:
     """The app's settings, its tasks' timeouts, its schedules. Needs an app context."""
-    config, registry = state.config, state.registry
+    config, registry = host.config, host.registry
     tasks = registry.tasks.values()
     return WorkerSettings(
-        database=str(state.database),
-        durable=config.durability == "power",
-        busy_timeout=config.busy_timeout,
-        force=config.sqlite_force,
-        processes=config.worker_processes,
-        threads=config.worker_threads,
-        async_concurrency=config.async_concurrency,
-        drain_timeout=config.drain_timeout,
-        timeout_grace=config.timeout_grace,
-        keep_successful=config.keep_successful,
-        keep_failed=config.keep_failed,
-        keep_count=config.keep_count,
+        values=config.portable(),
+        opener=host.engine.opener,
+        database=str(host.database),
         own_keeps=own_keeps(registry),
-        files=str(state.spool.folder) if state.spool else "",
+        files=str(host.spool.folder) if host.spool else "",
         isolates=any(task.options.isolate for task in tasks),
         timeouts={
             task.name: task.options.timeout for task in tasks if task.options.timeout is not None
         },
-        schedules=schedule_specs(state),
-        own_worker=state.engine.flags.own_worker,
-    )
-
-
-def retention(settings: WorkerSettings) -> Retention:
-    """How long a worker keeps finished jobs."""
-    return Retention(
-        settings.keep_successful, settings.keep_failed, settings.keep_count, settings.own_keeps
+        schedules=schedule_specs(host),
+        own_worker=host.engine.flags.own_worker,
     )
 
 
@@ -55,6 +37,6 @@ def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
     }
 
 
-def schedule_specs(state: Host) -> list[ScheduleSpec]:
+def schedule_specs(host: Host) -> list[ScheduleSpec]:
     """The app's schedules, each with the job that its times make. Needs an app context."""
-    return [spec_of(schedule, job) for schedule, job in state.registry.scheduled()]
+    return [spec_of(schedule, job) for schedule, job in host.registry.scheduled()]

@@ -6,7 +6,6 @@ worker. What comes too late (from a worker that was stopped or given up) is refu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ...jobs.job import Error, JobStatus
 from ...jobs.new_job import QUARANTINED
 from ...jobs.transition import follow
+from ..store import Retention
 from .connection import Connection
 from .limits import IN_LINE, take_back_start
 
@@ -66,23 +66,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
-@dataclass(frozen=True)
-class Retention:
-    """How long finished jobs are kept, in seconds, and how many at most.
-
-    own: what tasks say themselves, by their names.
-    """
-
-    successful: float
-    failed: float
-    count: int
-    own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
-
-    def unsuccessful(self, task: str, status: JobStatus) -> float:
-        """For a job that has FAILED or was CANCELLED, also where its task could not be asked."""
-        return self.own.get(task, {}).get(status, self.failed)
-
-
 @dataclass
 class Freed:
     """The keys of limits that have room again."""
@@ -97,8 +80,8 @@ class Freed:
 
 
 @dataclass
-class Books:
-    """One worker's books, open in one transaction. now: unix seconds."""
+class Completion:
+    """One worker's writes about its attempts, in one transaction. now: unix seconds."""
 
     connection: Connection
     worker_id: str

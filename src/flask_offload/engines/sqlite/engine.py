@@ -1,334 +1,83 @@
-"""The sender half of the embedded engine: accept jobs, tell how they stand, change their fate."""
+"""The SQLite engine: durable jobs in one file, without a broker."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ...jobs.job import JobRecord, JobStatus
-from ...jobs.new_job import NewJob
-from ...jobs.transition import check_cancel, check_retry
-from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
-from . import queries
-from .connection import Connection
-from .database import Database
-from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits
-from .notifier import Bells
-from .rows import (
-    COLUMNS,
-    NEXT_SEQ,
-    SECRET_LENGTH,
-    STATUS,
-    TICKS,
-    WAITING_FOR,
-    find,
-    full,
-    make_id,
-    record,
-)
-from .schema import SIDE_TABLES
+from ...config import Config
+from ...errors import DatabaseCorrupt
+from ...jobs.job import JobStatus
+from ..base import Finding, PruneReport
+from ..host import Host
+from ..store import StoreOptions
+from .findings import findings
+from .maintenance import is_intact
+from .pruning import prune_now
+from .sender import SqliteSender
 from .worker_locks import run_folder
-
-INLINE_ARGS = 512
-"""Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
-
-Moving a row rewrites its page, so a large row would make every move dear (1 MB: 4 MB of log per
-job); a small payload in the row saves an insert, a look-up and a delete.
-"""
-
-INSERT = f"""
-INSERT INTO jobs (seq, secret, task, queue_name, lane, priority, state, on_crash, origin, owner,
-    enqueued_at, run_after, unique_key, concurrency_key, rate_key, context, args)
-VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
-
-ASK_TO_STOP = "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ?"
-
-CANCEL = """
-UPDATE jobs SET state = 'cancelled', finished_at = ?, expires_at = ? WHERE seq = ?
-RETURNING concurrency_key, rate_key
-"""
-
-RETRY = f"""
-UPDATE jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
-    finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
-    state = {IN_LINE}
-WHERE seq = ? RETURNING concurrency_key, rate_key
-"""
-
-JOB_TABLES = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
+from .worker_store import SqliteStore
 
 
-class SqliteEngine(Engine):
-    """Jobs in one SQLite file. Every method may raise the subclasses of EngineUnavailable.
+class SqliteEngine(SqliteSender):
+    """Jobs in one SQLite file.
 
-    keep_cancelled: seconds that a job of a task, given by name, is kept when `cancel` ends it.
-    clock: unix seconds; tests travel in time with it.
+    host: the app, for `findings` and `prune`; None in a worker, which has not imported it.
     """
 
-    name = "sqlite"
-    flags: ClassVar[Flags] = Flags(**dict.fromkeys(Flags.names(), True))
+    opener: ClassVar[str] = f"{__name__}:open_engine"
+    host: Host | None = None
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        durable: bool = True,
-        busy_timeout: float = 5.0,
-        force: bool = False,
-        keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.database = Database(path, durable=durable, busy_timeout=busy_timeout, force=force)
-        self.bells = Bells(run_folder(path))
-        self.clock = clock
-        self._keep_cancelled = keep_cancelled
-        self._known_queues: set[str] = set()
-        self._known_in = -1  # the database's generation of which we know them
-
-    # --- accept ---
-
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Accept jobs in one transaction, then ring the workers."""
-        now = self.clock()
-        records = self.database.write(lambda connection: self.insert(connection, jobs, now))
-        self.bells.ring()
-        return records
-
-    def insert(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
-        """The work of enqueue() inside a transaction of the caller."""
-        if self._known_in != self.database.generation:  # a queue that was undone is not known
-            self._known_in = self.database.generation
-            self._known_queues.clear()
-        is_unique = is_limited = False
-        for job in jobs:
-            if job.queue_name not in self._known_queues:
-                connection.execute(KNOW_QUEUE, (job.queue_name,))
-                self._known_queues.add(job.queue_name)
-            is_unique = is_unique or job.unique_key is not None
-            is_limited = is_limited or job.concurrency_key is not None or job.rate_key is not None
-        if is_unique:  # one by one, as one may be another's duplicate
-            records = [
-                _existing(connection, job, now) or _insert(connection, [job], now)[0]
-                for job in jobs
-            ]
-        else:
-            records = _insert(connection, jobs, now)
-        if is_limited:
-            self._admit_new(connection, jobs, now)
-            for found in records:
-                found.waiting_for = WAITING_FOR.get(find(connection, found.id)[5])
-        return records
-
-    def _admit_new(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
-        keep_limits(
-            connection,
-            [
-                (job.concurrency_key, job.concurrency or 1)
-                for job in jobs
-                if job.concurrency_key is not None
-            ],
-            [
-                (job.rate_key, job.rate.count, job.rate.window_seconds)
-                for job in jobs
-                if job.rate_key is not None and job.rate is not None
-            ],
+    @classmethod
+    def of(cls, host: Host) -> SqliteEngine:
+        """The engine of this app."""
+        config = host.config
+        engine = cls(
+            host.database,
+            durable=config.durability == "power",
+            busy_timeout=config.busy_timeout,
+            force=config.sqlite_force,
+            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
+            clock=lambda: host.clock(),
         )
-        admit(
-            connection,
-            now,
-            concurrency_keys=[job.concurrency_key for job in jobs],
-            rate_keys=[job.rate_key for job in jobs],
-        )
+        engine.host = host
+        return engine
 
-    # --- tell ---
+    def open_store(self, options: StoreOptions) -> SqliteStore:
+        """The worker half. A worker process refuses a damaged file (DatabaseCorrupt)."""
+        if options.kind in ("kept", "command"):
+            self._check_intact()
+        return SqliteStore(self, options)
 
-    def get(self, job_id: str) -> JobRecord:
-        """One job with its attempts and its result. Raises JobNotFound."""
-        now = self.clock()
-        return self.database.read(lambda connection: full(connection, job_id, now)[1])
-
-    def list(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs with their attempts, without their results, newest first."""
-        return self.database.read(lambda connection: queries.list_jobs(connection, query))
-
-    def arguments(self, job_id: str) -> str:
-        """The encoded arguments of a job (JSON). Raises JobNotFound."""
-        return self.database.read(lambda connection: queries.arguments(connection, job_id))
-
-    def ids(self, beginning: str) -> Sequence[str]:
-        """Up to two ids that begin so."""
-        return self.database.read(lambda connection: queries.ids(connection, beginning))
-
-    def count(self) -> dict[JobStatus, int]:
-        """How many jobs have each status."""
-        return self.database.read(queries.count)
-
-    def queues(self) -> Iterable[QueueInfo]:
-        """Every queue that has ever had a job."""
-        return self.database.read(queries.queues)
-
-    def schedules(self) -> Sequence[ScheduleInfo]:
-        """Every schedule that a worker has ever seen."""
-        return self.database.read(queries.schedules)
-
-    # --- change ---
-
-    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
-        """End a waiting job; ask the worker of a running one to stop it."""
-        now = self.clock()
-
-        def work(connection: Connection) -> JobRecord:
-            row = find(connection, job_id)
-            status = STATUS[row[5]]
-            check_cancel(status, job_id)
-            if status is JobStatus.RUNNING:
-                connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
-            else:
-                times = (now, now + self._keep_cancelled(row[2]))
-                keys = connection.execute(CANCEL, (*times, row[0])).fetchall()
-                admit(connection, now, [keys[0][0]], [keys[0][1]])
-            return full(connection, job_id, now)[1]
-
-        result = self.database.write(work)
-        self.bells.ring()
-        return result
-
-    def retry(self, job_id: str) -> JobRecord:
-        """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
-        now = self.clock()
-
-        def work(connection: Connection) -> JobRecord:
-            row = find(connection, job_id)
-            status = STATUS[row[5]]
-            check_retry(status, job_id)
-            keys = connection.execute(RETRY, (row[0],)).fetchall()
-            admit(connection, now, [keys[0][0]], [keys[0][1]])
-            return full(connection, job_id, now)[1]
-
-        result = self.database.write(work)
-        self.bells.ring()
-        return result
-
-    def pause(self, queue_name: str) -> None:
-        """Start no more jobs of this queue; survives restarts."""
-        now = self.clock()
-
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "INSERT INTO queues (name, paused_at) VALUES (?1, ?2)"
-                " ON CONFLICT DO UPDATE SET paused_at = coalesce(paused_at, ?2)",
-                (queue_name, now),
+    def _check_intact(self) -> None:
+        damage = is_intact(self)
+        if damage:
+            raise DatabaseCorrupt(
+                f"{self.database.path} is damaged ({damage[0].splitlines()[-1]}): stop what uses it"
+                " and restore a backup, or move it away to start anew"
             )
-            give_room_back(connection, now, queue_name)
 
-        self.database.write(work)
+    def run_folder(self) -> Path:
+        """The folder beside the database."""
+        return run_folder(self.database.path)
 
-    def resume(self, queue_name: str) -> None:
-        """Take back pause()."""
-        now = self.clock()
+    def prune(self, before: float | None = None) -> PruneReport:
+        """Delete finished jobs, and give their space back to the file system."""
+        assert self.host is not None
+        return prune_now(self, self.host, before)
 
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "INSERT INTO queues (name) VALUES (?) ON CONFLICT DO UPDATE SET paused_at = NULL",
-                (queue_name,),
-            )
-            admit_queue(connection, now, queue_name)
-
-        self.database.write(work)
-        self.bells.ring()
-
-    def clear(self) -> None:
-        """Forget every job, limit and schedule; queues stay, but none is paused."""
-
-        def work(connection: Connection) -> None:
-            for table in JOB_TABLES:
-                connection.execute(f"DELETE FROM {table}")
-            connection.execute("UPDATE queues SET paused_at = NULL")
-
-        self.database.write(work)
-
-    def close(self) -> None:
-        """Close the connections; the next call opens them again."""
-        self.database.close()
-        self.bells.close()
+    def findings(self) -> Iterable[Finding]:
+        """What is wrong with the file, its workers and its jobs."""
+        assert self.host is not None
+        return findings(self, self.host)
 
 
-def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
-    """Insert them; the first one's number tells the others', as nobody else writes meanwhile."""
-    if not jobs:
-        return []
-    states = [_first_state(job, now) for job in jobs]
-    connection.execute(INSERT, _row(jobs[0], states[0], int(now * TICKS)))
-    first = connection.last_insert_rowid()
-    numbered = list(zip(jobs, states, range(first, first + len(jobs)), strict=True))
-    if len(jobs) > 1:
-        connection.executemany(INSERT, [_row(*each) for each in numbered[1:]])
-    return [_inserted(connection, *each) for each in numbered]
-
-
-def _row(job: NewJob, state: str, seq: int) -> tuple[Any, ...]:
-    """What INSERT binds. seq: the least number it may get."""
-    return (
-        seq,
-        job.id[-SECRET_LENGTH:],
-        job.task,
-        job.queue_name,
-        job.lane,
-        job.priority,
-        state,
-        job.on_crash,
-        job.origin,
-        job.owner,
-        job.enqueued_at,
-        job.run_after,
-        job.unique_key,
-        job.concurrency_key,
-        job.rate_key,
-        job.context,
-        job.args if len(job.args) <= INLINE_ARGS else None,
+def open_engine(database: str, config: Config) -> SqliteEngine:
+    """The engine of a worker that has not imported the app."""
+    return SqliteEngine(
+        Path(database),
+        durable=config.durability == "power",
+        busy_timeout=config.busy_timeout,
+        force=config.sqlite_force,
     )
-
-
-def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobRecord:
-    """The record of a job whose row is there; what lies beside the row is added."""
-    if len(job.args) > INLINE_ARGS:
-        connection.execute("INSERT INTO payloads (seq, args) VALUES (?, ?)", (seq, job.args))
-    if job.files:
-        connection.executemany(
-            "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
-        )
-    accepted = job.record(waiting_for=WAITING_FOR.get(state))
-    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
-    return accepted
-
-
-def _first_state(job: NewJob, now: float) -> str:
-    if job.run_after is not None and job.run_after > now:
-        return "scheduled"
-    if job.concurrency_key is not None:
-        return "blocked"
-    return "throttled" if job.rate_key is not None else "ready"
-
-
-def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
-    """The job that already holds this unique key; None, and the key is free, if there is none."""
-    if job.unique_key is None:
-        return None
-    row = connection.execute(
-        f"SELECT {COLUMNS} FROM jobs WHERE unique_key = ?", (job.unique_key,)
-    ).fetchone()
-    if row is None:
-        return None
-    found = record(row)
-    states = job.unique_states or frozenset({JobStatus.READY, JobStatus.RUNNING})
-    recent = job.unique_for is None or found.enqueued_at > now - job.unique_for
-    if found.status in states and recent:
-        found.is_duplicate = True
-        return found
-    connection.execute("UPDATE jobs SET unique_key = NULL WHERE seq = ?", (row[0],))
-    return None

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from .connection import Connection
-from .engine import SqliteEngine
 from .filesystem import filesystem_of
 from .rows import WAITING
+from .sender import SqliteSender
 
 _WAITING = ", ".join(f"'{state}'" for state in WAITING)
 _PAUSED = "(SELECT name FROM queues WHERE paused_at IS NOT NULL)"
@@ -96,7 +96,7 @@ class FileFacts(msgspec.Struct, kw_only=True, frozen=True):
     size: int
 
 
-def read_health(engine: SqliteEngine, *, long: float, grace: float) -> Health:
+def read_health(engine: SqliteSender, *, long: float, grace: float) -> Health:
     """Look at the database. Raises EngineUnavailable.
 
     long: seconds of waiting from which it is asked whether a job was overtaken. grace: seconds that

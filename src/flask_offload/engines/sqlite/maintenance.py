@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
 
+from ..store import Pruned
 from .connection import Connection
-from .engine import SqliteEngine
 from .limits import forget_limits
 from .schema import SIDE_TABLES
+from .sender import SqliteSender
 
 BATCH = 500
 """Jobs deleted in one transaction; more would make an enqueue wait noticeably."""
@@ -31,16 +31,7 @@ SELECT seq FROM jobs WHERE seq > ? AND finished_at <= ? ORDER BY seq LIMIT {BATC
 """
 
 
-class Pruned(NamedTuple):
-    """What a batch of pruning took away. files: names of spooled files that went with the jobs."""
-
-    jobs: int
-    files: list[str]
-    has_more: bool
-    """Whether there may be more to take away at once."""
-
-
-def prune(engine: SqliteEngine, *, keep_count: int) -> Pruned:
+def prune(engine: SqliteSender, *, keep_count: int) -> Pruned:
     """Delete a batch of finished jobs whose time is over, or that are more than `keep_count`, and
     of results whose time is over."""
     now = engine.clock()
@@ -51,15 +42,19 @@ def prune(engine: SqliteEngine, *, keep_count: int) -> Pruned:
             gone = [seq for (seq,) in connection.execute(SURPLUS, (BATCH, keep_count))]
         files = _delete(connection, gone, now)
         results = connection.execute(EXPIRED_RESULTS, (now,)).fetchall()
-        return Pruned(len(gone), files, len(gone) == BATCH or len(results) == BATCH)
+        return Pruned(
+            jobs=len(gone),
+            files=files,
+            has_more=len(gone) == BATCH or len(results) == BATCH,
+        )
 
     if not _has_work(engine, now, keep_count):
-        return Pruned(0, [], has_more=False)
+        return Pruned()
     return engine.database.write(work, promise=False)
 
 
 def prune_finished(
-    engine: SqliteEngine, before: float, after_seq: int = 0
+    engine: SqliteSender, before: float, after_seq: int = 0
 ) -> tuple[int, list[str], int]:
     """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
     retention says.
@@ -92,7 +87,7 @@ def _delete(connection: Connection, seqs: list[int], now: float) -> list[str]:
     return [name for (name,) in files]
 
 
-def _has_work(engine: SqliteEngine, now: float, keep_count: int) -> bool:
+def _has_work(engine: SqliteSender, now: float, keep_count: int) -> bool:
     """Look before taking the write lock."""
 
     def work(connection: Connection) -> bool:
@@ -108,7 +103,7 @@ def _has_work(engine: SqliteEngine, now: float, keep_count: int) -> bool:
     return engine.database.read(work)
 
 
-def give_space_back(engine: SqliteEngine, pages: int = 256, *, reserve: int = 0) -> int:
+def give_space_back(engine: SqliteSender, pages: int = 256, *, reserve: int = 0) -> int:
     """Return up to so many free pages to the file system, and what the write-ahead log has grown;
     how many pages are left to return.
 
@@ -128,12 +123,12 @@ def give_space_back(engine: SqliteEngine, pages: int = 256, *, reserve: int = 0)
     return left
 
 
-def is_log_long(engine: SqliteEngine) -> bool:
+def is_log_long(engine: SqliteSender) -> bool:
     """Whether the write-ahead log has grown, as it does while somebody reads for long."""
     return _log_size(engine) > LONG_LOG
 
 
-def _log_size(engine: SqliteEngine) -> int:
+def _log_size(engine: SqliteSender) -> int:
     path = engine.database.path
     try:
         return path.with_name(path.name + "-wal").stat().st_size
@@ -141,14 +136,14 @@ def _log_size(engine: SqliteEngine) -> int:
         return 0
 
 
-def known_files(engine: SqliteEngine) -> set[str]:
+def known_files(engine: SqliteSender) -> set[str]:
     """The spooled files that some job still refers to."""
     return engine.database.read(
         lambda connection: {name for (name,) in connection.execute("SELECT name FROM files")}
     )
 
 
-def is_intact(engine: SqliteEngine) -> list[str]:
+def is_intact(engine: SqliteSender) -> list[str]:
     """What SQLite's quick_check finds wrong; empty if nothing."""
 
     def work(connection: Connection) -> list[str]:

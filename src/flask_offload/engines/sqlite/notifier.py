@@ -1,8 +1,8 @@
-"""The bell: an enqueue wakes the workers at once, so that nobody has to poll often.
+"""Notifications: an enqueue wakes the workers at once, so that no worker has to poll often.
 
-Each worker reads a named pipe of its own in the run folder; whoever has committed something writes
-a byte into each. A pipe needs no port, knows no limit on the length of its path, keeps a ring that
-comes early, and an unread one costs nothing. It carries no data: only "look at the database".
+Each worker reads a named pipe of its own in the run folder; a process that has committed something
+writes a byte into each. A pipe needs no port, has no limit on the length of its path, keeps a byte
+that comes early, and an unread one costs nothing. It carries no data: only "look at the database".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from .fork_safety import ClosesBeforeFork
 
 LOOK_AGAIN = 0.05
-"""Seconds between two looks for new bells. A worker looks at the database when its bell is up, so
+"""Seconds between two looks for new pipes. A worker looks at the database once its pipe exists, so
 it misses only what is committed between that look and ours; its poll finds that a second later."""
 
 TICK = 50_000_000
@@ -24,11 +24,11 @@ TICK = 50_000_000
 within them does not show."""
 
 STARTING = 5_000_000_000
-"""Nanoseconds after which a bell that nobody reads is thought to be a dead worker's."""
+"""Nanoseconds after which a pipe without a reader is taken for a dead worker's."""
 
 
-class Bell:
-    """A worker's own bell. `fileno()` can be waited for."""
+class Notifier:
+    """The pipe of one worker. `fileno()` can be waited for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,18 +42,18 @@ class Bell:
         return self._descriptor
 
     def clear(self) -> None:
-        """Take back all rings so far."""
+        """Consume all notifications so far."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._descriptor, 65536)
 
     def close(self) -> None:
-        """Take the bell down."""
+        """Remove the pipe."""
         self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
-class Bells(ClosesBeforeFork):
-    """All workers' bells, as somebody who enqueues rings them. Safe between threads and forks."""
+class Notifiers(ClosesBeforeFork):
+    """The pipes of all workers, for a process that enqueues. Safe between threads and forks."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class Bells(ClosesBeforeFork):
         self._seen = 0
         """When the folder had last changed, as far as we know what is in it (unix nanoseconds)."""
 
-    def ring(self) -> None:
-        """Wake every worker. Never blocks; a bell that nobody reads any more is forgotten."""
+    def notify(self) -> None:
+        """Wake every worker. Never blocks; a pipe that has lost its reader is closed."""
         with self._lock:  # a descriptor must not be closed, and given to a file, while we write
             now = time.monotonic()
             if now - self._looked > LOOK_AGAIN:
@@ -75,22 +75,22 @@ class Bells(ClosesBeforeFork):
                 try:
                     os.write(descriptor, b"!")
                 except BlockingIOError:
-                    pass  # so many rings are unread that one more says nothing
+                    pass  # so many are unread that one more adds nothing
                 except OSError:
                     os.close(self._descriptors.pop(name))
 
     def close(self) -> None:
-        """Close all descriptors; the next ring opens them again."""
+        """Close all descriptors; the next notify() opens them again."""
         with self._lock:
             self._close()
 
     def before_fork(self) -> None:
-        """Wait until nobody rings, and close."""
+        """Wait until no thread is notifying, and close."""
         self._lock.acquire()
         self._close()
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Let it be rung again."""
+        """Allow notify() again."""
         if in_child:
             self._lock = threading.Lock()
         else:
@@ -103,12 +103,12 @@ class Bells(ClosesBeforeFork):
         self._looked, self._seen = float("-inf"), 0
 
     def _look_for_new(self) -> None:
-        """Open the bells that were put up since we last looked into the folder."""
+        """Open the pipes that were made since the last look into the folder."""
         try:
             changed = os.stat(self._folder).st_mtime_ns
             if changed == self._seen:
                 return
-            names = {name for name in os.listdir(self._folder) if name.endswith(".bell")}
+            names = {name for name in os.listdir(self._folder) if name.endswith(".notify")}
         except OSError:
             return  # no worker has ever been here
         may_change = TICK
@@ -117,7 +117,7 @@ class Bells(ClosesBeforeFork):
                 self._descriptors[name] = os.open(
                     f"{self._folder}/{name}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 )
-            except OSError:  # nobody reads it: its worker is dead, or has not opened it yet
+            except OSError:  # no reader: its worker is dead, or has not opened it yet
                 may_change = STARTING
         for name in self._descriptors.keys() - names:
             os.close(self._descriptors.pop(name))

@@ -8,15 +8,15 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
-import msgspec
-
 from ...jobs.attempt import Ending, Outcome
 from ...jobs.job import Error
-from .completion import Books, Retention
+from ..slots import read_started
+from ..store import Retention, WorkerInfo
+from .completion import Completion
 from .connection import Connection
-from .engine import SqliteEngine
 from .limits import admit
-from .worker_locks import boot, dead_workers, is_alive, read_started, run_folder
+from .sender import SqliteSender
+from .worker_locks import boot, dead_workers, is_alive, run_folder
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 
@@ -28,25 +28,8 @@ LEFT JOIN workers ON workers.id = worker
 """
 
 
-class WorkerInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """A worker as its row tells it.
-
-    kind: "kept", "command" or "thread"; started_at: unix seconds.
-    """
-
-    id: str
-    pid: int
-    host: str
-    boot: str
-    kind: str
-    queues: list[str] | None
-    capacity: int
-    started_at: float
-    stopping: bool
-
-
 def register(
-    engine: SqliteEngine,
+    engine: SqliteSender,
     worker_id: str,
     *,
     kind: str,
@@ -74,7 +57,7 @@ def register(
     )
 
 
-def set_stopping(engine: SqliteEngine, worker_id: str) -> None:
+def set_stopping(engine: SqliteSender, worker_id: str) -> None:
     """Note that the worker takes no more jobs."""
     engine.database.write(
         lambda connection: connection.execute(
@@ -84,7 +67,7 @@ def set_stopping(engine: SqliteEngine, worker_id: str) -> None:
     )
 
 
-def unregister(engine: SqliteEngine, worker_id: str) -> None:
+def unregister(engine: SqliteSender, worker_id: str) -> None:
     """Take the worker's row away."""
     engine.database.write(
         lambda connection: connection.execute(
@@ -94,7 +77,7 @@ def unregister(engine: SqliteEngine, worker_id: str) -> None:
     )
 
 
-def live_workers(engine: SqliteEngine) -> list[WorkerInfo]:
+def live_workers(engine: SqliteSender) -> list[WorkerInfo]:
     """The workers that hold their locks at this moment."""
 
     def work(connection: Connection) -> list[WorkerInfo]:
@@ -121,7 +104,7 @@ def live_workers(engine: SqliteEngine) -> list[WorkerInfo]:
     return [info for info in engine.database.read(work) if is_alive(folder, info.id)]
 
 
-def recover(engine: SqliteEngine, retention: Retention, own_id: str) -> list[tuple[str, int]]:
+def recover(engine: SqliteSender, retention: Retention, own_id: str) -> list[tuple[str, int]]:
     """Put back the jobs of every dead worker; (worker id, number of jobs) of each that had any."""
     folder = run_folder(engine.database.path)
     found = []
@@ -133,7 +116,7 @@ def recover(engine: SqliteEngine, retention: Retention, own_id: str) -> list[tup
     return found
 
 
-def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, folder: Path) -> int:
+def _recover_one(engine: SqliteSender, retention: Retention, worker_id: str, folder: Path) -> int:
     now = engine.clock()
 
     def work(connection: Connection) -> int:
@@ -142,21 +125,21 @@ def _recover_one(engine: SqliteEngine, retention: Retention, worker_id: str, fol
         # slots are shared memory: of another run of the machine they tell nothing
         same_boot = row is not None and row[0] == boot()
         started = read_started(folder / f"{worker_id}.slots") if same_boot else None
-        books = Books(connection, worker_id, retention, now)
+        completion = Completion(connection, worker_id, retention, now)
         for seq, attempt, began in held:
             crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
             if started is None or seq in started:
-                books.finish(crashed)
+                completion.finish(crashed)
             else:
-                books.unclaim(crashed)
-        admit(connection, now, books.freed.concurrency, books.freed.rates)
+                completion.unclaim(crashed)
+        admit(connection, now, completion.freed.concurrency, completion.freed.rates)
         connection.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return len(held)
 
     return engine.database.write(work)
 
 
-def _vanished(engine: SqliteEngine, folder: Path, own_id: str) -> list[str]:
+def _vanished(engine: SqliteSender, folder: Path, own_id: str) -> list[str]:
     """Workers that hold jobs but have neither a lock file nor a living process."""
 
     def work(connection: Connection) -> list[tuple[str, int | None, str | None]]:

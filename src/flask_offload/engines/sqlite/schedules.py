@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ...jobs.job import JobRecord
 from ...tasks.schedule import Schedule, next_after
-from ..base import ScheduleSpec
-from ..schedules import fires, next_fire, schedule_of
+from ..schedules import ScheduleSpec, fires, next_fire, schedule_of
 from .connection import Connection
-from .engine import SqliteEngine
+from .sender import SqliteSender
 
 
-def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord]:
+def tick(engine: SqliteSender, spec: ScheduleSpec, now: float) -> list[JobRecord]:
     """Enqueue a job for each time of the schedule that has come; the jobs that are new.
 
     Times up to `last_at` are dealt with; reading it, enqueueing and moving it on is one
@@ -45,7 +44,7 @@ def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord
     return engine.database.write(work)
 
 
-def next_tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> float | None:
+def next_tick(engine: SqliteSender, spec: ScheduleSpec, now: float) -> float | None:
     """When the schedule's next time comes, counted from what is dealt with."""
     last = engine.database.read(
         lambda connection: (

@@ -1,203 +1,124 @@
-"""The worker half of the embedded engine: claim jobs, and write down what became of them."""
+"""The worker half of the SQLite engine."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import os
 
-from ...jobs.attempt import Claim, Outcome, Report
-from .completion import Books, Retention
-from .connection import Connection
-from .engine import SqliteEngine
-from .limits import IN_LINE, admit, note_starts, wake_rates
+import msgspec
 
-__all__ = ["Exchange", "Ledger", "Retention"]
+from ...errors import EngineUnavailable
+from ...jobs.job import JobRecord
+from ..schedules import ScheduleSpec
+from ..store import Pruned, Store, StoreOptions, WorkerInfo
+from .claims import SqliteClaims
+from .maintenance import give_space_back, is_log_long, known_files, prune
+from .notifier import Notifier
+from .recovery import live_workers, recover, register, set_stopping, unregister
+from .schedules import next_tick, tick
+from .sender import SqliteSender
+from .worker_locks import Registration, other_workers, run_folder
 
-PROMOTE_BATCH = 1000
-
-PICK = """
-SELECT seq, priority FROM jobs WHERE state = 'ready' AND lane = ? AND queue_name = ?
-ORDER BY priority DESC, seq LIMIT ?
-"""
-
-CLAIM = """
-UPDATE jobs SET state = 'running', worker = ?, attempt = attempt + 1, started_at = ?, done = NULL,
-    total = NULL, message = NULL
-WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, id, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
-    origin, enqueued_at, started_at,
-    coalesce(args, (SELECT args FROM payloads WHERE payloads.seq = jobs.seq)), context, cursor,
-    rate_key
-"""
-
-PROMOTE = f"""
-UPDATE jobs SET state = {IN_LINE}
-WHERE seq IN (
-    SELECT seq FROM jobs WHERE state = 'scheduled' AND run_after <= ?
-    ORDER BY run_after LIMIT {PROMOTE_BATCH}
-) RETURNING concurrency_key, rate_key
-"""
-
-# A rate's moment further away than its window was written before the clock was set back.
-NEXT_DUE = """
-SELECT min(at) FROM (
-    SELECT min(run_after) AS at FROM jobs WHERE state = 'scheduled'
-    UNION ALL
-    SELECT min(iif(wake_at > ?1 + window, ?1, wake_at)) FROM limits WHERE wake_at IS NOT NULL
-)
-"""
+FREE_PAGES = 1024
+"""Pages of 4 KiB that stay in the database's file for jobs to come."""
 
 
-@dataclass
-class Exchange:
-    """What one visit to the database brought."""
+class SqliteStore(SqliteClaims, Store):
+    """A worker's store in one SQLite file. Liveness is a kernel lock in the run folder."""
 
-    claims: list[Claim] = field(default_factory=list)
-    refused: list[Outcome] = field(default_factory=list)
-    """Outcomes that came too late: the attempt was no longer ours."""
-    stray_files: list[str] = field(default_factory=list)
-    """Spooled files that no job needs any more."""
-
-
-class Ledger:
-    """The database as one worker sees it. Errors: the subclasses of EngineUnavailable, and then
-    nothing was done.
-
-    queues: the only queues it serves; None: all.
-    """
-
-    def __init__(
-        self,
-        engine: SqliteEngine,
-        worker_id: str,
-        retention: Retention,
-        queues: Collection[str] | None = None,
-    ) -> None:
-        self.engine = engine
-        self.worker_id = worker_id
-        self._retention = retention
-        self._queues = frozenset(queues) if queues is not None else None
-
-    # --- claim and finish ---
-
-    def exchange(self, outcomes: Sequence[Outcome], room: Mapping[str, int]) -> Exchange:
-        """Write the outcomes down and claim as many jobs as each lane has room for, at once."""
+    def __init__(self, engine: SqliteSender, options: StoreOptions) -> None:
+        """Raises EngineUnavailable."""
+        self._folder = run_folder(engine.database.path)
+        self._registration = Registration(self._folder, options.places)
+        super().__init__(engine, self._registration.id, options.retention, options.queues)
+        self._seen_changes: int | None = None
+        self.slots = self._registration.slots
+        self._pipe = Notifier(self._registration.notifier_path)
+        self.notifier = self._pipe
         try:
-            return self._exchange(outcomes, room, promise=bool(outcomes))
-        except _MustBeDurable:
-            return self._exchange(outcomes, room, promise=True)
+            register(
+                engine,
+                self.worker_id,
+                kind=options.kind,
+                queues=options.queues,
+                capacity=options.capacity,
+            )
+        except BaseException:
+            self._leave()
+            raise
 
-    def _exchange(
-        self, outcomes: Sequence[Outcome], room: Mapping[str, int], *, promise: bool
-    ) -> Exchange:
-        now = self.engine.clock()
+    def clock(self) -> float:
+        """The engine's clock."""
+        return self.engine.clock()
 
-        def work(connection: Connection) -> Exchange:
-            books = self._books(connection, now)
-            refused = [outcome for outcome in outcomes if not books.finish(outcome)]
-            admit(connection, now, books.freed.concurrency, books.freed.rates)
-            claims = self._claim(connection, room, now)
-            if not promise and any(claim.on_crash == "fail" for claim in claims):
-                raise _MustBeDurable
-            return Exchange(claims, refused, books.stray_files)
+    # --- beginning and end ---
 
-        return self.engine.database.write(work, promise=promise)
+    def set_stopping(self) -> None:
+        """Record that this worker claims no more jobs."""
+        set_stopping(self.engine, self.worker_id)
 
-    def _claim(self, connection: Connection, room: Mapping[str, int], now: float) -> list[Claim]:
-        names = self._served_queues(connection)
-        picked: list[int] = []
-        for lane, count in room.items():
-            if count <= 0:
-                continue
-            ready: list[tuple[int, int]] = []
-            for name in names:
-                ready += connection.execute(PICK, (lane, name, count)).fetchall()
-            if len(names) > 1:
-                ready.sort(key=lambda row: (-row[1], row[0]))
-            picked += [seq for seq, _ in ready[:count]]
-        if not picked:
-            return []
-        rows = connection.execute(CLAIM, (self.worker_id, now, json.dumps(picked))).fetchall()
-        note_starts(connection, now, [row[-1] for row in rows if row[-1] is not None])
-        claims = [Claim(*row[:-1]) for row in rows]
-        claims.sort(key=lambda claim: (-claim.priority, claim.seq))
-        return claims
+    def close(self) -> None:
+        """Remove this worker's row, pipe, slots and lock, in this order: its jobs are put back by
+        the first worker that finds the lock free."""
+        with contextlib.suppress(EngineUnavailable):
+            unregister(self.engine, self.worker_id)
+        self.engine.notifiers.notify()  # another worker may claim what was put back
+        self._leave()
 
-    def _served_queues(self, connection: Connection) -> list[str]:
-        names = [
-            name
-            for (name,) in connection.execute("SELECT name FROM queues WHERE paused_at IS NULL")
-        ]
-        return names if self._queues is None else [name for name in names if name in self._queues]
+    def _leave(self) -> None:
+        self._pipe.close()
+        self._registration.close()
 
-    def give_back(self, claims: Iterable[Claim], *, delay: float = 0.0) -> None:
-        """Jobs that were claimed and never started become READY again, at no cost.
+    def close_before_fork(self) -> None:
+        """Close the connections."""
+        self.engine.close()
 
-        delay: seconds before anybody may claim them, for those that this worker can't run.
-        """
-        now = self.engine.clock()
+    def close_in_child(self) -> None:
+        """Close the copy of the pipe; the pipe itself is the worker's."""
+        os.close(self._pipe.fileno())
 
-        def work(connection: Connection) -> None:
-            books = self._books(connection, now)
-            for claim in claims:
-                books.unclaim(claim, delay=delay)
-            admit(connection, now, books.freed.concurrency, books.freed.rates)
+    # --- other workers ---
 
-        self.engine.database.write(work, promise=False)
+    def recover(self) -> list[tuple[str, int]]:
+        """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any."""
+        return recover(self.engine, self._retention, self.worker_id)
 
-    # --- while they run ---
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that hold their locks at this moment."""
+        return live_workers(self.engine)
 
-    def report(self, reports: Iterable[Report]) -> None:
-        """Write down progress and cursors."""
-        now = self.engine.clock()
+    def peer_pids(self) -> set[int]:
+        """Process ids of the other workers."""
+        return other_workers(self._folder, self.worker_id)
 
-        def work(connection: Connection) -> None:
-            books = self._books(connection, now)
-            for report in reports:
-                books.report(report)
+    # --- maintenance ---
 
-        self.engine.database.write(work, promise=False)
+    def has_changed(self) -> bool:
+        """Whether another connection has written since the last call."""
+        changes = self.engine.database.changes()
+        is_new = changes != self._seen_changes
+        self._seen_changes = changes
+        return is_new
 
-    def cancellations(self) -> list[tuple[int, int, bool]]:
-        """(seq, attempt, by force) of this worker's jobs that somebody wants stopped."""
+    def prune(self) -> Pruned:
+        """Delete a batch of jobs, or return free pages to the file system."""
+        pruned = prune(self.engine, keep_count=self._retention.count)
+        if not pruned.has_more and give_space_back(self.engine, reserve=FREE_PAGES) > 0:
+            pruned = msgspec.structs.replace(pruned, has_more=True)
+        return pruned
 
-        def work(connection: Connection) -> list[tuple[int, int, bool]]:
-            rows = connection.execute(
-                "SELECT seq, attempt, cancel FROM jobs"
-                " WHERE state = 'running' AND cancel > 0 AND worker = ?",
-                (self.worker_id,),
-            ).fetchall()
-            return [(seq, attempt, cancel == 2) for seq, attempt, cancel in rows]
+    def is_maintenance_urgent(self) -> bool:
+        """Whether the write-ahead log has grown."""
+        return is_log_long(self.engine)
 
-        return self.engine.database.read(work)
+    def known_files(self) -> set[str]:
+        """The spooled files that some job still refers to."""
+        return known_files(self.engine)
 
-    def _books(self, connection: Connection, now: float) -> Books:
-        return Books(connection, self.worker_id, self._retention, now)
+    def tick(self, spec: ScheduleSpec) -> list[JobRecord]:
+        """Enqueue a job for each time of the schedule that has come; the jobs that are new."""
+        return tick(self.engine, spec, self.clock())
 
-    # --- time ---
-
-    def next_due(self) -> float | None:
-        """When the next scheduled job, or a rate's next start, is due (unix seconds)."""
-        now = self.engine.clock()
-        due: float | None = self.engine.database.read(
-            lambda connection: connection.execute(NEXT_DUE, (now,)).get
-        )
-        return due
-
-    def promote(self) -> int:
-        """Make ready what is due now, at most a batch; how many jobs came due."""
-        now = self.engine.clock()
-
-        def work(connection: Connection) -> int:
-            keys = connection.execute(PROMOTE, (now,)).fetchall()
-            admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
-            wake_rates(connection, now)
-            return len(keys)
-
-        return self.engine.database.write(work, promise=False)
-
-
-class _MustBeDurable(Exception):
-    """Among the claims is a job that must not run twice, so its claim must not be lost by a power
-    cut: do it again, and wait for the disk."""
+    def next_tick(self, spec: ScheduleSpec) -> float | None:
+        """When the schedule's next time comes (unix seconds)."""
+        return next_tick(self.engine, spec, self.clock())

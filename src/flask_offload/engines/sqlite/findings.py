@@ -1,0 +1,347 @@
+"""What `flask offload check` finds on the SQLite engine: each check is a function from the
+situation to findings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from ...config import Config
+from ...errors import EngineUnavailable
+from ...payload.spool import show_bytes
+from ...textui import duration, show_jobs
+from ..base import Finding, QueueInfo, ScheduleInfo
+from ..findings import unknown_tasks
+from ..host import Host
+from ..store import WorkerInfo
+from .database import SAFE_SQLITE
+from .filesystem import NETWORK
+from .health import Health, files_of, kind_of_disk, read_health
+from .maintenance import is_intact
+from .recovery import live_workers
+from .sender import SqliteSender
+
+STARVED_AFTER = 600.0
+"""Seconds that a ready job may wait while younger ones of higher priority start."""
+SLOW = 60.0
+"""Seconds of waiting from which the oldest ready job is worth a word."""
+GRACE = 30.0
+"""Seconds that a living worker gets to notice what came due; it needs about one."""
+CLOCK_STEP = 60.0
+"""Seconds by which a written moment may lie in the future: more is a clock that was set back."""
+EARLIEST = 1_735_689_600.0
+"""2025-01-01T00:00Z. A clock that says less was never set."""
+LARGE_LOG = 64 * 1024 * 1024
+"""Bytes to which SQLite cuts its write-ahead log (journal_size_limit) unless a reader holds it."""
+LITTLE_ROOM = 64 * 1024 * 1024
+LOOKS = 3
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the checks look at. now: unix seconds."""
+
+    host: Host
+    now: float
+    health: Health
+    workers: list[WorkerInfo]
+    queues: list[QueueInfo]
+    schedules: list[ScheduleInfo]
+
+    def servers(self, queue_name: str) -> list[WorkerInfo]:
+        """The workers that take jobs of this queue."""
+        return [
+            worker
+            for worker in self.workers
+            if not worker.stopping and (worker.queues is None or queue_name in worker.queues)
+        ]
+
+
+def findings(engine: SqliteSender, host: Host) -> list[Finding]:
+    """Every finding about the file, its workers and its jobs, in a fixed order."""
+    path = engine.database.path
+    found = [*check_sqlite(apsw.SQLITE_VERSION_NUMBER), *check_disk(path, host.config)]
+    if path.exists():
+        try:
+            situation = _look(host, engine)
+            found += check_database(engine, situation.health)
+        except EngineUnavailable as error:
+            return [*found, Finding("database", "problem", str(error))]
+        found += check_files(path)
+    else:
+        situation = _nothing_yet(host)
+        found += check_place(path)
+    for check in (
+        check_workers,
+        check_queues,
+        check_tasks,
+        check_waiting,
+        check_invariants,
+        check_clock,
+        check_schedules,
+    ):
+        found += check(situation)
+    return found
+
+
+def check_sqlite(version: int) -> Iterator[Finding]:
+    """The SQLite that apsw brings. version: as SQLITE_VERSION_NUMBER."""
+    shown = f"SQLite {version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+    if version < SAFE_SQLITE:
+        message = f"{shown} has the WAL-reset bug, which can corrupt it: pip install -U apsw"
+        yield Finding("sqlite", "problem", message)
+    else:
+        yield Finding("sqlite", "ok", f"{shown} (by apsw), with the fix of the WAL-reset bug")
+
+
+def check_disk(path: Path, config: Config) -> Iterator[Finding]:
+    """The file system: its locks must be real, and it must have room."""
+    kind, free = kind_of_disk(path), shutil.disk_usage(_existing(path)).free
+    name = "file system"
+    if kind in NETWORK:
+        told = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
+        message = f"{path} lies on {kind}, whose locks can't be trusted: {told}. Use a local disk"
+        yield Finding(name, "problem", message)
+    elif free < LITTLE_ROOM:
+        message = f"{show_bytes(free)} left for {path}: without room, no job is accepted"
+        yield Finding(name, "problem", message)
+    else:
+        yield Finding(name, "ok", f"{kind or 'local'}, {show_bytes(free)} free")
+
+
+def check_place(path: Path) -> Iterator[Finding]:
+    """A database that is not there yet: whether it can be made."""
+    folder = _existing(path)
+    if os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("database", "ok", f"{path} is made with the first job")
+    else:
+        message = f"{path} can't be made: {folder} is not writable for this user"
+        yield Finding("database", "problem", message)
+
+
+def check_database(engine: SqliteSender, health: Health) -> Iterator[Finding]:
+    """Whether it can be written and is whole. Raises EngineUnavailable."""
+    path = engine.database.path
+    engine.database.write(lambda connection: None, promise=False)
+    broken = is_intact(engine)
+    if broken:
+        message = f"{path} is damaged ({'; '.join(broken)}): restore a backup"
+        yield Finding("database", "problem", message)
+    else:
+        yield Finding("database", "ok", f"{path}, version {health.version}, quick_check ok")
+
+
+def check_files(path: Path) -> Iterator[Finding]:
+    """Who may read the files, whose they are, and how long the write-ahead log has grown."""
+    files = files_of(path)
+    open_ones = [file for file in files if file.mode & 0o077]
+    for file in open_ones:
+        message = f"{file.path} has mode {file.mode:04o}, so others may read jobs: chmod 600 it"
+        yield Finding("permissions", "problem", message)
+    for file in files:
+        if file.uid != os.geteuid():
+            message = f"{file.path} belongs to user {file.uid}, this command runs as {os.geteuid()}"
+            yield Finding("permissions", "note", message)
+    if not open_ones:
+        yield Finding("permissions", "ok", "the files are readable by their owner alone")
+    size = sum(file.size for file in files if file.path.name.endswith("-wal"))
+    shown = f"{show_bytes(size)} of write-ahead log"
+    if size > LARGE_LOG:
+        told = f"{shown}: some program keeps the database open for reading, so it can't be emptied"
+        yield Finding("log size", "problem", told)
+    else:
+        yield Finding("log size", "ok", shown)
+
+
+# --- the work ----------------------------------------------------------------------------------
+
+
+def check_workers(at: Situation) -> Iterator[Finding]:
+    """Whether anybody runs jobs."""
+    ready = _ready(at.health)
+    if at.workers:
+        yield Finding("worker", "ok", "; ".join(map(_described, at.workers)))
+    elif at.host.config.worker == "off":
+        waiting = f" and {ready}" if ready else ""
+        message = f"OFFLOAD_WORKER is 'off', no worker runs{waiting}: start `flask offload worker`"
+        yield Finding("worker", "problem", message)
+    elif ready:
+        message = (
+            f"{ready} and no worker runs: the web process starts one with its first request;"
+            " without a web process, start `flask offload worker`"
+        )
+        yield Finding("worker", "problem", message)
+    else:
+        message = "none runs now: the web process starts one with its first request"
+        yield Finding("worker", "note", message)
+
+
+def check_queues(at: Situation) -> Iterator[Finding]:
+    """Paused queues, and those that none of the running workers serves."""
+    waiting: dict[str, int] = {}
+    for (queue_name, _), count in at.health.waiting.items():
+        waiting[queue_name] = waiting.get(queue_name, 0) + count
+    paused = {queue.name for queue in at.queues if queue.paused_at is not None}
+    findings = []
+    for queue in at.queues:
+        if queue.paused_at is not None:
+            since = duration(max(0.0, at.now - queue.paused_at))
+            message = f"{queue.name} is paused for {since}, with {show_jobs(queue.ready)} waiting"
+            findings.append(Finding("queues", "note", message))
+    used = {task.options.queue_name for task in at.host.registry.tasks.values()}
+    for name in sorted(used | waiting.keys()):
+        if at.workers and name not in paused and not at.servers(name):
+            some = waiting.get(name, 0)
+            told = f"while {show_jobs(some)} in it wait" if some else "though a task uses it"
+            message = f"no running worker serves {name}, {told}: start one with --queue {name}"
+            findings.append(Finding("queues", "problem" if some else "note", message))
+    names = ", ".join(sorted({queue.name for queue in at.queues})) or "none used yet"
+    yield from findings or [Finding("queues", "ok", names)]
+
+
+def check_tasks(at: Situation) -> Iterator[Finding]:
+    """Waiting jobs whose task this app does not have."""
+    waiting: Counter[str] = Counter()
+    for (_, task), count in at.health.waiting.items():
+        waiting[task] += count
+    return unknown_tasks(waiting, at.host.registry.find_task)
+
+
+def check_waiting(at: Situation) -> Iterator[Finding]:
+    """How long the oldest ready job has waited, and whether a low priority starves."""
+    starved = [jobs for jobs in at.health.ready if jobs.overtaken]
+    for jobs in starved:
+        message = (
+            f"{show_jobs(jobs.count)} of priority {jobs.priority} in {jobs.queue_name} starve: the"
+            f" oldest has waited {duration(at.now - jobs.since)} while younger ones of higher"
+            " priority started. Add threads or processes, or raise the priority"
+        )
+        yield Finding("waiting", "problem", message)
+    if starved:
+        return
+    oldest = min(at.health.ready, key=lambda jobs: jobs.since, default=None)
+    if oldest is None:
+        yield Finding("waiting", "ok", "no job is ready and not started")
+        return
+    waited = max(0.0, at.now - oldest.since)
+    message = f"the oldest ready job has waited {duration(waited)}, in {oldest.queue_name}"
+    yield Finding("waiting", "note" if waited > SLOW else "ok", message)
+
+
+def check_invariants(at: Situation) -> Iterator[Finding]:
+    """What must never stay so: jobs that only look as if somebody cared for them."""
+    alive = {worker.id for worker in at.workers}
+    found = []
+    for worker, count in at.health.running.items():
+        if worker not in alive:
+            mended = "the living one has not put back" if alive else "the next one puts back"
+            held = f"{show_jobs(count)} RUNNING under the dead worker {worker}"
+            found.append(f"{held}: {mended} what it held")
+    for kind, key, count in at.health.stuck_keys:
+        if alive or kind == "concurrency":
+            found.append(
+                f"{show_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds"
+            )
+    if at.health.overdue is not None and alive:
+        late = duration(at.now - at.health.overdue)
+        found.append(f"a scheduled job is {late} late, though a worker runs")
+    yield from (Finding("invariants", "problem", message) for message in found)
+    if not found:
+        yield Finding("invariants", "ok", "no job is stuck")
+
+
+def check_clock(at: Situation) -> Iterator[Finding]:
+    """Whether the clock says what it said before."""
+    newest = at.health.newest
+    if at.now < EARLIEST:
+        yield Finding("clock", "problem", "the clock was never set: it says a year before 2025")
+    elif newest is not None and newest > at.now + CLOCK_STEP:
+        message = (
+            f"the database holds a moment {duration(newest - at.now)} in the future, so the clock"
+            " was set back: schedules and delayed jobs wait until it has caught up"
+        )
+        yield Finding("clock", "problem", message)
+    else:
+        yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at.now)))
+
+
+def check_schedules(at: Situation) -> Iterator[Finding]:
+    """Schedules that nobody declares any more, and those that are late."""
+    orphans = [info.name for info in at.schedules if info.name not in at.host.registry.schedules]
+    for name in orphans:
+        message = f"{name} is no longer declared in this app: nothing runs it"
+        yield Finding("schedules", "note", message)
+    late = [
+        info
+        for info in at.schedules
+        if info.name in at.host.registry.schedules
+        and info.next_run is not None
+        and info.next_run < at.now - SLOW - GRACE  # a worker looks at least once a minute
+    ]
+    for info in late if at.workers else ():
+        message = f"{info.name} is {duration(at.now - (info.next_run or 0))} late: no worker has it"
+        yield Finding("schedules", "problem", message)
+    if not orphans and not (late and at.workers):
+        yield Finding("schedules", "ok", f"{len(at.host.registry.schedules)} declared")
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _look(host: Host, engine: SqliteSender) -> Situation:
+    """Read all there is. What looks like a dead worker's job may just have changed hands: look
+    again before it counts."""
+    for look in range(1, LOOKS + 1):
+        health = read_health(engine, long=STARVED_AFTER, grace=GRACE)
+        workers = live_workers(engine)
+        if look == LOOKS or health.running.keys() <= {worker.id for worker in workers}:
+            break
+        time.sleep(1.0 if workers else 0.05)  # a living worker recovers once a second
+    return Situation(
+        host,
+        engine.clock(),
+        health,
+        workers,
+        list(engine.queues()),
+        list(engine.schedules()),
+    )
+
+
+def _nothing_yet(host: Host) -> Situation:
+    health = Health(
+        version=0, waiting={}, running={}, ready=[], overdue=None, stuck_keys=[], newest=None
+    )
+    return Situation(host, host.clock(), health, [], [], [])
+
+
+def _ready(health: Health) -> str:
+    """What could start this moment, in words; "" if nothing could."""
+    queues = ", ".join(sorted({jobs.queue_name for jobs in health.ready}))
+    if queues:
+        return f"{show_jobs(sum(jobs.count for jobs in health.ready))} ready (in {queues})"
+    return "a scheduled job is due" if health.overdue is not None else ""
+
+
+def _described(worker: WorkerInfo) -> str:
+    kind = {"kept": "kept by a web process", "thread": "threads of a web process"}
+    queues: Iterable[str] = worker.queues if worker.queues is not None else ("all queues",)
+    stopping = ", stopping" if worker.stopping else ""
+    return (
+        f"{worker.id} ({kind.get(worker.kind, 'flask offload worker')}, {', '.join(queues)},"
+        f" {worker.capacity} threads{stopping})"
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,162 @@
+"""A child process as its pool knows it, and how many jobs it may be given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..jobs.attempt import Claim
+from ..jobs.new_job import ALONE, ASYNC, THREADS
+from .messages import Channel, ResolveTimeout, WorkerSettings
+
+PREFETCH_TIME = 0.02
+"""Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
+other without a visit to the database in between."""
+PREFETCH_MOST = 512
+RECALL_AFTER = 0.05
+"""Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
+another worker, may be free."""
+UNRESPONSIVE_AFTER = 1.0
+"""Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
+by mistake (as os.closerange does), and would never be heard of again."""
+
+
+@dataclass
+class Held:
+    """A job that a child has, and whether it has been asked to stop."""
+
+    claim: Claim
+    was_cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a child is killed: this job would not listen. timeout: the limit it passed, in seconds;
+    None: it was cancelled by force."""
+
+    seq: int
+    timeout: float | None
+
+
+@dataclass(eq=False)
+class ChildHandle:
+    """A child process as its pool knows it.
+
+    threads, coroutines: as the worker was told; None takes the app's setting. settings: what it
+    told when it had imported the app. average: seconds that its thread jobs took lately. is_spent:
+    it was for one job and has run it. unresponsive_since: when it closed its channel (monotonic
+    seconds); was_unresponsive: it was killed for that.
+    """
+
+    pid: int
+    channel: Channel
+    isolated: bool
+    threads: int | None
+    coroutines: int | None
+    settings: WorkerSettings | None = None
+    held: dict[int, Held] = field(default_factory=dict)
+    resolving: dict[int, ResolveTimeout] = field(default_factory=dict)
+    by_lane: Counter[str] = field(default_factory=Counter)
+    average: float = 1.0
+    last_event: float = 0.0
+    was_recalled: bool = False
+    is_spent: bool = False
+    is_watched: bool = True
+    watches_write: bool = False
+    stop: Stop | None = None
+    unresponsive_since: float | None = None
+    was_unresponsive: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be given common jobs."""
+        return (
+            self.settings is not None
+            and not self.isolated
+            and self.stop is None
+            and not self.channel.is_closed
+        )
+
+    @property
+    def thread_count(self) -> int:
+        """How many jobs its threads run at once."""
+        return self.threads or (self.settings.config.worker_threads if self.settings else 0)
+
+    @property
+    def thread_capacity(self) -> int:
+        """How many more jobs its threads may be given, those ahead of their turn included."""
+        ahead = min(PREFETCH_MOST, int(self.thread_count * PREFETCH_TIME / max(self.average, 1e-6)))
+        return self.thread_count + ahead - self.by_lane[THREADS]
+
+    @property
+    def async_capacity(self) -> int:
+        """How many more async jobs it may be given."""
+        most = self.coroutines or (self.settings.config.async_concurrency if self.settings else 0)
+        return most - self.by_lane[ASYNC]
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether it holds jobs that it has not come to for a while, and may be asked for them."""
+        return (
+            self.is_ready
+            and not self.was_recalled
+            and self.by_lane[THREADS] > self.thread_count
+            and now - self.last_event > RECALL_AFTER
+        )
+
+    def add(self, claim: Claim) -> None:
+        """Note a job handed to it."""
+        self.held[claim.seq] = Held(claim)
+        self.by_lane[claim.lane] += 1
+
+    def remove(self, seq: int) -> Claim | None:
+        """Note that it no longer has this job."""
+        held = self.held.pop(seq, None)
+        if held is None:
+            return None
+        self.by_lane[held.claim.lane] -= 1
+        return held.claim
+
+
+def capacity_of(children: Sequence[ChildHandle], processes: int, places: int) -> dict[str, int]:
+    """How many more jobs each lane of these children takes.
+
+    processes: how many jobs of a lane may run alone at once. places: in the table of slots.
+    """
+    ready = [child for child in children if child.is_ready]
+    alone = {lane: processes - sum(child.by_lane[lane] for child in children) for lane in ALONE}
+    capacity = {
+        **alone,
+        ASYNC: sum(child.async_capacity for child in ready),
+        THREADS: sum(child.thread_capacity for child in ready),
+    }
+    for lane, count in capacity.items():
+        capacity[lane] = max(0, min(count, places))
+        places -= capacity[lane]
+    return capacity
+
+
+def overdue(
+    child: ChildHandle, started_at: Callable[[Claim], float | None], now: float
+) -> Stop | None:
+    """A job of this child that has passed its timeout and the grace after it, if there is one.
+
+    started_at: tells when a job started. Both in monotonic seconds.
+    """
+    if child.settings is None or child.stop is not None or not child.settings.timeouts:
+        return None
+    for held in child.held.values():
+        limit, started = child.settings.timeouts.get(held.claim.task), started_at(held.claim)
+        if limit is None or started is None:
+            continue
+        if now > started + limit + child.settings.config.timeout_grace:
+            return Stop(held.claim.seq, limit)
+    return None
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signal a child that may be dead already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
