@@ -118,4 +118,4 @@ def test_the_command_ends_with_1_when_there_is_a_problem(site: CelerySite) -> No
         assert "--async-concurrency needs an engine with the flag 'own_worker'" in worker.output()
     with site.command("prune") as prune:
         assert prune.wait(30) == 1
-        assert "delete by themselves what is over" in prune.output()
+        assert "delete expired jobs by themselves" in prune.output()

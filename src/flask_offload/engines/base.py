@@ -231,11 +231,11 @@ class Engine(ABC):
         before: those that had finished by then (unix seconds); None: those whose retention time is
         over, as workers do by themselves.
         """
+        if not self.flags.retention:
+            raise self.unsupported("retention")
         raise UnsupportedByEngine(
             f"workers of the {self.name} engine delete expired jobs by themselves"
             " (OFFLOAD_KEEP_…): there is nothing to do by hand"
-            if self.flags.retention
-            else f"the {self.name} engine keeps no finished jobs (flag 'retention' is off)"
         )
 
     def findings(self) -> Iterable[Finding]:

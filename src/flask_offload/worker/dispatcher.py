@@ -212,7 +212,9 @@ class Dispatcher:
         """Write outcomes and claim more, in one transaction."""
         self._look = False
         capacity = {} if self.is_draining else dict(self._pool.capacity())
-        self._waits_for_cooldown = QUARANTINED in capacity and self._cooldown.left(time.monotonic()) > 0
+        self._waits_for_cooldown = (
+            QUARANTINED in capacity and self._cooldown.left(time.monotonic()) > 0
+        )
         if self._waits_for_cooldown:
             capacity[QUARANTINED] = 0
         wanted = sum(capacity.values())
