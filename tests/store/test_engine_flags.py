@@ -72,7 +72,8 @@ def offload_of(app: Flask) -> Offload:
 
 def refused(flag: str, what: str) -> Any:
     """The refusal: what, the flag, the engine, the remedy."""
-    text = rf"^{what}.* the flag '{flag}', which the less engine has not: leave it out, or choose"
+    engine = "which the less engine does not have: leave it out, or choose"
+    text = rf"^{what}.* the flag '{flag}', {engine}"
     return pytest.raises(UnsupportedByEngine, match=text)
 
 

@@ -379,7 +379,7 @@ def test_long_containers() -> None:
 
 def test_the_type_is_checked_before_the_way_to_carry_it() -> None:
     assert "must be int, not Point" in wrong(send, Point(1))
-    assert "can't be carried: pass int(value)" in wrong(send, UserId(1))
+    assert "can't be encoded: pass int(value)" in wrong(send, UserId(1))
 
 
 def test_values_of_kindred_types_fit_but_are_carried_as_they_are() -> None:
@@ -389,7 +389,7 @@ def test_values_of_kindred_types_fit_but_are_carried_as_they_are() -> None:
     ordered = OrderedDict(a=1)
     args, _ = spec(task).decode(spec(task).encode((ordered, {1}), {}, limit=LIMIT).data)
     assert type(args[0]) is OrderedDict
-    assert "deque, which can't be carried" in wrong(task, {}, deque([1]))
+    assert "deque, which can't be encoded" in wrong(task, {}, deque([1]))
 
 
 @dataclass

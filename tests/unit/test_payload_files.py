@@ -173,7 +173,7 @@ class OwnStorage(FileStorage):
 
 
 def test_a_subclass_is_refused(spool: Spool) -> None:
-    with pytest.raises(PayloadError, match="OwnStorage, which can't be carried"):
+    with pytest.raises(PayloadError, match="OwnStorage, which can't be encoded"):
         SPEC.encode((OwnStorage(io.BytesIO(b"x")),), {}, limit=LIMIT, spool=spool)
 
 

@@ -87,7 +87,7 @@ class OwnMessage(Message):
 def test_a_message_of_ones_own_class_needs_a_codec(app: Flask) -> None:
     with app.app_context():
         message = OwnMessage("s", ["a@example.org"])
-    with pytest.raises(PayloadError, match="OwnMessage, which can't be carried"):
+    with pytest.raises(PayloadError, match="OwnMessage, which can't be encoded"):
         encode_value(message, CODECS, what="it", limit=1000)
 
 

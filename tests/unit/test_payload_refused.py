@@ -1,4 +1,4 @@
-"""What can't be carried is refused at the enqueue, in words that help."""
+"""What can't be encoded is refused at the enqueue, in words that help."""
 
 from __future__ import annotations
 
@@ -102,19 +102,20 @@ def keyless_zone() -> ZoneInfo:
     [
         (
             Plain,
-            "of type Plain, which can't be carried: pass an id or plain values, or teach the class",
+            "of type Plain, which can't be encoded: pass an id or plain values, or"
+            " register a codec with",
         ),
         (Plain, "with offload.codec(Plain, encode, decode)"),
-        (lambda: UserId(3), "is of type UserId, which can't be carried: pass int(value)"),
-        (lambda: Markup("<b>"), "is of type Markup, which can't be carried: pass str(value)"),
+        (lambda: UserId(3), "is of type UserId, which can't be encoded: pass int(value)"),
+        (lambda: Markup("<b>"), "is of type Markup, which can't be encoded: pass str(value)"),
         (
             lambda: defaultdict(int),
-            "is of type defaultdict, which can't be carried: pass dict(value)",
+            "is of type defaultdict, which can't be encoded: pass dict(value)",
         ),
-        (lambda: Counter("aab"), "is of type Counter, which can't be carried: pass dict(value)"),
+        (lambda: Counter("aab"), "is of type Counter, which can't be encoded: pass dict(value)"),
         (lambda: FrozenClock(2026, 1, 1), "pass datetime(value)"),
-        (lambda: DearMoney(1), "teach the class with offload.codec(DearMoney"),
-        (make_generator, "is of type generator, which can't be carried: pass list(value)"),
+        (lambda: DearMoney(1), "register a codec with offload.codec(DearMoney"),
+        (make_generator, "is of type generator, which can't be encoded: pass list(value)"),
         (lambda: range(3), "pass list(value)"),
         (lambda: map(str, "ab"), "pass list(value)"),
         (lambda: deque([1]), "pass list(value)"),
@@ -122,14 +123,14 @@ def keyless_zone() -> ZoneInfo:
         (lambda: memoryview(b"x"), "pass bytes(value)"),
         (lambda: io.BytesIO(b"x"), "pass the file's path or its bytes"),
         (lambda: current_app, "pass the value behind the proxy, or better its id"),
-        (lambda: Plain, "is of type type, which can't be carried"),
-        (lambda: len, "which can't be carried"),
-        (lambda: ValueError("x"), "is of type ValueError, which can't be carried"),
-        (lambda: datetime(2026, 1, 1, tzinfo=Zone()), "is of type Zone, which can't be carried"),
+        (lambda: Plain, "is of type type, which can't be encoded"),
+        (lambda: len, "which can't be encoded"),
+        (lambda: ValueError("x"), "is of type ValueError, which can't be encoded"),
+        (lambda: datetime(2026, 1, 1, tzinfo=Zone()), "is of type Zone, which can't be encoded"),
         (keyless_zone, "a ZoneInfo without a key"),
         (undeclared_member, "is not a declared member of Stale"),
-        (extended_tuple, "a named tuple that keeps more than its fields"),
-        (lambda: Words("title"), "a dataclass that keeps more than its fields"),
+        (extended_tuple, "a named tuple that stores more than its fields"),
+        (lambda: Words("title"), "a dataclass that stores more than its fields"),
     ],
 )
 def test_what_it_is_and_what_to_do(make: Callable[[], Any], says: str) -> None:
@@ -140,7 +141,7 @@ def test_what_it_is_and_what_to_do(make: Callable[[], Any], says: str) -> None:
 
 def test_a_coroutine_is_refused() -> None:
     unfinished = coroutine()
-    assert "is of type coroutine, which can't be carried" in refusal(unfinished)
+    assert "is of type coroutine, which can't be encoded" in refusal(unfinished)
     unfinished.close()
 
 
@@ -262,7 +263,7 @@ def test_too_large_names_the_largest_argument_and_the_remedy() -> None:
         SPEC.encode((1,), {"rows": "x" * 3000, "other": "y" * 100}, limit=2048)
     assert str(info.value) == (
         "task 'shop.send': the arguments take 3.055 KiB, 'rows' most of it (2.932 KiB); more than"
-        " 2 KiB (OFFLOAD_MAX_PAYLOAD) are not carried: pass an id or a file instead"
+        " 2 KiB (OFFLOAD_MAX_PAYLOAD) are not accepted: pass an id or a file instead"
     )
     with pytest.raises(PayloadTooLarge, match=r"^the result takes 3\.\d+ KiB; more than 2 KiB"):
         encode_value("\0" * 600, CODECS, what="the result", limit=2048)

@@ -83,7 +83,7 @@ def test_other_names_are_not_touched(spool: Spool, name: str) -> None:
     spool.sweep((), -1000)
     assert outside.exists()
     assert inside.exists()
-    with pytest.raises(PayloadError, match="by a name that no spool gives"):
+    with pytest.raises(PayloadError, match="by an invalid name"):
         spool.open(name)
 
 
@@ -171,7 +171,7 @@ def test_a_full_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_folders_that_can_not_be_written(tmp_path: Path) -> None:
     read_only = Spool("/sys/jobs.db-files", max_file=KIB, max_total=KIB)  # for root, too
-    with pytest.raises(DatabaseReadOnly, match=r"be written to /sys/jobs\.db-files: mend"):
+    with pytest.raises(DatabaseReadOnly, match=r"be written to /sys/jobs\.db-files: correct"):
         save(read_only)
     blocked = tmp_path / "file"
     blocked.write_text("x")

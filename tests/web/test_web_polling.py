@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from flask_offload.engines.base import Engine
 from flask_offload.jobs.job import Attempt, Job, JobRecord, JobStatus
 from flask_offload.payload.calls import Codecs
-from flask_offload.web.limit import BURST_SECONDS, PollLimiter
 from flask_offload.web.pages import duration
 from flask_offload.web.polling import (
+    BURST_SECONDS,
     FASTEST,
     LONGEST_SLEEP,
+    MIN_FRACTION,
+    MIN_SECONDS,
     SLOWEST,
-    TELLING_FRACTION,
-    TELLING_SECONDS,
+    PollLimiter,
     remaining_seconds,
     retry_after,
 )
@@ -54,7 +55,7 @@ def test_half_done_in_ten_seconds_takes_ten_more() -> None:
         job_with(started_at=NOW - 10, done=50),
         job_with(started_at=NOW - 10, done=100, total=100),
         job_with(started_at=NOW - 10, done=1, total=100),
-        job_with(started_at=NOW - TELLING_SECONDS + 0.1, done=50, total=100),
+        job_with(started_at=NOW - MIN_SECONDS + 0.1, done=50, total=100),
         job_with(started_at=NOW - 10, done=50, total=100, attempts=2),
         job_with(started_at=NOW - 10, done=50, total=100, cancel_requested=True),
         job_with(JobStatus.READY, attempts=0, done=50, total=100),
@@ -67,8 +68,8 @@ def test_what_cannot_be_known_is_not_told(job: Job) -> None:
 
 
 @given(
-    elapsed=st.floats(TELLING_SECONDS, 1e6),
-    fraction=st.floats(TELLING_FRACTION, 0.999),
+    elapsed=st.floats(MIN_SECONDS, 1e6),
+    fraction=st.floats(MIN_FRACTION, 0.999),
 )
 def test_at_an_even_pace_the_estimate_is_right(elapsed: float, fraction: float) -> None:
     job = job_with(started_at=NOW - elapsed, done=fraction, total=1)

@@ -139,7 +139,7 @@ def test_lost_cookies_are_named_in_the_workers_log(tmp_path: Path) -> None:
     site = make_web_site(tmp_path)
     with site.worker() as worker, client_of(site) as client:
         result_of(client, "cookie")
-        worker.wait_for("cookies session, sid, which are not carried")
+        worker.wait_for("cookies session, sid, which are not part of the result")
         assert "secret" not in worker.output()
 
 

@@ -58,7 +58,7 @@ def three_jobs(shop: Shop) -> tuple[Job, Job, Job]:
 def test_jobs_lists_the_newest_first(shop: Shop) -> None:
     good, bad, waiting = three_jobs(shop)
     header, *lines = shop.text("jobs").splitlines()
-    assert header.split() == ["id", "task", "queue", "status", "enqueued", "news"]
+    assert header.split() == ["id", "task", "queue", "status", "enqueued", "details"]
     assert [line.split()[0] for line in lines] == [waiting.id, bad.id, good.id]
     assert re.search(r"add +default +READY +just now +due in (59|60) min$", lines[0])
     assert lines[1].endswith("ConnectionError: no route to nobody@example.org")
@@ -201,7 +201,7 @@ def test_a_result_that_can_not_be_read_any_more_is_shown_as_stored(
 
 def test_retry_runs_failed_jobs_again(shop: Shop) -> None:
     good, bad, _ = three_jobs(shop)
-    assert shop.text("retry", bad.id) == f"job {bad.id} waits to run again\n"
+    assert shop.text("retry", bad.id) == f"job {bad.id} is queued again\n"
     assert bad.refresh().status is JobStatus.READY
     assert "can't be retried" in shop.error("retry", good.id)
     assert "there is no job 'nope'" in shop.error("retry", "nope")
@@ -218,7 +218,7 @@ def test_cancel_ends_waiting_jobs_and_asks_running_ones(shop: Shop) -> None:
             (running.id,),
         ).fetchall()
     )
-    assert "was asked to stop" in shop.text("cancel", running.id)
+    assert "has been asked to stop" in shop.text("cancel", running.id)
     assert shop.json("job", running.id)["cancel_requested"] is True
     assert "asked to stop" in shop.text("jobs", "--limit", "1")
     shop.text("cancel", running.id, "--force")
@@ -242,7 +242,7 @@ def test_of_several_jobs_those_that_can_be_changed_are(shop: Shop) -> None:
 
 def test_a_queue_is_paused_and_resumed(shop: Shop) -> None:
     send.enqueue("a@example.org")
-    assert shop.text("pause", "mail") == "queue mail is paused; 1 ready, 0 running\n"
+    assert shop.text("pause", "mail") == "queue mail paused; 1 ready, 0 running\n"
     assert drain(shop.app) == []
     assert re.search(r"^mail +1 +0 +just now$", shop.text("queues"), re.M)
     (queue,) = shop.json("queues")

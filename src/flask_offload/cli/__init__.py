@@ -24,10 +24,10 @@ COMMANDS = {
     "measure": "..measure.command:measure_command",
 }
 """Each command's module and name. A command is imported when it is called, so that a worker does
-not load what only another command needs."""
+not import what only other commands use."""
 
 GROUP = "flask_offload.commands"
-"""Packages offer further commands as `name = "module:command"`; the lab's own is one of them."""
+"""The entry point group of further commands, `name = "module:command"`; the lab uses it."""
 
 
 class _Group(click.Group):
@@ -51,4 +51,4 @@ class _Group(click.Group):
 
 @click.group(name="offload", cls=_Group)
 def offload_group() -> None:
-    """Background jobs: run them, look at them, and see which routes need them."""
+    """Background jobs: run them, inspect them, and find the routes that need them."""

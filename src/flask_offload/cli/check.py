@@ -1,4 +1,4 @@
-"""`flask offload check`: is everything as it should be?"""
+"""`flask offload check`: find problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from ..checks import check_all
 from ..engines.base import Finding
 from ..errors import OffloadError
-from ..textui import plain as harmless
+from ..textui import plain as printable
 from .common import echo_json, enter_app, json_option, offload_of_app
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -17,9 +17,9 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Look for what is wrong: settings, database, workers, queues, jobs, clock.
+    """Find problems: settings, database, workers, queues, jobs, clock.
 
-    Exit code 0 without a problem, 1 with one; notes are no problems.
+    Exit code 0 without a problem, 1 with one; notes are not problems.
     """
     try:
         enter_app(ctx)
@@ -33,7 +33,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
             level = click.style(f"{finding.level:<7}", fg=COLOURS[finding.level])
-            click.echo(f"{level}  {finding.check:<{width}}  {harmless(finding.message)}")
+            click.echo(f"{level}  {finding.check:<{width}}  {printable(finding.message)}")
         click.echo("")
         click.echo("No problems." if not problems else f"Problems: {problems}.")
     if problems:

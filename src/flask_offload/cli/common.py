@@ -1,4 +1,4 @@
-"""What the commands share: the app, errors as one sentence, tables and JSON."""
+"""Shared by the commands: the app, errors as one sentence, tables and JSON."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from ..engines.base import Engine
 from ..errors import NotInitialized, OffloadError
 from ..jobs.document import plain
 from ..textui import ago, table
-from ..textui import plain as harmless
+from ..textui import plain as printable
 
 if TYPE_CHECKING:
     from ..extension import Offload
     from ..state import AppState
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
-MIN_BEGINNING = 8
-"""Characters of a job's id that may stand for the whole of it."""
+MIN_PREFIX = 8
+"""The shortest prefix of a job's id that is accepted, in characters."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 class AppCommand(click.Command):
-    """A command inside the app's context. What the user can mend is told in one sentence."""
+    """A command in the app's context. An OffloadError is printed as one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Load the app, run the command."""
+        """Load the app and run the command."""
         try:
             enter_app(ctx)
             return super().invoke(ctx)
         except OffloadError as error:
-            raise click.ClickException(harmless(str(error))) from None
+            raise click.ClickException(printable(str(error))) from None
 
 
 def app_command(name: str) -> Callable[[AnyFunction], click.Command]:
-    """Decorate a function that is the command `name` and needs the app."""
+    """Decorate a function as the command `name`, which needs the app."""
     return click.command(name, cls=AppCommand)
 
 
@@ -62,7 +62,7 @@ def enter_app(ctx: click.Context) -> Flask:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-        raise click.ClickException(f"the app can't be imported: {harmless(what)}") from None
+        raise click.ClickException(f"the app can't be imported: {printable(what)}") from None
     ctx.with_resource(app.app_context())
     return app
 
@@ -76,47 +76,47 @@ def offload_of_app() -> tuple[Offload, AppState]:
     return offload, offload.state_of(app)
 
 
-def engine_that(flag: str) -> Engine:
-    """The current app's engine. Raises UnsupportedByEngine if the flag is off."""
+def engine_with(flag: str) -> Engine:
+    """The current app's engine. Raises UnsupportedByEngine if it does not have the flag."""
     engine = offload_of_app()[1].engine
     if not getattr(engine.flags, flag):
         raise engine.unsupported(flag)
     return engine
 
 
-def full_id(engine: Engine, beginning: str) -> str:
-    """The id of the one job whose id begins so; as it is, if there is no such job."""
-    found = engine.ids(beginning) if len(beginning) >= MIN_BEGINNING else ()
+def full_id(engine: Engine, prefix: str) -> str:
+    """The id of the one job whose id has this prefix; the prefix itself if there is none."""
+    found = engine.ids(prefix) if len(prefix) >= MIN_PREFIX else ()
     if len(found) > 1:
-        raise OffloadError(f"{beginning} is the beginning of several jobs' ids: give more of it")
-    return found[0] if found else beginning
+        raise OffloadError(f"{prefix} is the prefix of several jobs' ids: give more characters")
+    return found[0] if found else prefix
 
 
 # --- output ------------------------------------------------------------------------------------
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal; None if the output goes elsewhere."""
+    """Columns of the terminal; None if the output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def echo_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, as wide as the terminal."""
+    """Print a table, at most as wide as the terminal."""
     click.echo(table(headers, rows, width=terminal_width()))
 
 
 def echo_json(value: Any) -> None:
-    """Print one JSON document, in ASCII: no control character reaches a terminal."""
+    """Print one JSON document, in ASCII, so that it contains no control characters."""
     click.echo(json.dumps(plain(value), indent=2))
 
 
 def age(seconds: float | None, now: float) -> str | None:
-    """A moment in unix seconds as an age: "3 min ago"."""
+    """A unix time as an age: "3 min ago"."""
     return None if seconds is None else ago(now - seconds)
 
 
 def when(at: datetime | None, now: float) -> str | None:
-    """A moment as a date with its age."""
+    """A time as a date with its age."""
     if at is None:
         return None
     text = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""`flask offload jobs`, `job`, `retry` and `cancel`: look at jobs, and change their fate."""
+"""`flask offload jobs`, `job`, `retry` and `cancel`: inspect and change jobs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..errors import JobNotFound, OffloadError
 from ..jobs.document import job_json
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..textui import ago, duration, fit
-from ..textui import plain as harmless
+from ..textui import plain as printable
 from .common import (
     app_command,
     echo_json,
     echo_table,
-    engine_that,
+    engine_with,
     full_id,
     json_option,
     offload_of_app,
@@ -46,15 +46,15 @@ ARGUMENTS_SHOWN = 2000
     type=click.IntRange(1, MOST),
     default=20,
     show_default=True,
-    help="So many at most, the newest first.",
+    help="At most this many, the newest first.",
 )
 @json_option
 def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
     """List jobs, the newest first.
 
-    On a terminal, ids are cut to as much as tells them apart; the other commands take them so.
+    On a terminal, ids are shortened to a unique prefix, which the other commands accept.
     """
-    engine = engine_that("lists")
+    engine = engine_with("lists")
     query = JobQuery(status=None if status is None else JobStatus(status), **wanted)
     found = [_job(record) for record in engine.list(query)]
     if as_json:
@@ -63,7 +63,7 @@ def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
         click.echo("No such jobs." if status or _narrows(wanted) else "No jobs.")
     else:
         ids = [job.id for job in found]
-        length = _telling_length(ids) if terminal_width() else None
+        length = _unique_length(ids) if terminal_width() else None
         now = offload_of_app()[1].clock()
         rows = [
             (
@@ -72,20 +72,20 @@ def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
                 job.queue_name,
                 job.status,
                 ago(now - job.enqueued_at.timestamp()),
-                news(job, now),
+                details(job, now),
             )
             for job in found
         ]
-        echo_table(("id", "task", "queue", "status", "enqueued", "news"), rows)
+        echo_table(("id", "task", "queue", "status", "enqueued", "details"), rows)
 
 
 @app_command("job")
 @click.argument("job_id", metavar="ID")
 @json_option
 def job(job_id: str, as_json: bool) -> None:
-    """Show all there is to know of a job: its attempts, errors and result.
+    """Show everything known about a job: its attempts, errors and result.
 
-    The beginning of an id will do, if it is that of one job only.
+    A prefix of an id is enough if it is unique.
     """
     engine = offload_of_app()[1].engine
     found = _job(engine.get(full_id(engine, job_id)))
@@ -101,14 +101,16 @@ def job(job_id: str, as_json: bool) -> None:
 @click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
 @json_option
 def retry(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Run FAILED or CANCELLED jobs again, with a fresh count of attempts."""
-    engine = engine_that("retries")
+    """Run FAILED or CANCELLED jobs again, with attempts counted from 1 again."""
+    engine = engine_with("retries")
     _for_each(engine, job_ids, as_json, Job.retry, _after_retry)
 
 
 @app_command("cancel")
 @click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
-@click.option("--force", is_flag=True, help="Stop a running job even if it does not listen.")
+@click.option(
+    "--force", is_flag=True, help="Stop a running job even if it does not reach a checkpoint."
+)
 @json_option
 def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Cancel jobs.
@@ -128,8 +130,8 @@ def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
     _for_each(engine, job_ids, as_json, cancel_one, _after_cancel)
 
 
-def news(job: Job, now: float) -> str:
-    """What is new of a job, in a few words. now: unix seconds."""
+def details(job: Job, now: float) -> str:
+    """The state of a job in a few words. now: unix seconds."""
     if job.cancel_requested and job.status is JobStatus.RUNNING:
         return "asked to stop"
     if job.error is not None:
@@ -153,7 +155,7 @@ def _job(record: JobRecord) -> Job:
 
 
 def _with_result(job: Job) -> Job:
-    """A job of a list, which comes without its result."""
+    """A listed job with its result, which lists don't contain."""
     if job.status is JobStatus.SUCCESSFUL:
         with contextlib.suppress(JobNotFound):  # pruned since
             job.refresh()
@@ -165,18 +167,18 @@ def _for_each(
     job_ids: Sequence[str],
     as_json: bool,
     change: Callable[[Job], Job],
-    told: Callable[[Job], str],
+    describe: Callable[[Job], str],
 ) -> None:
-    """Change all that can be changed; the others are told at the end, by exit code 1."""
+    """Change all that can be changed; errors are printed at the end, with exit code 1."""
     changed, errors = [], []
     for job_id in dict.fromkeys(job_ids):
         try:
             changed.append(change(_job(engine.get(full_id(engine, job_id)))))
         except OffloadError as error:
-            errors.append(harmless(str(error)))
+            errors.append(printable(str(error)))
         else:
             if not as_json:
-                click.echo(told(changed[-1]))
+                click.echo(describe(changed[-1]))
     if as_json:
         echo_json([job_json(job) for job in changed])
     for message in errors:
@@ -186,13 +188,13 @@ def _for_each(
 
 
 def _after_retry(job: Job) -> str:
-    again = "waits to run again" if job.status is JobStatus.READY else f"ran again: {job.status}"
+    again = "is queued again" if job.status is JobStatus.READY else f"ran again: {job.status}"
     return f"job {job.id} {again}"
 
 
 def _after_cancel(job: Job) -> str:
     if job.status is JobStatus.RUNNING:
-        return f"job {job.id} runs, and was asked to stop"
+        return f"job {job.id} is running and has been asked to stop"
     return f"job {job.id} is {job.status}"
 
 
@@ -200,8 +202,8 @@ def _narrows(wanted: dict[str, Any]) -> bool:
     return any(value is not None for name, value in wanted.items() if name != "limit")
 
 
-def _telling_length(ids: Sequence[str]) -> int:
-    """How many characters tell these ids apart, and a few more."""
+def _unique_length(ids: Sequence[str]) -> int:
+    """The length at which the prefixes of these ids are unique, SHORT_ID at least."""
     length = SHORT_ID
     while len({job_id[:length] for job_id in ids}) < len(ids):
         length += 2
@@ -242,7 +244,7 @@ def _described(job: Job, arguments: Any, now: float) -> Iterator[str]:
     }
     for name, text in lines.items():
         if text is not None:
-            yield f"{name:<10}{harmless(text)}"
+            yield f"{name:<10}{printable(text)}"
     for attempt in job.attempts:
         yield from _attempt(attempt, now)
     last = job.attempts[-1].error if job.attempts else None
@@ -251,7 +253,7 @@ def _described(job: Job, arguments: Any, now: float) -> Iterator[str]:
 
 
 def _call(arguments: Any) -> str:
-    """Arguments as they are stored, in the form of a call."""
+    """The stored arguments, written as a call."""
     positional, named = arguments
     parts = [json.dumps(value) for value in positional]
     parts += [f"{name}={json.dumps(value)}" for name, value in named.items()]
@@ -267,9 +269,9 @@ def _attempt(attempt: Attempt, now: float) -> Iterator[str]:
     took = ""
     if attempt.started_at and attempt.finished_at:
         took = f", {duration((attempt.finished_at - attempt.started_at).total_seconds())}"
-    outcome = attempt.outcome or "runs"
+    outcome = attempt.outcome or "running"
     yield ""
-    yield harmless(
+    yield printable(
         f"attempt {attempt.number}: {outcome}, {when(attempt.started_at, now)}{took},"
         f" worker {attempt.worker}"
     )
@@ -278,6 +280,6 @@ def _attempt(attempt: Attempt, now: float) -> Iterator[str]:
 
 
 def _error(error: Error) -> Iterator[str]:
-    yield harmless(f"  {error.type}: {error.message}")
+    yield printable(f"  {error.type}: {error.message}")
     for line in (error.traceback or "").splitlines():
-        yield harmless(f"    {line}")
+        yield printable(f"    {line}")

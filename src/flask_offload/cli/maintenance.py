@@ -1,4 +1,4 @@
-"""`flask offload prune`: delete finished jobs, and give their space back to the disk."""
+"""`flask offload prune`: delete finished jobs and release their disk space."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Age(click.ParamType[float]):
 @click.option("--all-finished", is_flag=True, help="Every finished job.")
 @json_option
 def prune(before: float | None, all_finished: bool, as_json: bool) -> None:
-    """Delete finished jobs, and give their space back to the disk.
+    """Delete finished jobs and release their disk space.
 
-    Without an option: those whose retention time is over (OFFLOAD_KEEP_…), as a worker does by
-    itself. Works in small batches, so that the app goes on meanwhile. Waiting and running jobs are
-    never touched.
+    Without an option: those whose retention time is over (OFFLOAD_KEEP_…), as workers do anyway.
+    Deletes in small batches, so that the app can enqueue meanwhile. Waiting and running jobs are
+    never deleted.
     """
     if before is not None and all_finished:
         raise click.UsageError("--before and --all-finished exclude each other.")

@@ -1,4 +1,4 @@
-"""`flask offload queues`, `pause`, `resume`, `schedules`: the lines of jobs, and the clockwork."""
+"""`flask offload queues`, `pause`, `resume` and `schedules`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .common import (
     app_command,
     echo_json,
     echo_table,
-    engine_that,
+    engine_with,
     json_option,
     offload_of_app,
 )
@@ -24,8 +24,8 @@ from .common import (
 @app_command("queues")
 @json_option
 def queues(as_json: bool) -> None:
-    """List the queues: how many jobs wait and run in each, and which are paused."""
-    found = list(engine_that("lists").queues())
+    """List the queues: how many jobs are ready and running in each, and which are paused."""
+    found = list(engine_with("lists").queues())
     if as_json:
         echo_json([_queue_json(queue) for queue in found])
     elif not found:
@@ -57,9 +57,9 @@ def resume(queue_name: str, as_json: bool) -> None:
 @app_command("schedules")
 @json_option
 def schedules(as_json: bool) -> None:
-    """List what runs again and again: the next and the last run of each.
+    """List the schedules, with the next and the last run of each.
 
-    A schedule that the app no longer declares is an orphan: nothing runs it any more.
+    A schedule that the app no longer declares is an orphan: it does not run any more.
     """
     found = _schedules()
     if as_json:
@@ -69,7 +69,7 @@ def schedules(as_json: bool) -> None:
     else:
         now = offload_of_app()[1].clock()
 
-        def told(at: Any) -> str | None:
+        def shown(at: Any) -> str | None:
             return age(None if at is None else at.timestamp(), now)
 
         echo_table(
@@ -79,8 +79,8 @@ def schedules(as_json: bool) -> None:
                     row["name"],
                     row["task"],
                     row["schedule"],
-                    told(row["next_run"]) if row["registered"] else "never (orphan)",
-                    told(row["last_run"]) or "not yet",
+                    shown(row["next_run"]) if row["registered"] else "never (orphan)",
+                    shown(row["last_run"]) or "not yet",
                 )
                 for row in found
             ],
@@ -91,7 +91,7 @@ def schedules(as_json: bool) -> None:
 
 
 def _switch(queue_name: str, as_json: bool, *, paused: bool) -> None:
-    engine = engine_that("pauses")
+    engine = engine_with("pauses")
     check_queue_name(queue_name)
     known = {queue.name for queue in engine.queues()} | {
         task.options.queue_name for task in offload_of_app()[0].tasks.values()
@@ -101,7 +101,7 @@ def _switch(queue_name: str, as_json: bool, *, paused: bool) -> None:
     if as_json:
         echo_json(_queue_json(now))
         return
-    state = "is paused" if paused else "is not paused"
+    state = "paused" if paused else "resumed"
     click.echo(f"queue {queue_name} {state}; {now.ready} ready, {now.running} running")
     if queue_name not in known:
         names = ", ".join(sorted(known)) or "none"
@@ -118,8 +118,8 @@ def _queue_json(queue: QueueInfo) -> dict[str, Any]:
 
 
 def _schedules() -> list[dict[str, Any]]:
-    """What the app declares, and what the database knows from earlier."""
-    known = {info.name: info for info in engine_that("schedules").schedules()}
+    """The declared schedules, and those in the database that are no longer declared."""
+    known = {info.name: info for info in engine_with("schedules").schedules()}
     offload, state = offload_of_app()
     now = state.clock()
     rows = []

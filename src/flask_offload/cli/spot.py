@@ -1,4 +1,4 @@
-"""`flask offload spot`: which routes block, and who in them."""
+"""`flask offload spot`: which routes block, and in which function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from ..profiler.store import forget as forget_evidence
 from ..profiler.store import route_rows, spot_rows
-from ..textui import plain as harmless
+from ..textui import plain as printable
 from .common import (
     app_command,
     echo_json,
@@ -17,14 +17,16 @@ from .common import (
 
 
 @app_command("spot")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
-@click.option("--forget", is_flag=True, help="Delete the evidence, to begin anew after a change.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most this many."
+)
+@click.option("--forget", is_flag=True, help="Delete the samples, to start again after a change.")
 @json_option
 def spot(limit: int, forget: bool, as_json: bool) -> None:
     """List the routes that block, the worst first, and name the function to move.
 
-    The evidence is of the last 7 days, from requests slower than OFFLOAD_SPOT_ABOVE; it is gathered
-    in debug and testing, and elsewhere if OFFLOAD_SPOT says so.
+    It uses samples of the last 7 days, from requests slower than OFFLOAD_SPOT_ABOVE; they are
+    taken in debug and testing mode, and elsewhere if OFFLOAD_SPOT is set.
     """
     state = offload_of_app()[1]
     settings = state.evidence_settings()
@@ -52,16 +54,16 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
         )
         click.echo()
         for row in rows:
-            click.echo(f"- {harmless(row.sentence)}")
+            click.echo(f"- {printable(row.sentence)}")
     elif settings.spot or route_rows(settings.store_path):
         click.echo(f"No request was slower than {settings.spot_above_ms:g} ms so far.")
     elif settings.spot is None:
         click.echo(
-            "Nothing was watched so far. Spotting is on in debug (flask run --debug); elsewhere,"
-            " OFFLOAD_SPOT = 0.1 watches every tenth request."
+            "No request was sampled so far. Spotting is on in debug mode (flask run --debug);"
+            " elsewhere, OFFLOAD_SPOT = 0.1 samples every tenth request."
         )
     else:
         click.echo(
-            "Nothing was watched: spotting is off here (OFFLOAD_SPOT). It is on in debug; in"
-            " production, OFFLOAD_SPOT = 0.1 watches every tenth request."
+            "No request was sampled: spotting is off here (OFFLOAD_SPOT). It is on in debug mode;"
+            " in production, OFFLOAD_SPOT = 0.1 samples every tenth request."
         )

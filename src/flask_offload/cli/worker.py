@@ -18,7 +18,7 @@ from ..tasks.options import check_queue_name
 from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
 NICENESS = 5
-"""A worker that a web process keeps yields to it."""
+"""Added to the nice value of a kept worker, so that web processes have precedence."""
 
 
 def _queue_names(
@@ -51,13 +51,13 @@ def _queue_names(
     "--drain-timeout",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="How long to wait for running jobs when told to stop.",
+    help="How long to wait for running jobs when the worker stops.",
 )
-@click.option("--burst", is_flag=True, help="End when nothing is left to run.")
+@click.option("--burst", is_flag=True, help="Exit when no job is left to run.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What to log, where the app itself has not set up logging. Default: info.",
+    help="The log level, unless the app configures logging. Default: info.",
 )
 @click.option("--kept-by", type=int, hidden=True)
 @click.option("--hand-over", type=float, default=0.0, hidden=True)
@@ -73,12 +73,12 @@ def worker(
     in_this_process: bool,
     **given: Any,
 ) -> None:
-    """Run jobs until told to stop (SIGTERM, ^C): then running jobs are finished, and the rest stays
-    in the queue. A second signal stops at once; what ran is put back.
+    """Run jobs until SIGTERM or ^C. Then running jobs are finished, and the others stay in the
+    queue. A second signal stops at once; running jobs are put back.
 
-    The app is imported in the child processes only. Without --processes, --threads and
-    --async-concurrency, the app's OFFLOAD_WORKER_PROCESSES, OFFLOAD_WORKER_THREADS and
-    OFFLOAD_ASYNC_CONCURRENCY count.
+    The app is imported in the child processes only. The defaults of --processes, --threads and
+    --async-concurrency are the app's OFFLOAD_WORKER_PROCESSES, OFFLOAD_WORKER_THREADS and
+    OFFLOAD_ASYNC_CONCURRENCY.
     """
     if in_this_process:
         sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
@@ -89,7 +89,7 @@ def worker(
     options = WorkerOptions(queues=frozenset(queues) or None, **given)
     code = Supervisor(info.load_app, options).run()
     if code == EXIT_OTHER_ENGINE:
-        # its worker shall find the process as we found it: without our signal handlers
+        # the engine's worker has to start without our signal handlers
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--in-this-process"])
     sys.exit(code)
 
@@ -97,7 +97,7 @@ def worker(
 def _work_here(
     info: ScriptInfo, log_level: str, queues: frozenset[str] | None, given: dict[str, Any]
 ) -> int:
-    """Let the app's engine run its own kind of worker."""
+    """Run the worker of an engine that brings its own."""
     log.logger.setLevel(log_level.upper())
     become_worker()
     app = info.load_app()

@@ -1,8 +1,8 @@
 """Type annotations, compiled to checks of values.
 
-The rules are mypy's where they can be told from a value: an int passes for a float, a bool for an
-int, a subclass for its base. What can't be told (a TypeVar, a ParamSpec, a Protocol that is not
-runtime_checkable, an annotation that can't be resolved) is not checked.
+The rules are mypy's where a value can be checked: an int is accepted as a float, a bool as an int,
+a subclass as its base. Other annotations (a TypeVar, a ParamSpec, a Protocol that is not
+runtime_checkable, one that can't be resolved) are not checked.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-MAX_LOOKS = 1000
-"""Elements of a container that are looked into one by one. Where the type alone tells (list[int],
+MAX_ELEMENTS = 1000
+"""Elements of a container that are checked one by one. Where the type is enough (list[int],
 dict[str, float]) every element is checked, because that is cheap."""
 
 _PROMOTED: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 _ELEMENTS = (list, tuple, set, frozenset, collections.deque)
 _OWN_MODULES = ("builtins", "collections", "collections.abc")
-"""Whose generic classes are known to be parametrized by what they hold."""
+"""Modules whose generic classes are parametrized by their elements."""
 _WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired)
 _ABSENT = object()
 
@@ -39,18 +39,18 @@ class Mismatch(NamedTuple):
 Test = Callable[[Any], Mismatch | None]
 
 
-class Check(NamedTuple):
-    """A compiled annotation: `exact` are types that fit without a further look."""
+class AnnotationCheck(NamedTuple):
+    """A compiled annotation; `exact` are the types that fit without a test."""
 
     expected: str
     exact: frozenset[type]
     test: Test
 
 
-def compile_check(annotation: Any, seen: frozenset[Any] = frozenset()) -> Check | None:
+def compile_check(annotation: Any, seen: frozenset[Any] = frozenset()) -> AnnotationCheck | None:
     """The check for a resolved annotation; None if there is nothing to check.
 
-    seen: what lies around it, so that a recursive type is checked one round deep.
+    seen: the enclosing types, so that a recursive type is checked one level deep.
     """
     origin = typing.get_origin(annotation)
     if origin in _WRAPPERS:
@@ -75,9 +75,9 @@ def compile_check(annotation: Any, seen: frozenset[Any] = frozenset()) -> Check 
 
 
 def resolve(annotations: Mapping[str, Any], module: str) -> dict[str, Any]:
-    """Annotations with their texts evaluated in a module; Any for those that can't be.
+    """Annotations with strings evaluated in a module; Any for those that can't be evaluated.
 
-    Typically, those name what is imported under TYPE_CHECKING only.
+    Typically, those name imports under TYPE_CHECKING.
     """
     namespace = vars(sys.modules[module]) if module in sys.modules else {}
     hints: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def name_of(annotation: Any) -> str:
     return repr(annotation).replace("typing.", "").replace("NoneType", "None")
 
 
-def _alias_check(alias: Any, seen: frozenset[Any]) -> Check | None:
+def _alias_check(alias: Any, seen: frozenset[Any]) -> AnnotationCheck | None:
     try:
         return compile_check(alias.__value__, seen | {alias})
     except NameError:
@@ -107,7 +107,7 @@ def _alias_check(alias: Any, seen: frozenset[Any]) -> Check | None:
 # --- single values -----------------------------------------------------------------------------
 
 
-def _instance_check(cls: type, shown_as: str | None = None) -> Check | None:
+def _instance_check(cls: type, shown_as: str | None = None) -> AnnotationCheck | None:
     if getattr(cls, "_is_protocol", False) and not getattr(cls, "_is_runtime_protocol", False):
         return None
     expected = shown_as or name_of(cls)
@@ -116,14 +116,14 @@ def _instance_check(cls: type, shown_as: str | None = None) -> Check | None:
     def test(value: Any) -> Mismatch | None:
         try:
             return None if isinstance(value, accepted) else Mismatch("", expected, value)
-        except TypeError:  # a class that doesn't do isinstance
+        except TypeError:  # a class that doesn't support isinstance
             return None
 
     exact = {cls, bool} if cls is int else {cls, int, bool} if cls is float else {cls}
-    return Check(expected, frozenset(exact), test)
+    return AnnotationCheck(expected, frozenset(exact), test)
 
 
-def _union_check(annotation: Any, seen: frozenset[Any]) -> Check | None:
+def _union_check(annotation: Any, seen: frozenset[Any]) -> AnnotationCheck | None:
     checks = [compile_check(member, seen) for member in typing.get_args(annotation)]
     known = [check for check in checks if check is not None]
     if len(known) < len(checks):
@@ -138,10 +138,10 @@ def _union_check(annotation: Any, seen: frozenset[Any]) -> Check | None:
             inside = inside or (bad if bad.path else None)
         return inside or Mismatch("", expected, value)
 
-    return Check(expected, frozenset().union(*(check.exact for check in known)), test)
+    return AnnotationCheck(expected, frozenset().union(*(check.exact for check in known)), test)
 
 
-def _literal_check(annotation: Any) -> Check:
+def _literal_check(annotation: Any) -> AnnotationCheck:
     options = typing.get_args(annotation)
     expected = "one of " + ", ".join(map(repr, options))
 
@@ -151,13 +151,13 @@ def _literal_check(annotation: Any) -> Check:
             return None
         return Mismatch("", expected, value)
 
-    return Check(expected, frozenset(), test)
+    return AnnotationCheck(expected, frozenset(), test)
 
 
 # --- containers --------------------------------------------------------------------------------
 
 
-def _generic_check(annotation: Any, origin: type, seen: frozenset[Any]) -> Check | None:
+def _generic_check(annotation: Any, origin: type, seen: frozenset[Any]) -> AnnotationCheck | None:
     base = _instance_check(origin, name_of(annotation))
     args = typing.get_args(annotation)
     if base is None or not args or origin.__module__ not in _OWN_MODULES:
@@ -171,7 +171,7 @@ def _generic_check(annotation: Any, origin: type, seen: frozenset[Any]) -> Check
     return base
 
 
-def _elements_check(base: Check, item: Any, seen: frozenset[Any]) -> Check:
+def _elements_check(base: AnnotationCheck, item: Any, seen: frozenset[Any]) -> AnnotationCheck:
     check = compile_check(item, seen)
     if check is None:
         return base
@@ -182,10 +182,12 @@ def _elements_check(base: Check, item: Any, seen: frozenset[Any]) -> Check:
             return _first_mismatch(check, value, enumerate(value)) or base.test(value)
         return base.test(value)
 
-    return Check(base.expected, frozenset(), test)
+    return AnnotationCheck(base.expected, frozenset(), test)
 
 
-def _mapping_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> Check:
+def _mapping_check(
+    base: AnnotationCheck, args: tuple[Any, ...], seen: frozenset[Any]
+) -> AnnotationCheck:
     keys, items = (compile_check(arg, seen) for arg in args)
 
     def test(value: Any) -> Mismatch | None:
@@ -196,22 +198,24 @@ def _mapping_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> 
                 return bad
         return base.test(value)
 
-    return Check(base.expected, frozenset(), test)
+    return AnnotationCheck(base.expected, frozenset(), test)
 
 
 def _first_mismatch(
-    check: Check, values: Iterable[Any], items: Iterable[tuple[Any, Any]]
+    check: AnnotationCheck, values: Iterable[Any], items: Iterable[tuple[Any, Any]]
 ) -> Mismatch | None:
     if check.exact.issuperset(map(type, values)):
-        return None  # the fast way through what fits
-    looked_into = ((key, value) for key, value in items if type(value) not in check.exact)
-    for key, value in islice(looked_into, MAX_LOOKS):
+        return None  # the fast path
+    uncertain = ((key, value) for key, value in items if type(value) not in check.exact)
+    for key, value in islice(uncertain, MAX_ELEMENTS):
         if bad := check.test(value):
             return Mismatch(f"[{reprlib.repr(key)}]{bad.path}", bad.expected, bad.value)
     return None
 
 
-def _tuple_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> Check:
+def _tuple_check(
+    base: AnnotationCheck, args: tuple[Any, ...], seen: frozenset[Any]
+) -> AnnotationCheck:
     if any(getattr(arg, "__unpacked__", typing.get_origin(arg) is typing.Unpack) for arg in args):
         return base
     checks = [compile_check(arg, seen) for arg in args]
@@ -224,12 +228,12 @@ def _tuple_check(base: Check, args: tuple[Any, ...], seen: frozenset[Any]) -> Ch
                 return Mismatch(f"[{index}]{bad.path}", bad.expected, bad.value)
         return None
 
-    return Check(base.expected, frozenset(), test)
+    return AnnotationCheck(base.expected, frozenset(), test)
 
 
-def _typed_dict_check(cls: Any, seen: frozenset[Any]) -> Check:
+def _typed_dict_check(cls: Any, seen: frozenset[Any]) -> AnnotationCheck:
     expected = name_of(cls)
-    fields: dict[str, Check | None] = {}
+    fields: dict[str, AnnotationCheck | None] = {}
     required = set(cls.__required_keys__)
     if cls not in seen:
         for key, annotation in resolve(cls.__annotations__, cls.__module__).items():
@@ -251,4 +255,4 @@ def _typed_dict_check(cls: Any, seen: frozenset[Any]) -> Check:
                 return Mismatch(f"[{key!r}]{bad.path}", bad.expected, bad.value)
         return None
 
-    return Check(expected, frozenset(), test)
+    return AnnotationCheck(expected, frozenset(), test)

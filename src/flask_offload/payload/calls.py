@@ -1,7 +1,7 @@
 """Arguments and results to JSON and back, checked against the task's signature.
 
 The arguments of a call are `[[positional, …], {"keyword": …}]`, as the caller wrote them; a result
-is one value. `codecs.base` says how values look.
+is one value. The encoding of values is described in `codecs.base`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .spool import CHUNK, Spool, show_bytes
 __all__ = ["CallSpec", "Codecs", "Encoded", "decode_value", "encode_value"]
 
 MAX_BYTES = 64 * 1024 * 1024
-"""No payload is larger, whatever OFFLOAD_MAX_PAYLOAD says; more than that is not read."""
+"""The largest payload that is read, and the upper limit of OFFLOAD_MAX_PAYLOAD."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -41,8 +41,8 @@ _decode_call = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]]).decode
 class Encoded(msgspec.Struct, frozen=True):
     """The arguments of one call.
 
-    files: names of their files in the spool. Whoever does not enqueue the job after all has to
-    remove them: `spool.remove(encoded.files)`.
+    files: names of their files in the spool. If the job is not enqueued, the caller has to remove
+    them: `spool.remove(encoded.files)`.
     """
 
     data: bytes
@@ -50,7 +50,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
 
 class CallSpec:
-    """How one task is called, and how its arguments are carried."""
+    """The signature of one task, and the encoding of its arguments."""
 
     def __init__(self, func: Callable[..., Any], task_name: str, codecs: Codecs) -> None:
         self.task_name = task_name
@@ -65,12 +65,12 @@ class CallSpec:
         limit: int,
         spool: Spool | None = None,
     ) -> Encoded:
-        """Check a call and encode its arguments; what happens to them later changes nothing.
+        """Check a call and encode its arguments; later changes of them have no effect.
 
-        limit: bytes. spool: takes uploaded files; without one they count against the limit.
+        limit: bytes. spool: stores uploaded files; without one they count against the limit.
 
         Raises PayloadError for a wrong call, a value of another type than annotated, and a value
-        that can't be carried; PayloadTooLarge; for files also what Spool.save() raises.
+        that can't be encoded; PayloadTooLarge; for files also what Spool.save() raises.
         """
         slots = self._signature.slots(args, kwargs)
         values = (*args, *kwargs.values()) if kwargs else args
@@ -95,8 +95,8 @@ class CallSpec:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments.
 
-        Raises PayloadError for what can't be read, or no longer fits the signature; RowGone and
-        FileGone. A row is fetched here, so the errors of its database pass through, too.
+        Raises PayloadError for data that can't be decoded, or no longer fits the signature; RowGone
+        and FileGone. Rows are fetched here, so errors of their database are raised, too.
         """
         what = f"task {self.task_name!r}: the stored arguments can't be read"
         args, kwargs = _read(_decode_call, data, what)
@@ -116,9 +116,9 @@ class CallSpec:
         return self._signature.bind(args, kwargs)
 
     def fingerprint(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """The same text for the same call, however it is written: `f(1, b=2)` and `f(b=2, a=1)`,
-        defaults left out or not. Raises PayloadError for a wrong call and for what can't be
-        carried; types are left to encode()."""
+        """The same text for equal calls, however they are written: `f(1, b=2)` and `f(b=2, a=1)`,
+        with or without defaults. Raises PayloadError for a wrong call and for values that can't be
+        encoded; types are checked by encode()."""
         walk = Packing(self._codecs.packers, MAX_BYTES, _Digests())
         digest = blake2b(digest_size=16)
         for name, value in self.bind(args, kwargs).items():
@@ -164,7 +164,7 @@ class CallSpec:
 
 
 class _Digests:
-    """Stands in for the spool in a fingerprint: a file is named after what is in it."""
+    """Replaces the spool in a fingerprint: a file's name is a digest of its content."""
 
     def save(self, stream: BinaryIO) -> str:
         digest = blake2b(digest_size=16)
@@ -174,7 +174,7 @@ class _Digests:
 
 
 def _is_plain(value: Any, slot: Slot) -> bool:
-    """Whether it fits the annotation and is itself in JSON."""
+    """Whether it fits the annotation and is JSON as it is."""
     kind = type(value)
     if kind not in slot.scalars:
         return False
@@ -189,7 +189,7 @@ def _is_plain(value: Any, slot: Slot) -> bool:
 def encode_value(value: Any, codecs: Codecs, *, what: str, limit: int) -> bytes:
     """Encode a value of any type, such as a task's result.
 
-    what: begins the message of an error ("the return value of task 'x'"). limit: bytes.
+    what: the beginning of error messages ("the return value of task 'x'"). limit: bytes.
     Raises PayloadError and PayloadTooLarge.
     """
     walk = Packing(codecs.packers, limit, None)
@@ -203,7 +203,7 @@ def encode_value(value: Any, codecs: Codecs, *, what: str, limit: int) -> bytes:
 
 
 def decode_value(data: bytes | str, codecs: Codecs, *, what: str = "the stored value") -> Any:
-    """What encode_value() was given. Raises PayloadError, RowGone; see also CallSpec.decode()."""
+    """Decode a value of encode_value(). Raises PayloadError, RowGone, and errors of a database."""
     what = f"{what} can't be read"
     packed = _read(_decode, data, what)
     try:
@@ -217,12 +217,12 @@ def decode_value(data: bytes | str, codecs: Codecs, *, what: str = "the stored v
 # --- errors ------------------------------------------------------------------------------------
 
 _PATH = 200
-"""Characters of the way to a value in a message; the way into a loop is endless."""
+"""Characters of the path to a value in a message; the path into a cycle is endless."""
 _PACKING_ERRORS = (Refused, OverBudget, OffloadError, UnicodeEncodeError, RecursionError)
 
 
 def _explained(error: Exception, what: str, limit: int = MAX_BYTES) -> OffloadError:
-    """An error of packing or unpacking, told to the user: what it is about, and the remedy."""
+    """An error of packing or unpacking as the user sees it: which value, and what to do."""
     if isinstance(error, Refused):
         path = error.path if len(error.path) <= _PATH else f"{error.path[:_PATH]}…"
         return PayloadError(f"{what}{path} {error.reason}")
@@ -248,7 +248,7 @@ def _check_text(value: Json, what: str) -> None:
 
 def _too_large(limit: int) -> str:
     return (
-        f"more than {show_bytes(limit)} (OFFLOAD_MAX_PAYLOAD) are not carried: pass an id or a"
+        f"more than {show_bytes(limit)} (OFFLOAD_MAX_PAYLOAD) are not accepted: pass an id or a"
         " file instead"
     )
 

@@ -1,4 +1,4 @@
-"""The script that runs, under the name by which other processes can import it."""
+"""The name by which other processes can import the running script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main_module() -> str:
-    """The name under which the script that this process runs can be imported."""
+    """The importable name of the script that this process runs."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:  # python -m package.module

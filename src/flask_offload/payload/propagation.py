@@ -1,6 +1,6 @@
-"""What was true in the request and is wanted in the job: saved at enqueue, put back in the job.
+"""Context propagation: values of the request that are saved at enqueue and restored in the job.
 
-Values are JSON. The ready-made ones take part only when their library is used by the app.
+Values are JSON. The built-in propagators save nothing unless the app uses their library.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Restore = Callable[[Any], AbstractContextManager[Any] | None]
 
 
 class Propagator:
-    """One thing to carry: `save()` gives a JSON value in the request (None: nothing to carry);
-    `restore(value)` puts it back in the job, and may return a context manager that is held while
+    """One propagated value: `save()` returns it as JSON in the request (None: nothing);
+    the restoring function sets it in the job, and may return a context manager that is open while
     the job runs.
     """
 
@@ -31,13 +31,13 @@ class Propagator:
         self.restore_value = restore
 
     def restore(self, function: Restore) -> Restore:
-        """Decorate the function that puts the value back."""
+        """Decorate the function that restores the value."""
         self.restore_value = function
         return function
 
 
 def save_context(propagators: Iterable[Propagator]) -> str | None:
-    """What there is to carry from here, as JSON; None if nothing. Raises PayloadError."""
+    """The values to propagate, as JSON; None without any. Raises PayloadError."""
     saved = {}
     for carry in propagators:
         value = carry.save()
@@ -55,13 +55,13 @@ def save_context(propagators: Iterable[Propagator]) -> str | None:
 
 
 def load_context(text: str | None) -> dict[str, Any]:
-    """What was saved, by name."""
+    """The saved values, by name."""
     return json.loads(text) if text else {}
 
 
 @contextlib.contextmanager
 def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -> Iterator[None]:
-    """Everything saved is in place inside the block."""
+    """Restore the saved values for the block."""
     with ExitStack() as stack:
         for carry in propagators:
             if carry.name in saved and carry.restore_value is not None:
@@ -71,7 +71,7 @@ def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -
         yield
 
 
-# --- ready-made --------------------------------------------------------------------------------
+# --- built-in --- -----------------------------------------------------------------------------
 
 
 def _save_request_id() -> str | None:

@@ -1,4 +1,4 @@
-"""A task's signature: which calls fit it, and what each argument has to be."""
+"""A task's signature: which calls fit it, and the type of each argument."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from inspect import Parameter
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
-from .annotations import Check, Mismatch, Test, compile_check, resolve
+from .annotations import AnnotationCheck, Mismatch, Test, compile_check, resolve
 
 if sys.version_info >= (3, 14):
-    # annotations are evaluated when they are asked for, and may name what is not there
+    # annotations are evaluated lazily, and may name what is not defined
     from annotationlib import Format
 
     _read = partial(inspect.signature, annotation_format=Format.FORWARDREF)
@@ -22,13 +22,13 @@ else:
     _read = inspect.signature
 
 SCALARS = frozenset({type(None), bool, int, float, str})
-"""The types that need no packing, but for ints and floats that JSON has no word for."""
+"""The types that need no packing, except for ints and floats that are not JSON."""
 _MAX_SHAPES = 64
 
 
 class Slot(NamedTuple):
-    """One argument of a call: its name, the scalar types that fit as they are, and the check
-    for everything else."""
+    """One argument of a call: its name, the scalar types that need no test, and the test for all
+    others."""
 
     name: str
     scalars: frozenset[type]
@@ -36,8 +36,8 @@ class Slot(NamedTuple):
 
 
 class Signature:
-    """Read from the function when it is first needed, because annotations may name what is
-    defined further down; then kept."""
+    """A function's signature, read at its first use, because annotations may name what is defined
+    further down, and cached."""
 
     def __init__(self, func: Callable[..., Any], task_name: str) -> None:
         self._func = func
@@ -47,8 +47,8 @@ class Signature:
     def slots(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Slot, ...]:
         """The slots of a call's arguments, keywords last. Raises PayloadError for a wrong call.
 
-        Which slots there are depends only on the call's shape: how many positional arguments,
-        and which keywords. So each shape is bound once.
+        They depend only on the call's shape: how many positional arguments, and which keywords. So
+        each shape is bound once.
         """
         shape = (len(args), *kwargs)
         slots = self._slots_by_shape.get(shape)
@@ -65,7 +65,7 @@ class Signature:
         return bound.arguments
 
     def mismatch(self, slot: Slot, bad: Mismatch) -> PayloadError:
-        """The error for an argument that is not what its annotation says."""
+        """The error for an argument that does not fit its annotation."""
         given = f"{type(bad.value).__qualname__} ({reprlib.repr(bad.value)})"
         return PayloadError(
             f"task {self._task_name!r}: argument {slot.name!r}{bad.path} must be {bad.expected},"
@@ -76,7 +76,7 @@ class Signature:
     def _signature(self) -> inspect.Signature:
         try:
             return _read(self._func)
-        except ValueError:  # some functions written in C don't tell theirs
+        except ValueError:  # some functions written in C have none
             return _read(_anything)
 
     @cached_property
@@ -137,10 +137,10 @@ class Signature:
 
 
 def _anything(*args: Any, **kwargs: Any) -> None:
-    """Its signature stands for an unknown one."""
+    """Its signature replaces an unknown one."""
 
 
-def _slot(parameter: Parameter, check: Check | None) -> Slot:
+def _slot(parameter: Parameter, check: AnnotationCheck | None) -> Slot:
     if check is None:
         return Slot(parameter.name, SCALARS, None)
     scalars = SCALARS & check.exact

@@ -1,4 +1,4 @@
-"""The folder next to the database where uploaded files wait for their job."""
+"""The folder next to the database that holds uploaded files until their job has ended."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CHUNK = 256 * 1024
 
 
 class Spool:
-    """Copies of uploaded files, readable by their owner alone, under names that nobody chose.
+    """Copies of uploaded files, readable by their owner only, under random names.
 
-    folder: made when the first file comes, mode 0700.
-    max_file, max_total: bytes of one file, and of all together. Files that are saved at the very
-        same moment don't see each other, so together they may pass max_total once.
-    durable: fsync each file and the folder, so that it survives what its job survives.
+    folder: created for the first file, mode 0700.
+    max_file, max_total: bytes of one file, and of all together. Files that are saved at the same
+        time don't see each other, so together they may exceed max_total once.
+    durable: fsync each file and the folder, so that a file is as durable as its job.
 
     The methods may be called from any thread and process.
     """
@@ -47,45 +47,45 @@ class Spool:
         self.durable = durable
 
     def save(self, stream: BinaryIO) -> str:
-        """Copy what is left of a stream; gives the copy's name.
+        """Copy the rest of a stream; returns the copy's name.
 
         Raises FileTooLarge, SpoolFull, DatabaseFull, DatabaseReadOnly or EngineUnavailable, and
-        then leaves nothing behind.
+        then keeps nothing.
         """
         name = os.urandom(16).hex()
         try:
             self._make_folder()
-            self._write(stream, name, room=self.max_total - self.total_bytes())
+            self._write(stream, name, available=self.max_total - self.total_bytes())
         except OSError as error:
             raise self._unavailable(error) from error
         return name
 
     def open(self, name: str) -> BinaryIO:
-        """A copy, opened for reading. Raises FileGone, or PayloadError for what is no name."""
+        """A copy, opened for reading. Raises FileGone, or PayloadError for an invalid name."""
         if type(name) is not str or not _NAME.fullmatch(name):
-            raise PayloadError("it holds an uploaded file by a name that no spool gives")
+            raise PayloadError("it holds an uploaded file by an invalid name")
         try:
             return _Reader(io.FileIO(self.folder / name, opener=_without_links))
         except FileNotFoundError:
             raise FileGone(
                 f"the uploaded file {name} is no longer in {self.folder}: the job ended before, or"
-                " somebody removed it"
+                " it was removed"
             ) from None
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete copies. What is gone already does not matter, nor what can't be deleted now:
-        sweep() will find it."""
+        """Delete copies. Missing ones are ignored; one that can't be deleted now is left to
+        sweep()."""
         for name in names:
             if _NAME.fullmatch(name):
                 with contextlib.suppress(OSError):
                     (self.folder / name).unlink()
 
     def sweep(self, known: Collection[str], older_than: float) -> int:
-        """Delete copies that no job knows, left by a process that died before it enqueued.
+        """Delete copies without a job, left by a process that died before it enqueued.
 
-        known: the names that jobs hold.
+        known: the names that jobs refer to.
         older_than: seconds since the last write; keeps files whose job is about to be enqueued.
-        Gives the number of deleted files.
+        Returns the number of deleted files.
         """
         known = frozenset(known)
         limit = time.time() - older_than
@@ -98,7 +98,7 @@ class Spool:
         return swept
 
     def total_bytes(self) -> int:
-        """What all copies take."""
+        """The size of all copies."""
         total = 0
         for entry in self._entries():
             with contextlib.suppress(FileNotFoundError):
@@ -119,10 +119,10 @@ class Spool:
             if self.durable:
                 _sync_folder(self.folder.parent)
 
-    def _write(self, stream: BinaryIO, name: str, room: int) -> None:
+    def _write(self, stream: BinaryIO, name: str, available: int) -> None:
         with open(self.folder / name, "xb", opener=_private) as copy:
             try:
-                self._copy(stream, copy, room)
+                self._copy(stream, copy, available)
                 copy.flush()
                 if self.durable:
                     os.fsync(copy.fileno())
@@ -131,7 +131,7 @@ class Spool:
                 self.remove([name])
                 raise
 
-    def _copy(self, stream: BinaryIO, copy: BinaryIO, room: int) -> None:
+    def _copy(self, stream: BinaryIO, copy: BinaryIO, available: int) -> None:
         size = 0
         while chunk := stream.read(CHUNK):
             size += len(chunk)
@@ -140,7 +140,7 @@ class Spool:
                     f"the file is larger than {show_bytes(self.max_file)} (OFFLOAD_MAX_FILE): raise"
                     " that, or store the file yourself and pass its path"
                 )
-            if size > room:
+            if size > available:
                 raise SpoolFull(
                     f"there is no room for the file in {self.folder}, where the files of waiting"
                     f" jobs may take {show_bytes(self.max_total)} (OFFLOAD_MAX_SPOOL): answer 503"
@@ -153,13 +153,13 @@ class Spool:
             return DatabaseFull(f"the disk has no room for the file in {self.folder}: make room")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return DatabaseReadOnly(
-                f"the file can't be written to {self.folder}: mend the folder's permissions"
+                f"the file can't be written to {self.folder}: correct the folder's permissions"
             )
         return EngineUnavailable(f"the file can't be copied to {self.folder}: {error}")
 
 
 class _Reader(io.BufferedReader):
-    """Closes itself without a ResourceWarning: the job's arguments own it, and let go of it."""
+    """Closed with the job's arguments, which own it, without a ResourceWarning."""
 
     def __del__(self) -> None:
         self.close()
@@ -182,7 +182,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def show_bytes(size: int) -> str:
-    """A size as people read it: "1 MiB"."""
+    """A size with its unit: "1 MiB"."""
     for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if size >= factor:
             return f"{size / factor:.4g} {unit}"

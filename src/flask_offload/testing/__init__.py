@@ -1,7 +1,7 @@
-"""For the tests of apps: run jobs in the test itself, see what was enqueued, travel in time.
+"""Helpers for the tests of apps: run jobs in the test, check what was enqueued, change the time.
 
-Nothing here starts a process or sleeps. The jobs go through the real engine: the same tables, the
-same JSON, the same limits and retries as in production.
+They start no process and never sleep. Jobs go through the real engine, with the same tables, JSON,
+limits and retries as in production.
 """
 
 from ..profiler.gate import BlockingCall, no_blocking

@@ -1,4 +1,4 @@
-"""A clock for tests, which stands still until it is moved."""
+"""A clock for tests, which changes only when it is moved."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ..errors import OptionError
 
 
 class Clock:
-    """Shows the same time until `move`; made by `travel`."""
+    """A constant time until `move`; made by `travel`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        """What it shows, as unix seconds."""
+        """The time in unix seconds."""
 
     def __call__(self) -> float:
-        """Unix seconds."""
+        """The time in unix seconds."""
         return self.seconds
 
     @property
     def now(self) -> datetime:
-        """What it shows (UTC)."""
+        """The time as a datetime (UTC)."""
         return datetime.fromtimestamp(self.seconds, UTC)
 
     def move(self, to: timedelta | datetime) -> None:

@@ -1,4 +1,4 @@
-"""Running jobs in a test, now and at other times."""
+"""Run jobs in a test, now and at other times."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LIMIT = 1000
-"""Attempts in one drain(); more look like a task that enqueues itself for ever."""
+"""Attempts in one drain(); more are taken for a task that enqueues itself for ever."""
 
 
 @contextmanager
 def travel(app: Flask, to: timedelta | datetime = timedelta(0)) -> Iterator[Clock]:
-    """Inside of the block the app's jobs live at another time, which stands still::
+    """In the block the app's jobs use another time, which changes only when it is moved::
 
         with travel(app, timedelta(hours=1)) as clock:
             drain(app)
             clock.move(timedelta(days=1))
 
-    What is enqueued, delayed, scheduled and finished counts by that time; `time.time()` itself does
-    not change. Schedules count from the moment before the journey, as if a worker had run until
-    then. Raises OptionError for a naive datetime.
+    Enqueueing, delays, schedules and ends of jobs use that time; `time.time()` itself does not
+    change. Schedules count from the time before the block, as if a worker had run until then.
+    Raises OptionError for a naive datetime.
     """
     state = state_of(app)
     before = state.clock
@@ -53,17 +53,17 @@ def drain(
     until: timedelta | datetime | None = None,
     limit: int = LIMIT,
 ) -> list[Job]:
-    """Run the jobs that are ready, here and now, until none is left; the jobs that ran.
+    """Run jobs that are ready in this thread until none is left; returns the jobs that ran.
 
-    They run in this thread, in the order in which a worker would start them, together with what
-    they enqueue. A retry follows at once, whatever its wait. Jobs with a future `run_after` stay
-    where they are; schedules fire only inside of `travel`.
+    They run in the order in which a worker would start them, with the jobs that they enqueue.
+    A retry follows at once, whatever its wait. Jobs with a future `run_after` are left; schedules
+    fire only inside `travel`.
 
     queue: only jobs of this queue.
-    until: travel on to this moment, a timedelta from now or an aware datetime, and stop on the way
-    wherever a job, a retry or a schedule comes due. Retries keep their waits, then. Inside of
-    `travel`, its clock is moved and stays there.
-    limit: attempts, after which a RuntimeError says that there is no end to it.
+    until: move the time to this one, a timedelta from now or an aware datetime, with a stop
+    whenever a job, a retry or a schedule is due. Retries keep their waits then. Inside `travel`,
+    its clock is moved and stays there.
+    limit: attempts, after which a RuntimeError is raised.
 
     Raises UnknownTask for a job whose task is not declared, and UnsupportedByEngine for engines
     whose jobs can't be run here.

@@ -1,4 +1,4 @@
-"""What was enqueued: for a test to look at, and to assert."""
+"""Assertions about enqueued jobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SHOWN = 10
 
 
 def enqueued(task: Task[..., Any]) -> list[Job]:
-    """The jobs of a task, whatever became of them, oldest first; the newest 1000 at most.
+    """The jobs of a task, in any status, oldest first; the newest 1000 at most.
 
-    Looks at the current app or, without an app context, at the one that was made last.
+    Uses the current app or, without an app context, the one that was created last.
     """
     state = _state_for(task)
     records = state.engine.list(JobQuery(task=task.name, limit=LISTED))
@@ -31,10 +31,10 @@ def enqueued(task: Task[..., Any]) -> list[Job]:
 
 
 def assert_enqueued(task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job:
-    """Fail unless this very call of the task was enqueued; the newest such job.
+    """Fail unless this call of the task was enqueued; returns the newest such job.
 
-    Keywords and defaults may be written or left out as in any call; `unittest.mock.ANY` stands for
-    whatever there is. Raises PayloadError for a call that doesn't fit the task's signature.
+    Keywords and defaults may be written or left out as in any call; `unittest.mock.ANY` matches any
+    value. Raises PayloadError for a call that doesn't fit the task's signature.
     """
     state = _state_for(task)
     wanted = task.spec.bind(args, kwargs)
@@ -69,12 +69,12 @@ def _state_for(task: Task[..., Any]) -> AppState:
     else:
         state = next(reversed(list(states.values())), None)
     if state is None:
-        raise NotInitialized(f"no app has the Offload of {task.name}: make the app first")
+        raise NotInitialized(f"no app has the Offload of {task.name}: create the app first")
     return state
 
 
 def _arguments(state: AppState, task: Task[..., Any], job: Job) -> dict[str, Any] | None:
-    """A job's arguments by parameter; None if they can't be read any more, as a row is gone."""
+    """A job's arguments by parameter; None if they can't be decoded, such as a deleted row."""
     try:
         stored = state.engine.arguments(job.id)
         return task.spec.bind(*task.spec.decode(stored, spool=state.spool))
@@ -85,7 +85,7 @@ def _arguments(state: AppState, task: Task[..., Any], job: Job) -> dict[str, Any
 def _same(
     task: Task[..., Any], found: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
-    """Whether both are carried in the same way: rows and files are equal by what they refer to."""
+    """Whether both are encoded in the same way: rows are equal by key, files by content."""
     try:
         return task.spec.fingerprint((), found) == task.spec.fingerprint(args, kwargs)
     except PayloadError:  # something like mock.ANY, or a parameter that takes no keyword

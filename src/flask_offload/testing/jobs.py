@@ -1,4 +1,4 @@
-"""The jobs of one app, as a test's fixture gives them."""
+"""The jobs of one app, as the fixture `offload_jobs` provides them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = 1000
 
 
 class AppJobs:
-    """The jobs of an app as they stand now, oldest first: iterate, count, drain, travel."""
+    """The current jobs of an app, oldest first: iterate, count, drain, travel."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -48,25 +48,25 @@ class AppJobs:
         until: timedelta | datetime | None = None,
         limit: int = LIMIT,
     ) -> list[Job]:
-        """See `flask_offload.testing.drain`."""
+        """`flask_offload.testing.drain` for this app."""
         return drain(self.app, queue=queue, until=until, limit=limit)
 
     def travel(self, to: timedelta | datetime) -> AbstractContextManager[Clock]:
-        """See `flask_offload.testing.travel`."""
+        """`flask_offload.testing.travel` for this app."""
         return travel(self.app, to)
 
     def clear(self) -> None:
-        """Forget all jobs and schedules.
+        """Delete all jobs and schedules.
 
-        Raises RuntimeError unless the app is in testing, with a database of its own: the jobs of
-        somebody's development or production must not be deleted.
+        Raises RuntimeError unless the app is in testing mode and has its own database: jobs of a
+        development or production database must not be deleted.
         """
         state = state_of(self.app)
         if not self.app.testing:
             raise RuntimeError("app.testing is not set: this may be an app in real use")
         if state.engine.flags.durable and state.config.sqlite_path is None:
             raise RuntimeError(
-                f"the tests would delete the jobs in {state.database}, where the app keeps them"
+                f"the tests would delete the jobs in {state.database}, which the app uses"
                 " outside of tests too: set OFFLOAD_SQLITE_PATH to a temporary file"
             )
         state.engine.clear()

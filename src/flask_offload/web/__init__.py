@@ -1,4 +1,4 @@
-"""The browser's side of jobs: their addresses, their pages, and views that become jobs."""
+"""Jobs over HTTP: their addresses, their pages, and views that become jobs."""
 
 from .accepted import accepted
 from .blueprint import make_blueprint

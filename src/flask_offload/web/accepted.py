@@ -1,4 +1,4 @@
-"""The first answer of a request whose work goes on in a job: where to look for it."""
+"""The responses that refer a client to a job: 202, or a redirect."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .representation import links
 def accepted(job: Job) -> Response:
     """202 with `Location`, `Retry-After` and a JSON body: `id`, `status`, `links`.
 
-    A browser that navigates is sent to the waiting page instead (303): it would show the JSON, and
-    a reload would send the form again.
+    A browser that navigates is redirected to the waiting page (303): it would display the JSON,
+    and a reload would send the form again.
     """
     if prefers_html(request.accept_mimetypes):
         response = see_job(job)
     else:
-        response = told(current_app.extensions["offload"], job)
+        response = accepted_json(current_app.extensions["offload"], job)
     response.vary.add("Accept")
     return response
 
 
-def told(offload: AppRegistry, job: Job) -> Response:
-    """202, whoever asks."""
+def accepted_json(offload: AppRegistry, job: Job) -> Response:
+    """202, for browsers too."""
     body = {"id": job.id, "status": job.status, "links": links(offload, job)}
     response = Response(msgspec.json.encode(body), 202, mimetype="application/json")
     response.headers["Location"] = url_for("offload.job", job_id=job.id)

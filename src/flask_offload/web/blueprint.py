@@ -22,7 +22,7 @@ from .problems import problem
 from .resource import JobResource, TooManyPolls
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-"""All that HTTP knows for an address: those that a handler doesn't take are refused by us."""
+"""All methods are routed, so that unsupported ones get our 405 instead of Flask's."""
 
 NO_SUCH_JOB = (
     "There is no such job: it never existed, the time for which it is kept is over, or it is not"
@@ -56,7 +56,7 @@ def make_blueprint(offload: AppRegistry) -> Blueprint:
 def _route(
     blueprint: Blueprint, rule: str, endpoint: str, **handlers: Callable[..., Response]
 ) -> None:
-    """One address, whose wrong methods are answered in our own form: 405 with `Allow`."""
+    """One address; other methods get a 405 problem with `Allow`."""
     allow = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else []), "OPTIONS"])
 
     def view(**values: str) -> Response:
@@ -79,7 +79,7 @@ def _handle_errors(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(TooManyPolls)
     def too_many(error: TooManyPolls) -> Response:
-        detail = f"You ask too often: wait {error.seconds} s, and as long as Retry-After says."
+        detail = f"Too many requests for this job: wait {error.seconds} s, as Retry-After says."
         return problem(429, detail, headers={"Retry-After": str(error.seconds)})
 
     @blueprint.errorhandler(InvalidTransition)
@@ -97,13 +97,13 @@ def _handle_errors(blueprint: Blueprint) -> None:
 
 
 def _openapi() -> Response:
-    """The description of these addresses, with the place where this app has them."""
+    """The OpenAPI description of these addresses, with this app's prefix."""
     described = msgspec.json.decode((Path(__file__).parent / "openapi.json").read_bytes())
-    place = request.script_root + request.path.removesuffix("/openapi.json")
-    described["servers"] = [{"url": place}]
+    prefix = request.script_root + request.path.removesuffix("/openapi.json")
+    described["servers"] = [{"url": prefix}]
     return Response(msgspec.json.encode(described), mimetype="application/json")
 
 
 def _new_key() -> str:
-    """A fresh value for a form's hidden field `idempotency_key`."""
+    """A new value for a form's hidden field `idempotency_key`."""
     return uuid.uuid4().hex

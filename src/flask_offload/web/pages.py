@@ -1,4 +1,4 @@
-"""The pages that a browser sees of a job, and the files they need."""
+"""The pages of a job for browsers, and their static files."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ def job_page(offload: AppRegistry, job: Job, status: int = 200) -> Response:
         response.headers["Retry-After"] = str(seconds)
         response.headers["Refresh"] = str(max(FASTEST_RELOAD, seconds))
     response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "same-origin"  # whoever has the address may see the job
+    response.headers["Referrer-Policy"] = "same-origin"  # the address gives access to the job
     response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
     response.vary.add("Accept")
     return response
 
 
 def progress(offload: AppRegistry, job: Job) -> Markup:
-    """`{{ offload_progress(job) }}`: an `<offload-job>` as it stands now, for a page of the app.
+    """`{{ offload_progress(job) }}`: an `<offload-job>` in its current state, for a page of the
+    app.
 
-    What the script will change has its room from the start, so that nothing below it moves.
+    The parts that the script will update take their space from the start, to avoid layout shifts.
     """
     shown = document(offload, job)
     parts = Markup(render_template("offload/progress.html", job=shown))
@@ -58,7 +59,7 @@ def progress(offload: AppRegistry, job: Job) -> Markup:
 def duration(seconds: float) -> str:
     """A rough duration for people: "less than 10 s", "about 40 s", "about 3 min", "about 2 h".
 
-    offload-job.js says it in the same words.
+    offload-job.js has the same texts.
     """
     if seconds < 10:
         return "less than 10 s"
@@ -81,7 +82,7 @@ def sentence(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file of ours, and a digest of it for its address."""
+    """A static file, and its digest for the address."""
 
     content: bytes
     digest: str
@@ -89,19 +90,19 @@ class Asset:
 
 @functools.cache
 def asset(name: str) -> Asset:
-    """Read once in the life of a process."""
+    """Read once per process."""
     content = (STATIC / name).read_bytes()
     return Asset(content, blake2b(content, digest_size=8).hexdigest())
 
 
 def asset_url(name: str) -> str:
     """The address of `offload-job.js` or `offload.css`; it changes with the content, so that
-    browsers may keep what they have."""
+    browsers may cache it."""
     return url_for("offload.asset", digest=asset(name).digest, name=name)
 
 
 def send_asset(digest: str, name: str) -> Response:
-    """One of our files. Under the digest of another version it is not to be kept."""
+    """A static file. Under the digest of another version it is not cached."""
     if name not in TYPES:
         raise NotFound
     found = asset(name)

@@ -1,8 +1,11 @@
-"""How a job is getting on: when it is worth asking again, and how long it may still take."""
+"""Polling: when a client should ask again, how long a job may still take, and a limit on polls."""
 
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
 
 from ..jobs.job import Job, JobStatus
 
@@ -10,17 +13,23 @@ FASTEST, SLOWEST = 1, 15
 """Seconds between two polls. `Retry-After` has no fractions."""
 
 LONGEST_SLEEP = 60
-"""Seconds between two polls of a job that is to start later: it may yet be cancelled."""
+"""Seconds between two polls of a job with a later `run_after`: it may be cancelled before."""
 
-TELLING_SECONDS, TELLING_FRACTION = 3.0, 0.05
-"""From when on the pace so far says something about the rest."""
+MIN_SECONDS, MIN_FRACTION = 3.0, 0.05
+"""From this time and fraction on, the remaining time is estimated."""
+
+MAX_KEYS = 10_000
+"""Clients that are tracked; beyond that the least recent ones are dropped."""
+
+BURST_SECONDS = 2.0
+"""After a pause a client may make as many polls at once as it may make in this time."""
 
 
 def remaining_seconds(job: Job, now: float) -> float | None:
-    """Seconds until the end if the job goes on as it went so far; None when nobody can know.
+    """Seconds until the end at the mean speed so far; None when that is unknown.
 
-    It takes a job that reports a fraction, and has run for a while. An attempt after the first may
-    have begun in the middle, at a checkpoint, so its mean pace would promise too much.
+    The job must report a fraction and have run for a while. An attempt after the first may have
+    resumed at a checkpoint, so its mean speed would be too high.
     now: unix seconds.
     """
     progress, started = job.progress, job.started_at
@@ -35,7 +44,7 @@ def remaining_seconds(job: Job, now: float) -> float | None:
         return None
     elapsed = now - started.timestamp()
     fraction = progress.fraction
-    if elapsed < TELLING_SECONDS or not TELLING_FRACTION <= fraction < 1:
+    if elapsed < MIN_SECONDS or not MIN_FRACTION <= fraction < 1:
         return None
     return elapsed * (1 - fraction) / fraction
 
@@ -43,8 +52,8 @@ def remaining_seconds(job: Job, now: float) -> float | None:
 def retry_after(job: Job, now: float) -> int:
     """Whole seconds after which the next poll is likely to see something new.
 
-    With a known pace, once for each hundredth of the work, and in time for the end. Without one, a
-    tenth of the time that has passed: the answer then comes at most a tenth later than it could.
+    With a known speed, once for each hundredth of the work, and in time for the end. Without one, a
+    tenth of the time that has passed: the result is then seen at most a tenth later than possible.
     now: unix seconds.
     """
     run_after = job.run_after
@@ -57,3 +66,36 @@ def retry_after(job: Job, now: float) -> int:
     else:
         pause = (now - job.enqueued_at.timestamp()) / 10
     return max(FASTEST, min(SLOWEST, math.ceil(pause)))
+
+
+class PollLimiter:
+    """At most `rate` requests per second for each key, after a first burst.
+
+    The generic cell rate algorithm (ITU-T I.371): one number per key, the moment at which the
+    requests made so far would have been due at a constant rate.
+    Kept in the memory of each web process.
+    """
+
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self._due: OrderedDict[Hashable, float] = OrderedDict()
+        self._max_keys = max_keys
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def check(self, key: Hashable, rate: float, now: float) -> int:
+        """Count a request; returns 0 if it is allowed, else the whole seconds to wait.
+
+        rate: requests per second; 0 for no limit. now: seconds of a monotonic clock.
+        """
+        if not rate:
+            return 0
+        with self._lock:
+            due = max(self._due.pop(key, now), now)
+            early = due - now - BURST_SECONDS
+            refused = early > 1e-9
+            self._due[key] = due if refused else due + 1 / rate  # now the most recent
+            if len(self._due) > self._max_keys:
+                self._due.popitem(last=False)
+        return max(1, math.ceil(early)) if refused else 0

@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 def problem(
     status: int, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
 ) -> Response:
-    """A refusal in words: what happened, and how to go on. Never cached.
+    """An error response: what happened, and what to do. Never cached.
 
     extra: further members of the problem, such as `links`.
     """

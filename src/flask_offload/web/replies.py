@@ -1,4 +1,4 @@
-"""What came of a request that became a job, as the response that its client waits for."""
+"""The response of a view that ran as a job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .request_snapshot import ResponseSnapshot
 
 
 def response_snapshot(job: Job) -> ResponseSnapshot | None:
-    """What the view answered; None if that is not kept any more, or can't be read."""
+    """The view's response; None if it is no longer kept, or can't be read."""
     with contextlib.suppress(PayloadError):
         if isinstance(job.return_value, ResponseSnapshot):
             return job.return_value
@@ -27,8 +27,8 @@ def response_snapshot(job: Job) -> ResponseSnapshot | None:
 def reply(offload: AppRegistry, job: Job) -> Response:
     """The view's response, or 500 if the view failed, or 410 if the job was cancelled."""
     if job.status is JobStatus.SUCCESSFUL:
-        stored = response_snapshot(job)
-        return stored.replay() if stored else problem(410, "The result is no longer kept.")
+        snapshot = response_snapshot(job)
+        return snapshot.replay() if snapshot else problem(410, "The result is no longer kept.")
     status = 410 if job.status is JobStatus.CANCELLED else 500
     if prefers_html(request.accept_mimetypes):
         return job_page(offload, job, status)

@@ -1,4 +1,4 @@
-"""A job in the form in which its client may see it: one document for JSON and for the page."""
+"""A job as its HTTP client may see it: one document for JSON and for the page."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..state import AppRegistry
 from .polling import remaining_seconds
 
 RESPOND_ASYNC = "respond_async"
-"""The origin of jobs that are made from a whole request."""
+"""The origin of jobs that run a view."""
 
-OUR_ERRORS = frozenset({"Discard", "JobCancelled", "JobTimeout", "WorkerDied"})
-"""Errors whose message is meant for whoever waits: the task's own reason, or a sentence of ours."""
+PUBLIC_ERRORS = frozenset({"Discard", "JobCancelled", "JobTimeout", "WorkerDied"})
+"""Errors whose message clients may see: a reason given by the task, or a text of this package."""
 
 
 def document(offload: AppRegistry, job: Job) -> dict[str, Any]:
-    """The job as its client may see it. Values are those of JSON, and datetimes.
+    """The job as its client may see it. Values are JSON, and datetimes.
 
     The names are those of `flask offload job --json`. Arguments, tracebacks and the names of
-    workers are left out, and what came of it is there only if the task exposes it.
+    workers are left out; the return value is included only if the task exposes it.
     """
     exposed = _exposes(offload, job)
     remaining = remaining_seconds(job, time.time())
@@ -59,8 +59,8 @@ def document(offload: AppRegistry, job: Job) -> dict[str, Any]:
 
 
 def links(offload: AppRegistry, job: Job) -> dict[str, str]:
-    """Where to go from here: `self` always; `result`, `cancel` (POST) and `retry` (POST) where they
-    lead somewhere now."""
+    """Links: `self` always; `result`, `cancel` (POST) and `retry` (POST) while they are
+    available."""
     found = {"self": url_for("offload.job", job_id=job.id)}
     if is_reply(job) or (job.status is JobStatus.SUCCESSFUL and _exposes(offload, job)):
         found["result"] = url_for("offload.result", job_id=job.id)
@@ -75,8 +75,8 @@ def links(offload: AppRegistry, job: Job) -> dict[str, str]:
 
 
 def etag(job: Job) -> str:
-    """Changes when the document does, but for the estimate. Weak for that, and cheap: it is made
-    before anything else is looked at."""
+    """A digest that changes with the document, except for the estimate; weak for that reason. It is
+    cheap, because it is computed for every poll."""
     state = (
         job.id,
         job.status,
@@ -92,28 +92,28 @@ def etag(job: Job) -> str:
 
 
 def public_error(job: Job, *, exposed: bool, debug: bool) -> dict[str, str | None] | None:
-    """Why it did not succeed, as far as its client may know.
+    """The error as its client may see it.
 
-    The text of an exception may hold anything: addresses, SQL with its values. It is shown when it
-    is meant to be read, when the task exposes what comes of it, and with its traceback in debug.
+    The text of an exception may contain anything, such as addresses or SQL with its values. It is
+    included for PUBLIC_ERRORS, if the task exposes its result, and with its traceback in debug.
     """
     error = job.error
     if error is None:
         return None
     if debug:
         return {"type": error.type, "message": error.message, "traceback": error.traceback}
-    if exposed or error.type in OUR_ERRORS:
+    if exposed or error.type in PUBLIC_ERRORS:
         return {"type": error.type, "message": error.message}
     return {"type": error.type, "message": "Something went wrong while it ran."}
 
 
 def summary(job: Job) -> str:
-    """How it stands, in a few words for whoever waits."""
+    """The state in a few words, for the visitor who waits."""
     if job.status is JobStatus.RUNNING:
         if job.cancel_requested:
             return "Stopping…"
-        said = job.progress.message if job.progress else None
-        return said or "Working on it…"
+        message = job.progress.message if job.progress else None
+        return message or "Working on it…"
     if job.status is JobStatus.READY:
         if job.attempts:
             return "Trying again soon…"
@@ -126,18 +126,18 @@ def summary(job: Job) -> str:
 
 
 def is_reply(job: Job) -> bool:
-    """Whether the job is a request that was answered later; its result is an HTTP response."""
+    """Whether the job ran a view; then its result is an HTTP response."""
     return job.origin == RESPOND_ASYNC
 
 
 def _return_value(job: Job) -> Any:
-    """What it returned; None if that can't be read any more."""
+    """The return value; None if it can't be decoded any more."""
     with contextlib.suppress(PayloadError):
         return job.return_value
     return None
 
 
 def _exposes(offload: AppRegistry, job: Job) -> bool:
-    """Whether the task shows what came of it. Replies have an address of their own for that."""
+    """Whether the task exposes its return value. The result of a view has its own address."""
     task = offload.tasks.get(job.task)
     return task is not None and task.options.expose == "result" and not is_reply(job)

@@ -1,4 +1,4 @@
-"""A request on its way into a job, and the response that comes out of it, as plain data."""
+"""A request stored as the arguments of a job, and the view's response stored as its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENVIRON = frozenset(
         "wsgi.url_scheme",
     }
 )
-"""The parts of a WSGI environment that make up a request's line, address and kind of body."""
+"""The WSGI variables of the request line, the client's address and the type of the body."""
 
 HEADERS = (
     "Accept",
@@ -52,14 +52,14 @@ MULTIPART = "multipart/form-data"
 FORMS = ("application/x-www-form-urlencoded", MULTIPART)
 
 DROPPED = frozenset(
-    # of this connection and this moment; the replay has its own
+    # of this connection and this time; the replay has its own
     {"connection", "content-length", "date", "keep-alive", "server", "server-timing"}
     | {"trailer", "transfer-encoding", "upgrade", "cache-control", "expires", "pragma"}
-    | {"set-cookie"}  # it would be given to whoever asks, again and again: see docs/http.md
+    | {"set-cookie"}  # it would be sent to every client that reads the result, each time
 )
 
 CONTROL = (Discard, JobCancelled, JobTimeout, Retry)
-"""What steers a job; an app's handler for all exceptions must not make a page of it."""
+"""Exceptions that control a job; an app's handler for all exceptions must not get them."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class RequestSnapshot:
 
 @dataclass(frozen=True)
 class ResponseSnapshot:
-    """What a view answered; `body` as in RequestSnapshot. cookies: names of those that were lost.
+    """A view's response; `body` as in RequestSnapshot. cookies: names of those that were dropped.
 
-    url: path and query of what was asked for.
+    url: path and query of the request.
     """
 
     url: str
@@ -93,7 +93,7 @@ class ResponseSnapshot:
     cookies: list[str]
 
     def replay(self) -> Response:
-        """The response once more. It belongs to one client, so no cache may keep it."""
+        """The response. It belongs to one client, so it must not be cached."""
         response = Response(self.body, self.status, Headers(self.headers))
         response.headers["Cache-Control"] = "no-store"
         response.headers.setdefault("Referrer-Policy", "same-origin")
@@ -106,12 +106,12 @@ class ResponseSnapshot:
 def snapshot_request(
     headers: Iterable[str] = (), session_keys: Iterable[str] = (), *, limit: int
 ) -> RequestSnapshot:
-    """The current request as data. limit: bytes of a body that brings no files; a larger one is not
-    even read. Raises PayloadTooLarge.
+    """The current request as data. limit: bytes of a body without files; a larger one is not even
+    read. Raises PayloadTooLarge.
 
-    headers: names of headers to store beside HEADERS. session_keys: what of the session the view
-    needs; it can read, not change it. The key under which Flask-WTF keeps its token is always
-    taken along, so that forms can be checked and shown again.
+    headers: names of headers to store beside HEADERS. session_keys: session keys that the view
+    reads; it can't change them. The key of Flask-WTF's token is always stored, so that forms can
+    be validated and rendered again.
     """
     wanted = {f"HTTP_{name.upper().replace('-', '_')}" for name in (*HEADERS, *headers)} | ENVIRON
     environ = {
@@ -119,7 +119,7 @@ def snapshot_request(
         for key, value in request.environ.items()
         if key in wanted and isinstance(value, str)
     }
-    # the body comes first: a form is made from it, but of a form nothing leads back to it
+    # the body first: the form is parsed from it, and it can't be rebuilt from the form
     is_multipart = request.mimetype == MULTIPART
     length = request.content_length or 0
     if length > limit and not is_multipart:
@@ -141,33 +141,33 @@ def snapshot_request(
 # --- in the job --------------------------------------------------------------------------------
 
 
-def answer(
-    stored: RequestSnapshot, view: Callable[..., Any], values: dict[str, Any], limit: int
+def run_view(
+    snapshot: RequestSnapshot, view: Callable[..., Any], values: dict[str, Any], limit: int
 ) -> ResponseSnapshot:
-    """Run the view as if the stored request had just come, and keep what it answers.
+    """Run the view with the stored request as the current one, and store its response.
 
-    The functions before and after requests are not run: they are, in the web process, when the
-    request comes and when the result is fetched. values: the view's keyword arguments.
-    limit: bytes of the body. Raises PayloadTooLarge, and what the view raises if no error handler
-    of the app takes it.
+    `before_request` and `after_request` functions are not run: they run in the web process, for the
+    request and when the result is fetched. values: the view's keyword arguments. limit: bytes of
+    the body. Raises PayloadTooLarge, and what the view raises unless an error handler of the app
+    handles it.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    with _context(app, stored):
+    with _context(app, snapshot):
         try:
-            answered = app.ensure_sync(view)(**values)
+            returned = app.ensure_sync(view)(**values)
         except CONTROL:
             raise
         except Exception as error:
-            answered = app.handle_user_exception(error)
-        return snapshot_response(app.make_response(answered), limit)
+            returned = app.handle_user_exception(error)
+        return snapshot_response(app.make_response(returned), limit)
 
 
 @contextmanager
-def _context(app: Flask, stored: RequestSnapshot) -> Iterator[None]:
-    """An equivalent request context: the same request, the carried values, nothing else."""
-    body = stored.body.encode() if isinstance(stored.body, str) else stored.body
+def _context(app: Flask, snapshot: RequestSnapshot) -> Iterator[None]:
+    """A request context with the same request and the propagated values."""
+    body = snapshot.body.encode() if isinstance(snapshot.body, str) else snapshot.body
     environ: dict[str, Any] = {
-        **stored.environ,
+        **snapshot.environ,
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.errors": sys.stderr,
         "wsgi.input": io.BytesIO(body),
@@ -180,12 +180,12 @@ def _context(app: Flask, stored: RequestSnapshot) -> Iterator[None]:
     with app.request_context(environ):
         for name, value in carried.items():  # `g` may be another one in here
             setattr(g, name, value)
-        if stored.csrf_valid:
-            g.csrf_valid = True  # where Flask-WTF notes that the request was checked
-        if stored.form is not None:
-            request.form = ImmutableMultiDict(stored.form)
-            request.files = ImmutableMultiDict(stored.files)
-        for key, value in stored.session.items():
+        if snapshot.csrf_valid:
+            g.csrf_valid = True  # set by Flask-WTF for a validated request
+        if snapshot.form is not None:
+            request.form = ImmutableMultiDict(snapshot.form)
+            request.files = ImmutableMultiDict(snapshot.files)
+        for key, value in snapshot.session.items():
             session[key] = value
         session.modified = False
         _preprocess_values(app)
@@ -193,7 +193,7 @@ def _context(app: Flask, stored: RequestSnapshot) -> Iterator[None]:
 
 
 def _preprocess_values(app: Flask) -> None:
-    """What `@app.url_value_preprocessor` is for: a language or a tenant from the path into `g`."""
+    """Run `@app.url_value_preprocessor`, which may set `g` from the path (a language, a tenant)."""
     for name in (None, *reversed(request.blueprints)):
         for function in app.url_value_preprocessors.get(name, ()):
             function(request.endpoint, request.view_args)
@@ -209,12 +209,12 @@ def snapshot_response(response: Response, limit: int) -> ResponseSnapshot:
             if len(body) > limit:
                 raise PayloadTooLarge(
                     f"the view's response takes more than {limit} bytes (OFFLOAD_MAX_PAYLOAD):"
-                    " store it, and answer with a redirect to it"
+                    " store it, and redirect to it"
                 )
     finally:
         response.close()
     if response.location:
-        # relative to what was asked for, not to where the result lies
+        # relative to the request, not to the address of the result
         response.headers["Location"] = urljoin(request.path, response.location)
     headers = [(key, value) for key, value in response.headers if key.lower() not in DROPPED]
     cookies = [text.partition("=")[0] for text in response.headers.getlist("Set-Cookie")]

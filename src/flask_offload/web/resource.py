@@ -1,4 +1,4 @@
-"""A job over HTTP: look, cancel, run again, fetch the result."""
+"""A job over HTTP: read, cancel, retry, fetch the result."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import Job, JobStatus
 from ..state import AppRegistry
 from .accepted import see_job, see_result
-from .limit import PollLimiter
 from .pages import job_page
-from .polling import retry_after
+from .polling import PollLimiter, retry_after
 from .preferences import prefers_html
 from .problems import problem
 from .replies import reply, response_snapshot
@@ -23,7 +22,7 @@ from .representation import document, etag, is_reply
 
 
 class TooManyPolls(Exception):
-    """A client asks too often. seconds: to wait."""
+    """A client polls too often. seconds: to wait."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
@@ -31,7 +30,7 @@ class TooManyPolls(Exception):
 
 
 class JobResource:
-    """The handlers of the job's addresses. A job that one may not see is as if it didn't exist."""
+    """The handlers of a job's addresses. A job that the client may not see is not found."""
 
     def __init__(self, offload: AppRegistry) -> None:
         self._offload = offload
@@ -40,10 +39,10 @@ class JobResource:
     # --- handlers ---
 
     def show(self, job_id: str) -> Response:
-        """GET of the job: how it stands, as JSON or as a page.
+        """GET of the job: its document as JSON, or its page.
 
-        A finished reply leads to its result (303), whoever asks, so that a client which knows
-        nothing but `Location` arrives. `?status` asks for how it stands all the same.
+        A finished job of `respond_async` redirects to its result (303), for clients that know only
+        `Location`. With `?status` the document is returned in any case.
         """
         job = self._find(job_id)
         if is_reply(job) and job.is_finished and "status" not in request.args:
@@ -53,7 +52,7 @@ class JobResource:
         return self._json(job)
 
     def delete(self, job_id: str) -> Response:
-        """DELETE of the job: cancel it. 200 when that is done, 202 when it has yet to stop."""
+        """DELETE of the job: cancel it. 200 if it is cancelled, 202 if it was asked to stop."""
         job = self._find(job_id)
         if job.status is not JobStatus.CANCELLED:
             job.cancel()
@@ -62,7 +61,7 @@ class JobResource:
         return response
 
     def cancel(self, job_id: str) -> Response:
-        """POST by the page's button. That the job has just ended is no error: the page tells."""
+        """POST by the page's button. No error if the job has just ended: the page shows it."""
         return self._press(job_id, Job.cancel)
 
     def retry(self, job_id: str) -> Response:
@@ -70,7 +69,7 @@ class JobResource:
         return self._press(job_id, Job.retry)
 
     def result(self, job_id: str) -> Response:
-        """GET of the result: the stored response of a reply, or what an exposed task returned."""
+        """GET of the result: the view's response, or the return value of a task that exposes it."""
         job = self._find(job_id)
         if is_reply(job):
             return reply(self._offload, job) if job.is_finished else see_job(job)
@@ -86,13 +85,13 @@ class JobResource:
         return _json_response(shown["return_value"])
 
     def post_to_result(self, job_id: str) -> Response:
-        """POST to the result. A form on it that has no address of its own is sent here, and 307
-        sends it on to the view that made the page."""
+        """POST to the result. A form in it without an `action` is sent here; 307 redirects it to
+        the view that made the page."""
         job = self._find(job_id)
-        stored = response_snapshot(job) if is_reply(job) else None
-        if stored is None:
-            return problem(404, "There is nothing here that could take a form.")
-        headers = {"Location": stored.url, "Cache-Control": "no-store"}
+        snapshot = response_snapshot(job) if is_reply(job) else None
+        if snapshot is None:
+            return problem(404, "There is nothing here that takes a form.")
+        headers = {"Location": snapshot.url, "Cache-Control": "no-store"}
         return Response(status=307, headers=headers)
 
     # --- steps ---
@@ -107,7 +106,7 @@ class JobResource:
             if authorizer is not None and not authorizer(job):
                 raise JobNotFound
         except JobNotFound:
-            self._count(client, "")  # all misses together, or guessing would have no limit
+            self._count(client, "")  # one count for all misses, so that guessing is limited
             raise
         return job
 
@@ -118,10 +117,10 @@ class JobResource:
             raise TooManyPolls(wait)
 
     def _json(self, job: Job) -> Response:
-        """The document with its ETag; 304 for who has it already, before it is made."""
+        """The document with its ETag, or 304 before the document is made."""
         tag = etag(job)
-        looks = request.method in ("GET", "HEAD")  # a DELETE has done something all the same
-        if looks and request.if_none_match.contains_weak(tag):
+        is_read = request.method in ("GET", "HEAD")  # a DELETE has had an effect
+        if is_read and request.if_none_match.contains_weak(tag):
             response = Response(status=304)
         else:
             response = _json_response(document(self._offload, job))
@@ -133,7 +132,7 @@ class JobResource:
         return response
 
     def _press(self, job_id: str, action: Any) -> Response:
-        # a form needs no permission to be sent across sites, as DELETE does
+        # browsers send forms across sites without a preflight, unlike DELETE
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             return problem(403, "This button was pressed on a page of another site.")
         job = self._find(job_id)

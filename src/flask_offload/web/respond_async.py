@@ -1,4 +1,4 @@
-"""`@offload.respond_async`: a view becomes a job when its client would rather not wait."""
+"""`@offload.respond_async`: run a view as a job when its client prefers not to wait."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from ..errors import (
     PayloadTooLarge,
     WaitTimeout,
 )
+from ..jobs import log
 from ..jobs.context import current_job
 from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
 from ..state import AppRegistry
 from ..tasks.names import task_name
 from ..tasks.task import Task
-from .accepted import see_job, told
+from .accepted import accepted_json, see_job
 from .idempotency import REMEMBERED, BadKey, idempotency_key
 from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
 from .representation import RESPOND_ASYNC
-from .request_snapshot import RequestSnapshot, ResponseSnapshot, answer, snapshot_request
+from .request_snapshot import RequestSnapshot, ResponseSnapshot, run_view, snapshot_request
 
 MAX_WAIT = 10.0
-"""Seconds for which a request is held at most, unless the view says otherwise: a held request
-occupies a worker of the web server, which is what we want to avoid."""
+"""Seconds for which a request is held at most, unless `wait=` is given: a held request occupies a
+worker of the web server, which respond_async is there to avoid."""
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-
-logger = logging.getLogger("flask_offload")
 
 
 def respond_async(
@@ -57,8 +56,8 @@ def respond_async(
 
     methods = _methods(always)
     name = options.pop("name", None) or _name_of(view)
-    task = offload.task(name=name, **options)(_Run(offload, view))
-    moved = _Moved(offload, task, wait, methods, tuple(headers), tuple(session), owner)
+    task = offload.task(name=name, **options)(_ViewTask(offload, view))
+    moved = _AsyncView(offload, task, wait, methods, tuple(headers), tuple(session), owner)
 
     @functools.wraps(view)
     def respond(**values: Any) -> Response:
@@ -75,14 +74,14 @@ def respond_async(
 
 
 @dataclass(frozen=True, slots=True)
-class _Moved:
-    """A view that may run as a job, and how.
+class _AsyncView:
+    """A view that may run as a job, and its options.
 
-    wait: seconds; the request is held so long for a quick result, and never longer, also when the
-    client's `wait=N` asks for more. None: only when the client asks, up to MAX_WAIT.
-    always: the methods that become jobs also for clients that didn't ask, browsers above all.
-    headers, session: names of what else the view needs, see `snapshot_request`.
-    owner: tells in the request whom the job belongs to, for `authorize`.
+    wait: seconds for which the request is held for a quick result, at most, even if the client's
+    `wait=N` asks for more. None: only when the client asks, up to MAX_WAIT.
+    always: the methods that become jobs without the header too, for browsers above all.
+    headers, session: names of further headers and session keys that are stored.
+    owner: called in the request, returns whom the job belongs to, for `authorize`.
     """
 
     offload: AppRegistry
@@ -99,13 +98,13 @@ class _Moved:
         return wanted or request.method in self.always
 
     def respond(self, preferences: Preferences, values: dict[str, Any]) -> Response:
-        """Make the job; answer with its result if that comes in time, else with its address."""
+        """Enqueue the job; respond with its result if it ends in time, else with its address."""
         try:
             job = self._enqueue(values)
         except BadKey as error:
             return problem(error.status, str(error))
         except PayloadTooLarge as error:
-            return problem(413, f"The request is too large to be kept for later: {error}.")
+            return problem(413, f"The request is too large to be stored: {error}.")
         except EngineUnavailable:
             return problem(
                 503,
@@ -124,10 +123,10 @@ class _Moved:
         owner = None if self.owner is None else self.owner()
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         limit = self.offload.state_of(app).config.max_payload
-        stored = snapshot_request(self.headers, self.session, limit=limit)
+        snapshot = snapshot_request(self.headers, self.session, limit=limit)
         unique = self.offload.engine.flags.unique
-        key = idempotency_key(self.task.name, owner, stored) if unique else None
-        call = self.task.call(stored, values)
+        key = idempotency_key(self.task.name, owner, snapshot) if unique else None
+        call = self.task.call(snapshot, values)
         new_job: NewJob = call.new_job
         new_job.origin = RESPOND_ASYNC
         new_job.owner = owner
@@ -149,7 +148,7 @@ class _Moved:
         browser = prefers_html(request.accept_mimetypes) and not preferences.respond_async
         if job.is_finished and (job.status is JobStatus.SUCCESSFUL or not browser):
             return reply(self.offload, job.refresh())
-        response = see_job(job) if browser else told(self.offload, job)
+        response = see_job(job) if browser else accepted_json(self.offload, job)
         response.vary.add("Accept")
         return response
 
@@ -163,7 +162,7 @@ class _Moved:
 
 
 def _methods(always: bool | Iterable[str]) -> frozenset[str]:
-    """`always=` as given: True for all methods, or names of some. Raises OptionError."""
+    """Check and convert `always=`: True for all methods, or some names. Raises OptionError."""
     if isinstance(always, bool):
         return METHODS if always else frozenset()
     names = frozenset([always] if isinstance(always, str) else always)
@@ -174,15 +173,15 @@ def _methods(always: bool | Iterable[str]) -> frozenset[str]:
 
 
 def _name_of(view: Callable[..., Any]) -> str:
-    """As for tasks. Class-based views differ only in `__name__`, not in their qualified name."""
+    """The task's name. Class-based views differ only in `__name__`, not in the qualified name."""
     name = task_name(view)
     if name.endswith(f".{view.__name__}"):
         return name
     return name.removesuffix(view.__qualname__) + view.__name__
 
 
-class _Run:
-    """What the worker calls for a request to `view`."""
+class _ViewTask:
+    """The function of the task that runs `view`."""
 
     __slots__ = ("_offload", "_view")
 
@@ -192,19 +191,23 @@ class _Run:
 
     @property
     def __code__(self) -> Any:
-        """The view's, by which an Offload tells two views of one name from one declared twice."""
+        """The view's, so that two views of one name are told from one view declared twice."""
         return getattr(self._view, "__code__", self._view)
 
-    def __call__(self, stored: RequestSnapshot, values: dict[str, Any]) -> ResponseSnapshot:
+    def __call__(self, snapshot: RequestSnapshot, values: dict[str, Any]) -> ResponseSnapshot:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         limit = self._offload.state_of(app).config.max_payload
-        response = answer(stored, self._view, values, limit)
+        response = run_view(snapshot, self._view, values, limit)
         if response.cookies:
-            logger.warning(
-                "%s of %s: the view set the cookies %s, which are not carried into the result",
+            log.write(
+                logging.WARNING,
+                "cookies_lost",
+                "%s of %s: the view set the cookies %s, which are not part of the result",
                 current_job.id,
                 current_job.task,
                 ", ".join(sorted(set(response.cookies))),
-                extra={"action": "cookies_lost"},
+                job_id=current_job.id,
+                task=current_job.task,
+                attempt=current_job.attempt,
             )
         return response

@@ -1,1 +1,1 @@
-"""How single values are carried. `registry` is the door; `base` explains the encoding."""
+"""Codecs of single values; `registry` is the entry, `base` describes the encoding."""

@@ -1,8 +1,8 @@
 """The walk over a value: into JSON (Packing) and back (Unpacking).
 
-None, bool, str, finite floats, 64-bit ints, lists, and dicts with str keys are themselves in JSON.
+None, bool, str, finite floats, 64-bit ints, lists, and dicts with str keys are plain JSON.
 Everything else becomes `{"$": [tag, part, …]}`. A dict that has the key "$" is tagged too, so in
-what comes back `"$"` always means a tag: no value a user passes in can pose as another one.
+encoded data `"$"` always means a tag: no value can be decoded as another one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from ..spool import Spool
 
 Json = Any
-"""What JSON can say: None, bool, int, float, str, list, dict with str keys."""
+"""A JSON value: None, bool, int, float, str, list, dict with str keys."""
 
 TAG = "$"
 MAX_DEPTH = 64
-"""Containers within containers. Each takes at most five levels of JSON, so the whole stays far
-below Python's recursion limit of 1000, on the way in and out."""
+"""Nested containers. Each takes at most five levels of JSON, so that packing and unpacking stay
+far below Python's recursion limit of 1000."""
 MAX_INT = 2**63 - 1
 """Larger ints are tagged: JSON readers differ on them, and Python refuses long decimal texts."""
 
 
 class Refused(Exception):
-    """A value can't be carried. `path` leads to it: `['rows'][3]`."""
+    """A value can't be encoded. `path` leads to it: `['rows'][3]`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -37,11 +37,11 @@ class Refused(Exception):
 
 
 class OverBudget(Exception):
-    """The value takes more bytes than it may."""
+    """The value takes more bytes than allowed."""
 
 
 class FetchFailed(Exception):
-    """Takes the app's own error out of the walk, which would call it unreadable data."""
+    """Wraps an error of the app's database, which is not an error of the data."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -49,17 +49,17 @@ class FetchFailed(Exception):
 
 
 class Saves(Protocol):
-    """Where uploaded files go: what packing needs of a Spool."""
+    """The part of a Spool that packing uses."""
 
     def save(self, stream: BinaryIO) -> str:
-        """Keep what is left of the stream, and give it a name."""
+        """Store the rest of the stream; returns its name."""
 
 
 class Packing:
-    """One value, or the arguments of one call, on the way into JSON.
+    """Packs one value, or the arguments of one call, into JSON.
 
     `left` is a budget of bytes. Each part is charged less than it will take, which ends the walk
-    early when a small value refers to something large a thousand times over.
+    early when a small value refers to a large one a thousand times.
     """
 
     __slots__ = ("files", "left", "packers", "spool")
@@ -110,7 +110,7 @@ class Packing:
         return packed
 
     def is_plain(self, values: Iterable[Any]) -> bool:
-        """Whether all the values are themselves in JSON. This is the fast way through lists."""
+        """Whether all the values are plain JSON; the fast path for lists."""
         size = 0
         for value in values:
             kind = type(value)
@@ -129,7 +129,7 @@ class Packing:
         return True
 
     def tagged(self, tag: str, *parts: Json) -> Json:
-        """The JSON of a value that isn't itself in JSON. The parts are charged by the caller."""
+        """The JSON of a value that is not plain JSON. The parts are charged by the caller."""
         self.spend(len(tag) + len('{"$":[""]}'))
         return {TAG: [tag, *parts]}
 
@@ -140,13 +140,13 @@ class Packing:
             raise OverBudget
 
     def require(self, size: int) -> None:
-        """Refuse early what will take at least `size` bytes and be charged later."""
+        """Raise OverBudget for a part of at least `size` bytes that is charged later."""
         if size > self.left:
             raise OverBudget
 
 
 class Unpacking:
-    """One value, or the arguments of one call, on the way back from JSON that may be hostile."""
+    """Unpacks one value, or the arguments of one call, from JSON that may be hostile."""
 
     __slots__ = ("spool", "unpackers")
 
@@ -155,7 +155,7 @@ class Unpacking:
         self.spool = spool
 
     def unpack(self, value: Json, depth: int) -> Any:
-        """The value that was packed. Raises PayloadError if nothing of ours was."""
+        """The value that was packed. Raises PayloadError for invalid data."""
         kind = type(value)
         if kind is not dict and kind is not list:
             return value
@@ -192,12 +192,12 @@ class Unpacking:
             return unpacker(self, depth + 1, *parts[1:])
         except (PayloadError, FetchFailed):
             raise
-        except Exception as error:  # from a constructor or a __hash__, of whatever class
+        except Exception as error:  # from a constructor or a __hash__ of any class
             raise PayloadError(f"it holds an unreadable {parts[0]}: {error}") from error
 
 
 Packer = Callable[[Packing, Any, int], Json]
-"""(walk, value, depth) -> JSON. Packs what the value holds at depth + 1."""
+"""(walk, value, depth) -> JSON. Packs the parts of the value at depth + 1."""
 Unpacker = Callable[..., Any]
 """(walk, depth, *parts of the tag) -> value. Unpacks parts at the depth given."""
 Finder = Callable[[type], Packer | None]

@@ -1,8 +1,8 @@
-"""The app's own classes of data: dataclasses, enums, named tuples and msgspec Structs.
+"""Data classes of the app: dataclasses, enums, named tuples and msgspec Structs.
 
-They travel as the class's name and the values of the fields. A name found in a payload is only
-looked up in modules that are loaded already and must belong to a class of the very kind; nothing
-is ever imported, and (but for Struct, see there) no code of the class is run to build the value.
+They are encoded as the class's name and the values of the fields. A name in a payload is looked up
+only in modules that are loaded already, and must belong to a class of the same kind; nothing is
+imported, and no code of the class is run to build the value, except for a Struct's constructor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNSET = object()
 
 
 def class_name(cls: type) -> str:
-    """`module:Class`, as it stands in a payload."""
+    """`module:Class`, as it is written in a payload."""
     module = main_module() if cls.__module__ == "__main__" else cls.__module__
     return f"{module}:{cls.__qualname__}"
 
@@ -37,13 +37,13 @@ def find_class(name: str, is_kind: Callable[[type], bool]) -> type:
         if is_kind(cls):
             return cls
     raise PayloadError(
-        f"it needs the class {name[:200]!r}, which no module loaded here has, or which is of"
+        f"it needs the class {name[:200]!r}, which no loaded module has, or which is of"
         " another kind now: import its module where the task is declared"
     )
 
 
 def require_findable(cls: type) -> None:
-    """Refuse a class that find_class() could not find again, in this process or another."""
+    """Raise Refused for a class that find_class() could not find in a worker."""
     if not any(found is cls for found in _candidates(class_name(cls))):
         raise Refused(
             f"is of the class {cls.__qualname__}, which can't be found again by its name:"
@@ -53,12 +53,12 @@ def require_findable(cls: type) -> None:
 
 def _candidates(name: str) -> Iterator[type]:
     module, _, qualname = name.partition(":")
-    # what other processes know as "app" may be the script here
+    # the module "app" of other processes may be the script here
     for key in ("__main__", module) if main_module() == module else (module,):
         found: Any = sys.modules.get(key)
         for part in qualname.split("."):
-            # by type() and vars(), not by isinstance() and getattr(): a proxy, a descriptor or a
-            # module's __getattr__ has no say
+            # by type() and vars(), not by isinstance() and getattr(): no proxy, descriptor or
+            # module __getattr__ is called
             found = vars(found).get(part) if issubclass(type(found), type | ModuleType) else None
         if issubclass(type(found), type):
             yield found
@@ -103,17 +103,17 @@ def _dataclass_packer(cls: type) -> Packer:
     name = class_name(cls)
     names = [field.name for field in fields(cls)]
     slots = {slot for base in cls.__mro__ for slot in _slots(base)}
-    makes_itself: Any = cls.__new__
-    if makes_itself is not object.__new__ or slots - {*names, "__dict__", "__weakref__"}:
+    constructor: Any = cls.__new__
+    if constructor is not object.__new__ or slots - {*names, "__dict__", "__weakref__"}:
         raise Refused(
-            f"is a {cls.__qualname__}, a dataclass that keeps more than its fields:"
-            f" teach it with offload.codec({cls.__qualname__}, encode, decode)"
+            f"is a {cls.__qualname__}, a dataclass that stores more than its fields:"
+            f" register it with offload.codec({cls.__qualname__}, encode, decode)"
         )
 
     def pack(walk: Packing, value: Any, depth: int) -> Json:
         state = {key: getattr(value, key, _UNSET) for key in names}
         for key, extra in getattr(value, "__dict__", {}).items():
-            # what lies over a descriptor is a cached_property's cache
+            # a value over a descriptor is the cache of a cached_property
             if key not in state and not hasattr(getattr(cls, key, None), "__get__"):
                 state[key] = extra
         items = ((key, item) for key, item in state.items() if item is not _UNSET)
@@ -129,7 +129,7 @@ def _slots(cls: type) -> tuple[str, ...]:
 
 
 def _unpack_dataclass(walk: Unpacking, depth: int, name: str, packed: dict[str, Json]) -> Any:
-    """Set the fields on a bare instance: __init__ and __post_init__ have run once, at enqueue."""
+    """Set the fields on a new instance: __init__ and __post_init__ have run once, at enqueue."""
     cls = find_class(name, _is_dataclass)
     state = walk.unpack_fields(packed, depth)
     value: Any = object.__new__(cls)
@@ -145,7 +145,7 @@ def _unpack_dataclass(walk: Unpacking, depth: int, name: str, packed: dict[str, 
 
 
 def _default(field: Field[Any], name: str) -> Any:
-    """What stands for a field that the class did not have when the value was packed."""
+    """The value of a field that the class did not have when the value was packed."""
     if field.default is not MISSING:
         return field.default
     if field.default_factory is not MISSING:
@@ -176,8 +176,8 @@ def _namedtuple_packer(cls: Any) -> Packer:
     def pack(walk: Packing, value: Any, depth: int) -> Json:
         if getattr(value, "__dict__", None):
             raise Refused(
-                f"is a {cls.__qualname__}, a named tuple that keeps more than its fields:"
-                f" teach it with offload.codec({cls.__qualname__}, encode, decode)"
+                f"is a {cls.__qualname__}, a named tuple that stores more than its fields:"
+                f" register it with offload.codec({cls.__qualname__}, encode, decode)"
             )
         items = zip(names, value, strict=True)
         walk.spend(len(name))
@@ -209,8 +209,8 @@ def _struct_packer(cls: type[msgspec.Struct]) -> Packer:
     def pack(walk: Packing, value: msgspec.Struct, depth: int) -> Json:
         if getattr(value, "__dict__", None):
             raise Refused(
-                f"is a {cls.__qualname__}, a Struct that keeps more than its fields:"
-                f" teach it with offload.codec({cls.__qualname__}, encode, decode)"
+                f"is a {cls.__qualname__}, a Struct that stores more than its fields:"
+                f" register it with offload.codec({cls.__qualname__}, encode, decode)"
             )
         items = ((key, getattr(value, key)) for key in names)
         walk.spend(len(name))
@@ -220,8 +220,8 @@ def _struct_packer(cls: type[msgspec.Struct]) -> Packer:
 
 
 def _unpack_struct(walk: Unpacking, depth: int, name: str, packed: dict[str, Json]) -> Any:
-    """Structs can't be made without their constructor, so a __post_init__ runs here; whatever it
-    changes is then set back to what was packed."""
+    """Structs can't be created without their constructor, so __post_init__ runs here; fields that
+    it changes are then reset to the packed values."""
     cls = find_class(name, _is_struct)
     state = {
         key: item

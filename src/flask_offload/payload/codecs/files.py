@@ -1,7 +1,6 @@
-"""Uploaded files: a werkzeug FileStorage travels as the name of its copy in the spool.
+"""Uploaded files: a werkzeug FileStorage is encoded as the name of its copy in the spool.
 
-Without a spool (an engine without the flag `files`, a result) its bytes travel in the
-payload itself.
+Without a spool (an engine without the flag `files`, a result) its bytes are part of the payload.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ def _bytes(walk: Packing, data: bytes, depth: int) -> Json:
         return walk.pack(data, depth + 1)
     except OverBudget:
         raise FileTooLarge(
-            "the file is too large to travel in the payload (OFFLOAD_MAX_PAYLOAD), as results do,"
-            " and arguments where the engine has not the flag 'files': store it where the worker"
-            " can read it, and pass its name"
+            "the file is too large for the payload (OFFLOAD_MAX_PAYLOAD), which holds the files of"
+            " results, and of arguments if the engine does not have the flag 'files': store it"
+            " where the worker can read it, and pass its name"
         ) from None
 
 
@@ -68,11 +67,11 @@ def _unpack(
     if type(content) is bytes:
         stream: Any = io.BytesIO(content)
     elif walk.spool is None:
-        raise PayloadError("it holds an uploaded file, and there is no spool to take it from")
+        raise PayloadError("it holds an uploaded file, and there is no spool to read it from")
     else:
         stream = walk.spool.open(content)
     file = FileStorage(stream, name=name, headers=Headers([(key, item) for key, item in headers]))
-    # FileStorage would take the spool's own file name for a missing one
+    # for a missing one, FileStorage would use the spool's file name
     file.filename = filename
     return file
 

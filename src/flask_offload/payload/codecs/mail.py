@@ -1,6 +1,6 @@
-"""Flask-Mail's messages, whole: attachments, headers, date, and the Message-ID they got.
+"""Flask-Mail's messages, with attachments, headers, date and Message-ID.
 
-Used only if the app has imported Flask-Mail already.
+Used only if the app has imported Flask-Mail.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _unpack(walk: Unpacking, depth: int, name: str, packed: dict[str, Json]) -> 
     if flask_mail is None:
         raise PayloadError("it holds a flask_mail.Message: import flask_mail in the app")
     if name not in _CLASSES:
-        raise PayloadError("it holds something of flask_mail that is never carried")
-    # not by the constructor, which would draw another Message-ID
+        raise PayloadError("it holds an object of flask_mail that is never encoded")
+    # not by the constructor, which would make another Message-ID
     value = object.__new__(getattr(flask_mail, name))
     value.__dict__.update(walk.unpack_fields(packed, depth))
     return value

@@ -1,4 +1,4 @@
-"""What an Offload can carry: the built-in kinds, and the app's own codecs."""
+"""The codecs of an Offload: the built-in ones, and the app's own."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _FINDERS: tuple[Finder, ...] = (
 
 
 class Codecs:
-    """One per Offload. It learns classes as they come, and keeps what it has learnt."""
+    """One per Offload. The packer of a class is looked up once and cached."""
 
     def __init__(self) -> None:
         self.session: GetSession | None = None
-        """Gives the SQLAlchemy session that fetches rows in a job; None: Flask-SQLAlchemy's."""
+        """Returns the SQLAlchemy session that fetches rows in a job; None: Flask-SQLAlchemy's."""
         self.packers: dict[type, Packer] = _Packers(values.PACKERS)
         self.unpackers: Mapping[str, Unpacker] = {
             **values.UNPACKERS,
@@ -49,18 +49,18 @@ class Codecs:
         *,
         name: str | None = None,
     ) -> None:
-        """Teach a class: `encode` turns an instance into something that can be carried, `decode`
-        turns that into an instance again, in the job.
+        """Add a codec: `encode` turns an instance into values that can be encoded, `decode` turns
+        those into an instance again, in the job.
 
-        It holds for instances of `type_` itself, not of its subclasses, and goes before what is
-        built in for dataclasses, enums and the like.
+        It is for instances of `type_` itself, not of its subclasses, and takes precedence over the
+        built-in codecs of dataclasses, enums and so on.
 
-        name: what stands in the payload; `module:Class` unless given. Give one if the class may
-        move while jobs wait. Raises PayloadError for a type that is carried as it is, and for a
-        name that another class has.
+        name: the tag in the payload; `module:Class` by default. Give one if the class may move
+        while jobs wait. Raises PayloadError for a built-in type, and for a name that another class
+        has.
         """
         if type_ in _BUILT_IN:
-            raise PayloadError(f"{type_.__name__} needs no codec: it is carried as it is")
+            raise PayloadError(f"{type_.__name__} needs no codec: it is built in")
         name = name or class_name(type_)
         owner = self._own.get(name, (type_, None))[0]
         if class_name(owner) != class_name(type_):
@@ -74,7 +74,7 @@ class Codecs:
         if name not in self._own:
             raise PayloadError(
                 f"it needs the codec {name[:200]!r}, which is not registered here: call"
-                " offload.codec(…) where the app is made"
+                " offload.codec(…) where the app is created"
             )
         state = walk.unpack(packed, depth)
         try:
@@ -99,14 +99,14 @@ def _own_packer(name: str, encode: Callable[[Any], Any]) -> Packer:
 
 
 class _Packers(dict[type, Packer]):
-    """The packers by exact type; a type that is new here is looked at once."""
+    """The packers by exact type; a new type is looked up once."""
 
     def __missing__(self, cls: type) -> Packer:
         for find in _FINDERS:
             if packer := find(cls):
                 self[cls] = packer
                 return packer
-        raise Refused(f"is of type {cls.__qualname__}, which can't be carried: {_remedy(cls)}")
+        raise Refused(f"is of type {cls.__qualname__}, which can't be encoded: {_remedy(cls)}")
 
 
 def _remedy(cls: type) -> str:
@@ -121,5 +121,5 @@ def _remedy(cls: type) -> str:
         return f"pass {plain}(value)"
     for base in cls.__mro__[1:]:
         if base in _BUILT_IN:
-            return f"pass {base.__name__}(value), or teach the class with {own}"
-    return f"pass an id or plain values, or teach the class with {own}"
+            return f"pass {base.__name__}(value), or register a codec with {own}"
+    return f"pass an id or plain values, or register a codec with {own}"

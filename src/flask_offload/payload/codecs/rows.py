@@ -1,7 +1,7 @@
-"""Rows of the app's database: an SQLAlchemy model instance travels as its class and primary key.
+"""Rows of the app's database: an SQLAlchemy model instance is encoded as class and primary key.
 
-The job fetches it anew, so it sees what is true then. SQLAlchemy is used only if the app has
-imported it already.
+The job fetches the row again, so it sees the current values. SQLAlchemy is used only if the app
+has imported it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .base import (
 from .classes import class_name, find_class, require_findable
 
 GetSession = Callable[[], Any]
-"""Gives the SQLAlchemy session of the current app context, as a scoped_session does."""
+"""Returns the SQLAlchemy session of the current app context, as a scoped_session does."""
 
 
 def _is_model(cls: type) -> bool:
@@ -53,31 +53,31 @@ def find_packer(cls: type) -> Packer | None:
 
 
 def _unsaved(state: Any) -> str | None:
-    """Why another process could not see this row as it is here."""
+    """Why another process could not see this row in its current state; None if it can."""
     if not state.has_identity:
         return "has not been saved"
     session = state.session
-    if state.deleted or state.was_deleted or (session is not None and _goes(state, session)):
+    if state.deleted or state.was_deleted or (session is not None and _is_deleted(state, session)):
         return "has been deleted"
     if state.modified:
         return "has unsaved changes"
     if session is not None:
         step = session.get_nested_transaction() or session.get_transaction()
         while step is not None:
-            # SQLAlchemy has no public word for "inserted, or changed, by this transaction"
+            # SQLAlchemy has no public API for "inserted, or changed, by this transaction"
             if state in getattr(step, "_new", ()) or state in getattr(step, "_dirty", ()):
                 return "has been flushed but not committed"
             step = step.parent
     return None
 
 
-def _goes(state: Any, session: Any) -> bool:
-    """Whether the session deletes it with its next flush."""
+def _is_deleted(state: Any, session: Any) -> bool:
+    """Whether the session deletes the row with its next flush."""
     return any(row is state.object for row in session.deleted)
 
 
 def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
-    """The unpacker; `get_session` gives what Codecs.session is set to when a row is fetched."""
+    """The unpacker; `get_session` returns the value of Codecs.session when a row is fetched."""
 
     def unpack(walk: Unpacking, depth: int, name: str, packed: list[Json]) -> Any:
         cls = find_class(name, _is_model)
@@ -105,13 +105,13 @@ def row_unpacker(get_session: Callable[[], GetSession | None]) -> Unpacker:
 
 
 def _app_session() -> Any:
-    """Flask-SQLAlchemy's `db.session`, or that of an extension which registers alike."""
+    """Flask-SQLAlchemy's `db.session`, or that of an extension which registers the same way."""
     if not current_app:
         raise PayloadError("it holds a database row: decode it inside an app context")
     session = getattr(current_app.extensions.get("sqlalchemy"), "session", None)
     if session is None:
         raise PayloadError(
             "it holds a database row, but this app has no Flask-SQLAlchemy: set"
-            " offload.codecs.session to a function that gives the session to use"
+            " offload.codecs.session to a function that returns the session to use"
         )
     return session

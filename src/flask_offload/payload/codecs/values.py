@@ -1,7 +1,7 @@
-"""The standard library's values that JSON has no word for: bytes, tuples, sets, times, numbers.
+"""The standard library's values that are not JSON: bytes, tuples, sets, times, numbers.
 
-Each has a packer (value -> tagged parts) and an unpacker (parts -> value), and the two tables at
-the end name them. Types are matched exactly: a subclass is never carried as its base.
+Each has a packer (value -> tagged parts) and an unpacker (parts -> value), listed in the two tables
+at the end. Types are matched exactly: a subclass is never encoded as its base.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _unpack_uuid(walk: Unpacking, depth: int, text: str) -> UUID:
 
 
 def _pack_moment(walk: Packing, value: datetime | time, depth: int) -> Json:
-    """["datetime", text, zone, fold]; what is usual at the end is left out."""
+    """["datetime", text, zone, fold]; defaults at the end are left out."""
     zone = value.tzinfo
     if zone is None or _is_plain_offset(zone):
         parts: list[Json] = [value.isoformat(), None]
@@ -172,7 +172,7 @@ def _pack_moment(walk: Packing, value: datetime | time, depth: int) -> Json:
 
 
 def _is_plain_offset(zone: tzinfo) -> bool:
-    """Whether isoformat() says all there is to say about it."""
+    """Whether isoformat() contains everything about it."""
     return type(zone) is timezone and zone.tzname(None) == _usual_name(zone)
 
 
@@ -195,7 +195,7 @@ def _unpack_time(walk: Unpacking, depth: int, text: str, zone: Json = None, fold
 def _zone(walk: Unpacking, depth: int, packed: Json) -> tzinfo | None:
     zone = walk.unpack(packed, depth)
     if zone is not None and not isinstance(zone, tzinfo):
-        raise TypeError("its time zone is none")
+        raise TypeError("its time zone is not a tzinfo")
     return zone
 
 

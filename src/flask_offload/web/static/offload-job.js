@@ -1,12 +1,12 @@
-/* <offload-job href="/offload/jobs/…">: shows how a job gets on, and tells when it has ended.
+/* <offload-job href="/offload/jobs/…">: shows the progress of a job, and fires an event at its end.
 
    It keeps the parts inside it that are marked data-offload="bar|percent|remaining|message|heading|
    cancel" up to date, and makes a bar and a message if there are none. With the attribute `follow`
-   it goes to `href` when the job has ended, where the server shows what came of it.
+   it opens `href` when the job has ended, where the server shows the outcome.
 
    Events, which bubble; detail is the job as `href` gives it in JSON:
    offload:progress  something changed
-   offload:done      it was successful; detail.links.result leads to the result, if it is shown
+   offload:done      it was successful; detail.links.result is the result, if it is exposed
    offload:failed    it failed, was cancelled, or is gone (detail.status is then null)             */
 
 const FIRST_LOOK = 300; // ms; many jobs are done by then
@@ -27,7 +27,7 @@ class OffloadJob extends HTMLElement {
 
   #job = null;
   #etag = null;
-  #misses = 0; // requests in a row that came to nothing
+  #misses = 0; // failed requests in a row
   #over = false;
   #timer = 0;
   #request = null;
@@ -37,7 +37,7 @@ class OffloadJob extends HTMLElement {
   }
 
   connectedCallback() {
-    this.#furnish();
+    this.#addParts();
     document.addEventListener("visibilitychange", this.#wake);
     addEventListener("online", this.#wake);
     addEventListener("pageshow", this.#wake);
@@ -92,7 +92,7 @@ class OffloadJob extends HTMLElement {
       pause = await this.#ask(request.signal);
       this.#misses = 0;
     } catch {
-      if (this.#request !== request) return; // it was us who stopped it
+      if (this.#request !== request) return; // aborted by #pause
       pause = this.#missed();
     } finally {
       clearTimeout(limit);
@@ -101,12 +101,12 @@ class OffloadJob extends HTMLElement {
     this.#later(pause);
   }
 
-  /* One request; gives the pause until the next, in ms. Throws if it came to nothing. */
+  /* One request; returns the pause until the next, in ms. Throws if it failed. */
   async #ask(signal) {
     const headers = { Accept: "application/json" };
     if (this.#etag) headers["If-None-Match"] = this.#etag;
     const address = new URL(this.href, document.baseURI);
-    address.searchParams.set("status", ""); // how it stands, also when it has a result to lead to
+    address.searchParams.set("status", ""); // the document, also when there is a result to redirect to
     const response = await fetch(address, { headers, redirect: "manual", signal });
     const pause = 1000 * (Number(response.headers.get("Retry-After")) || 1);
     if (response.ok) {
@@ -127,31 +127,31 @@ class OffloadJob extends HTMLElement {
     this.#misses += 1;
     if (this.#misses > 1) this.#say("message", "No connection. Trying again…");
     const pause = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#misses);
-    return pause * (0.75 + Math.random() / 2); // or all pages would come back in the same moment
+    return pause * (0.75 + Math.random() / 2); // so that not all pages retry at the same time
   }
 
   #take(job) {
     this.#job = job;
     this.#over = !["READY", "RUNNING"].includes(job.status);
     this.#show(job);
-    if (!this.#over) this.#tell("offload:progress", job);
+    if (!this.#over) this.#dispatch("offload:progress", job);
     else this.#end(job.status === "SUCCESSFUL" ? "offload:done" : "offload:failed", job);
   }
 
   #end(type, job) {
     this.#over = true;
     this.dataset.status = job.status ?? "GONE";
-    this.#tell(type, job);
+    this.#dispatch(type, job);
     if (this.hasAttribute("follow")) location.replace(this.href);
   }
 
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 
-  // --- what one sees ---
+  // --- display ---
 
-  #furnish() {
+  #addParts() {
     if (this.querySelector("[data-offload]")) return;
     const bar = document.createElement("progress");
     bar.dataset.offload = "bar";
@@ -192,7 +192,7 @@ class OffloadJob extends HTMLElement {
   }
 }
 
-/* As the server says it. */
+/* The same texts as the server's. */
 function duration(seconds) {
   if (seconds < 10) return "less than 10 s";
   if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s`;
