@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flask_offload.measure.probe import innocent, probe
-from flask_offload.measure.samples import ProbeResult, percentile
-from flask_offload.profiler.store import spot_rows
+from flask_offload.measure import ProbeResult, innocent, percentile, probe
+from flask_offload.profiler import spot_rows
 
 from .crash_test import CrashTestResult, Pattern, run_crash_test
 from .errors import WorkNotDone

@@ -46,16 +46,10 @@ PROMPT = Pace(0, 0, (0, 0))
 class Mail:
     """A mail that the server accepted: it answered 250, so it is responsible for it now."""
 
-    number: int
     recipient: str
     message: EmailMessage
     received_at: float
     """Unix seconds."""
-
-    @property
-    def message_id(self) -> str:
-        """The same when a mail is sent twice."""
-        return str(self.message["Message-ID"] or "")
 
     @property
     def subject(self) -> str:
@@ -121,7 +115,6 @@ class MailServer:
         self.port = port
         self._handler = _SmtpHandler(pace or Pace(), self._keep, seed)
         self._mails: list[Mail] = []
-        self._number = 0
         self._arrived = threading.Condition()
         self._connections: weakref.WeakSet[SMTP] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
@@ -154,8 +147,7 @@ class MailServer:
 
     def _keep(self, recipient: str, message: EmailMessage) -> None:
         with self._arrived:
-            self._number += 1
-            self._mails.append(Mail(self._number, recipient, message, time.time()))
+            self._mails.append(Mail(recipient, message, time.time()))
             del self._mails[:-KEPT]
             self._arrived.notify_all()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -32,17 +31,6 @@ _OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """One picture that was made."""
-
-    path: Path
-    width: int
-    height: int
-    size: int
-    """In bytes."""
-
-
 def check_photo(data: bytes) -> tuple[int, int]:
     """Look at an upload's header, not at its pixels, and give the width and the height.
 
@@ -52,8 +40,8 @@ def check_photo(data: bytes) -> tuple[int, int]:
         return image.size
 
 
-def thumbnails(data: bytes, folder: Path) -> Iterator[Thumbnail]:
-    """Write every size in every format into `folder`, one after the other as they are asked for.
+def thumbnails(data: bytes, folder: Path) -> Iterator[Path]:
+    """Write every size in every format into `folder`, each when the next one is asked for.
 
     The picture is turned upright by its EXIF orientation and is saved without its EXIF block, which
     may hold the place where it was taken. Raises PhotoError.
@@ -66,7 +54,7 @@ def thumbnails(data: bytes, folder: Path) -> Iterator[Thumbnail]:
         for kind, suffix in FORMATS.items():
             path = folder / f"{size}.{suffix}"
             small.save(path, kind, icc_profile=upright.info.get("icc_profile"), **_OPTIONS[kind])
-            yield Thumbnail(path, small.width, small.height, path.stat().st_size)
+            yield path
 
 
 def _open(data: bytes) -> Image.Image:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flask_offload.measure.samples import Answer, ProbeResult
+from flask_offload.measure import Answer, ProbeResult
 from flask_offload_lab import crash_test, demo
 from flask_offload_lab.crash_test import CrashTestResult, Pattern
 from flask_offload_lab.demo import DemoTable, RouteResult, claims, measure, render

@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from flask_offload.measure.probe import innocent
-from flask_offload.measure.samples import ProbeResult, percentile
+from flask_offload.measure import ProbeResult, innocent, percentile
 
 from ..crash_test import Pattern, run_crash_test
 from ..errors import WorkNotDone

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from flask_offload.measure.browser import Browser
-from flask_offload.measure.target import Target
+from flask_offload.measure import Browser, Target
 
 from ..testbed import LabTestbed
 from . import Event, Events

@@ -6,8 +6,7 @@ import queue
 import threading
 import time
 
-from flask_offload.measure.http_client import ask, prepare
-from flask_offload.measure.target import Target
+from flask_offload.measure import Target, ask, prepare
 
 from ..crash_test import Pattern
 from ..journal import Note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from flask_offload.profiler.store import SpotRow, spot_rows
+from flask_offload.profiler import SpotRow, spot_rows
 
 from ..errors import WorkNotDone
 from ..testbed import LabTestbed

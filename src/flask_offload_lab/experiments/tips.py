@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 from urllib.request import urlopen
 
-from flask_offload.measure.figures import LIGHTHOUSE
-from flask_offload.measure.http_client import parse_server_timing
-from flask_offload.measure.probe import TIMEOUT, NoAnswer, probe
-from flask_offload.measure.samples import ProbeResult, percentile
-from flask_offload.profiler.store import sentences_since
+from flask_offload.measure import LIGHTHOUSE, NoAnswer, ProbeResult, percentile, probe
+from flask_offload.profiler import sentences_since
 
+from ..sample_app_server import SampleAppServer
 from ..testbed import LabTestbed
+from ..user_app import UserAppServer
 from . import Events
 
 SPOT_ABOVE = 200.0
@@ -25,21 +22,11 @@ WRITE_TIMEOUT = 15.0
 
 VISITS = 2
 
+TIMEOUT = 30.0
+"""Seconds for one page."""
 
-class CheckedApp(Protocol):
-    """An app that can be checked."""
 
-    origin: str
-
-    @property
-    def routes(self) -> Sequence[str]:
-        """Pages to request."""
-        ...
-
-    @property
-    def evidence(self) -> Path | None:
-        """The file of its profiler's findings."""
-        ...
+CheckedApp: TypeAlias = SampleAppServer | UserAppServer
 
 
 def no_long_task(app: CheckedApp) -> Events:
@@ -113,8 +100,8 @@ def _found(app: CheckedApp, began: float) -> dict[str, str]:
 def _enqueues(url: str) -> bool:
     """Whether the page reports that it has enqueued a job."""
     with urlopen(url, timeout=TIMEOUT) as response:
-        timings = parse_server_timing(response.headers.get_all("Server-Timing") or [])
-    return any(timing.name == "enqueue" for timing in timings)
+        timings = response.headers.get("Server-Timing", "").split(",")
+    return any(timing.strip().startswith("enqueue;") for timing in timings)
 
 
 def _visit(app: CheckedApp, route: str, times: int) -> ProbeResult:

@@ -45,7 +45,7 @@ def welcome(member: str) -> int:
         folder = settings().folder_of(member)
         for made, picture in enumerate(thumbnails(portrait(), folder), 1):
             if current_job:
-                current_job.progress(made, len(NAMES), picture.path.name)
+                current_job.progress(made, len(NAMES), picture.name)
     return len(NAMES)
 
 

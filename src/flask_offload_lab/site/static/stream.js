@@ -1,11 +1,10 @@
 // Experiments run on the lab's server and report as they go: one JSON object per line.
 
-export async function run(name, params, onEvent, signal) {
+export async function run(name, params, onEvent) {
   const response = await fetch(`/run/${name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(params ?? {}),
-    signal,
   });
   if (!response.ok) throw new Error((await response.text()).trim() || `The lab answered ${response.status}.`);
   let last = null;

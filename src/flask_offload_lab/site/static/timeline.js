@@ -65,10 +65,6 @@ export class Timeline {
     return rows - 1;
   }
 
-  longest(what) {
-    return Math.max(0, ...[...this.spans.values()].filter((span) => span.what === what).map((span) => (span.end ?? this.now) - span.begin));
-  }
-
   share(scale) {
     this.scale = scale;
     this.draw();
@@ -100,7 +96,6 @@ export class Timeline {
   }
 
   dot(mark, x, y) {
-    if (mark.what === "kill") return node("line", { class: "kill", x1: x(mark.at), x2: x(mark.at), y1: 2, y2: this.height - BOTTOM });
     const circle = node("circle", { class: mark.what, cx: x(mark.at), cy: y + 7, r: 4.5 });
     circle.append(node("title", {}, `${mark.name}: ${ms(mark.at)}`));
     return circle;
