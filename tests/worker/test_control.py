@@ -77,14 +77,18 @@ def test_concurrency_is_kept_across_workers_and_blocks_nobody_else(site: Site) -
     assert most == 2
 
 
-def test_a_rate_is_a_strict_sliding_window(site: Site) -> None:
-    for number in range(8):
-        rated.enqueue(str(number))
+def test_a_rate_holds_in_a_worker(site: Site) -> None:
+    """The window counts claims, and a task begins a while after its claim: longer on a busy machine.
+    test_store_limits.py shows that the window of the claims is strict."""
+    jobs = [rated.enqueue(str(number)) for number in range(8)]
+    began = time.time()
     with site.worker():
-        lines = site.wait_for_witness("rated", 8, timeout=40)
-    starts = sorted(float(line.split()[1]) for line in lines)
-    # a claim notes the start a moment before the first line of the task
-    assert all(later - earlier > 1.9 for earlier, later in zip(starts, starts[3:], strict=False))
+        for job in jobs:
+            job.wait(40)
+    starts = sorted(job.started_at.timestamp() for job in jobs if job.started_at is not None)
+    assert len(starts) == 8
+    assert starts[3] >= began + 2
+    assert starts[6] >= began + 4
 
 
 def test_a_unique_job_is_one_among_processes(site: Site) -> None:
