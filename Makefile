@@ -17,6 +17,9 @@ demo: $(VENV)/.demo ## See it: the lab, on this machine (ONCE=1: print the table
 test: lint types ## Check it: linters and types first, then all tests (ARGS="-k retry -x": some tests)
 	@$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+quick: lint types ## The same without tests that start processes: under two minutes
+	@$(python) -m pytest -n 2 -m "not processes" --durations=5 --durations-min=5 $(ARGS)
+
 lint: $(VENV)/.dev ## Style, format and the direction of imports
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
@@ -71,4 +74,4 @@ $(VENV)/.dev: $(setup)
 $(VENV)/.bench: scripts/setup scripts/system-packages requirements/bench.txt
 	@scripts/setup bench
 
-.PHONY: help demo test lint format types coverage bench torture torture-long docs lock clean
+.PHONY: help demo test quick lint format types coverage bench torture torture-long docs lock clean

@@ -1,7 +1,8 @@
-"""Rules for every test: leave nothing behind, and in CI skip nothing."""
+"""Rules for every test: leave nothing behind, say that it starts processes, in CI skip nothing."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from typing import TypeVar, cast
 
@@ -32,13 +33,52 @@ def leak_detector(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(f"{request.node.nodeid} left behind:\n- " + "\n- ".join(found), pytrace=False)
 
 
-# --- in CI nothing is skipped ------------------------------------------------------------------
+# --- tests that start processes are marked -----------------------------------------------------
+
+STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+_started: list[str] = []
+
+
+def _note_start(event: str, arguments: tuple[object, ...]) -> None:
+    # `platform` asks uname once in a process: in whichever test comes first
+    if event in STARTS and arguments[:1] != ("uname",):
+        _started.append(f"{event} {str(arguments[:1])[:200]}")
+
+
+sys.addaudithook(_note_start)
+
+
+def pytest_runtest_logstart() -> None:
+    """What was started before belongs to no test, such as what a module does when imported."""
+    _started.clear()
+
+
+@pytest.fixture(scope="session")
+def processes() -> None:
+    """For fixtures that start processes: the tests that use them are marked `processes`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a fixture which starts processes."""
+    for item in items:
+        if "processes" in getattr(item, "fixturenames", ()):
+            item.add_marker("processes")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skipped test."""
-    return _refuse_skip((yield))
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that starts a process and is not marked: `make quick` would run it."""
+    report = yield
+    if _started and report.passed and item.get_closest_marker("processes") is None:
+        report.outcome = "failed"
+        report.longrepr = f"mark it with @pytest.mark.processes: it started {_started[0]}"
+    _started.clear()
+    return _refuse_skip(report)
+
+
+# --- in CI nothing is skipped ------------------------------------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(project: Path) -> Iterator[RunningLab]:
+def lab(processes: None, project: Path) -> Iterator[RunningLab]:
     with lab_running(f"project={project}") as found:
         yield found
 

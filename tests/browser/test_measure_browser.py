@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def server(processes: None) -> Iterator[str]:
     require_chromium()
     with gunicorn(threads=4, workers=1) as origin:
         yield origin

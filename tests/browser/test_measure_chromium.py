@@ -15,6 +15,8 @@ from flask_offload.measure import chromium
 from flask_offload.measure.browser import Browser
 from measure_support import require_chromium
 
+pytestmark = pytest.mark.processes
+
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
 

@@ -18,7 +18,7 @@ from worker_process import Workshop
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Server]:
+def redis(processes: None, tmp_path: Path) -> Iterator[Server]:
     """For the test alone, which may change its settings."""
     with serving(Redis, tmp_path / "redis") as server:
         yield server

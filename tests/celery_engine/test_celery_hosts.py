@@ -16,7 +16,10 @@ from flask_offload import JobStatus
 from hosts import Hosts, hosts
 from support import Running, running
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 class RedisElsewhere(Redis):

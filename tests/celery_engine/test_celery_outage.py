@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Server]:
+def redis(processes: None, tmp_path: Path) -> Iterator[Server]:
     """For the test alone, which may kill it."""
     with serving(Redis, tmp_path / "redis") as server:
         yield server
@@ -49,7 +49,9 @@ def broker(request: pytest.FixtureRequest, redis: Server, rabbit: Server) -> Ser
 
 
 @pytest.fixture(params=["redis", "rabbit"])
-def mortal(request: pytest.FixtureRequest, tmp_path: Path, redis: Server) -> Iterator[Server]:
+def mortal(
+    processes: None, request: pytest.FixtureRequest, tmp_path: Path, redis: Server
+) -> Iterator[Server]:
     """The same, to be killed."""
     if request.param == "redis":
         yield redis

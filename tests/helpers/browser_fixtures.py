@@ -14,7 +14,7 @@ from web_servers import WebSite
 
 
 @pytest.fixture(scope="module", name="browser")
-def browser_fixture() -> Iterator[Browser]:
+def browser_fixture(processes: None) -> Iterator[Browser]:
     """The system's Chromium, which reaches nothing but this machine."""
     require_chromium()
     with sync_playwright() as playwright:
@@ -33,7 +33,7 @@ def browser_fixture() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module", name="origin")
-def origin_fixture(site: WebSite) -> Iterator[str]:
+def origin_fixture(processes: None, site: WebSite) -> Iterator[str]:
     with site.gunicorn("--threads", "4") as made:
         yield made
 

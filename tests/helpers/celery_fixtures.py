@@ -11,18 +11,18 @@ from worker_process import Workshop, open_workshop
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def redis(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(Redis, tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def rabbit(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(Rabbit, tmp_path_factory.mktemp("rabbit")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def worker_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+def worker_process(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     with open_workshop(tmp_path_factory.mktemp("worker_process")) as opened:
         yield opened

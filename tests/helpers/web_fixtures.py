@@ -11,7 +11,7 @@ from web_servers import WebSite, client_of, make_web_site
 
 
 @pytest.fixture(scope="module", name="site")
-def site_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
+def site_fixture(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebSite]:
     """A site with a worker."""
     made = make_web_site(tmp_path_factory.mktemp("site"))
     with made.worker():

@@ -11,6 +11,8 @@ from flask_offload_lab.experiments.checked import NoProject, fix, step
 from flask_offload_lab.project import SOLVED, prepare
 from flask_offload_lab.site.content import CHALLENGES
 
+pytestmark = pytest.mark.processes
+
 
 def verdict(key: str, order: list[object], **choices: int) -> tuple[bool, str]:
     last = list(fix(CHALLENGES[key], order, choices))[-1]

@@ -106,6 +106,7 @@ def test_a_job_that_ran_twice_is_shown() -> None:
     assert "4 of 4 done, 1 twice" in render(table(background=twice))
 
 
+@pytest.mark.processes
 def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real thing, with fewer visitors: real mail, real photos, real kills."""
     monkeypatch.setattr(demo, "REQUESTS", {"sync": 1, "thread": 2, "background": 2})

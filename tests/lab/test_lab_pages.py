@@ -29,7 +29,7 @@ PATHS = ["/", *(mode.path for mode in MODES)]
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[RunningLab]:
+def lab(processes: None) -> Iterator[RunningLab]:
     with lab_running() as found:
         yield found
 
@@ -56,6 +56,7 @@ class Outline(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", PATHS)
 def test_every_page_is_whole_and_light(lab: RunningLab, path: str) -> None:
     answer = lab.get(path)
@@ -287,6 +288,7 @@ def test_a_race_with_the_work_moved_is_no_queue(lab: RunningLab, pattern: str) -
     assert sorted(opened) == sorted(closed)
 
 
+@pytest.mark.processes
 def test_measure_counts_what_a_page_cannot_count_about_itself() -> None:
     """Also while the work takes long: the page is observed until its job has ended."""
     require_chromium()
@@ -320,6 +322,7 @@ def test_experiments_refuse_unknown_parameters(
         lab.run(name, **params)
 
 
+@pytest.mark.processes
 def test_the_tips_are_checked_on_a_users_own_app(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         "import time\n"
@@ -361,6 +364,7 @@ def test_the_tips_are_checked_on_a_users_own_app(tmp_path: Path) -> None:
 # --- its end -----------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_even_a_killed_lab_leaves_no_process_behind(tmp_path: Path) -> None:
     """The web process ends with the lab, and its worker with it. Only the folder is left."""
     command = [sys.executable, str(APP)]
@@ -372,6 +376,7 @@ def test_even_a_killed_lab_leaves_no_process_behind(tmp_path: Path) -> None:
         wait_until(lambda: not any(map(alive, family)), 20, "the sample app and its worker to end")
 
 
+@pytest.mark.processes
 def test_a_lab_that_is_asked_to_stop_removes_its_files() -> None:
     with running([sys.executable, str(APP)], ready="The lab:", timeout=60) as process:
         web_process, *_ = descendants(process.pid)  # its worker comes after it

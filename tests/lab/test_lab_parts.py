@@ -53,6 +53,7 @@ def test_leaves_half_a_line_for_later(tmp_path: Path) -> None:
     assert [note.kind for note in reader.notes] == ["work-begin", "work-end"]
 
 
+@pytest.mark.processes
 def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal.txt"
     code = (
@@ -70,6 +71,7 @@ def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
 # --- processes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_finds_and_kills_a_family() -> None:
     sleeper = f"{sys.executable} -c 'import time; time.sleep(60)'"
     with running(["sh", "-c", f"{sleeper} & {sleeper} & wait"]) as shell:

@@ -257,6 +257,7 @@ def test_timed_loads_come_first_and_traces_and_films_are_loads_of_their_own(
         assert (len(each.loads), len(each.paints), each.film is None) == (2, 2, False)
 
 
+@pytest.mark.processes
 def test_everything_ends_up_in_the_report(tmp_path: Path) -> None:
     """Also the late result: it is seen only when the page is watched long enough."""
     require_chromium()

@@ -16,6 +16,8 @@ from flask_offload.measure.probe import NoAnswer, OutOfBounds, innocent, probe, 
 from flask_offload.measure.target import HostNotAllowed, Target
 from measure_support import gunicorn, serving, werkzeug_server
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:

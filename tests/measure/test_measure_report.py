@@ -154,6 +154,7 @@ def test_numbers_and_units_do_not_part() -> None:
     assert "1,506 ms" not in html.partition("<body>")[2]
 
 
+@pytest.mark.processes
 def test_the_browser_shows_it_without_a_request_or_a_complaint(tmp_path: Path) -> None:
     require_chromium()
     from playwright.sync_api import sync_playwright

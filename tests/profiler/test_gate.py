@@ -196,6 +196,7 @@ EVENTS: dict[Callable[[], None], tuple[str, str]] = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("listener")
 @pytest.mark.parametrize("view", EVENTS, ids=lambda view: view.__name__)
 def test_an_event_fails_and_can_be_allowed_by_kind_or_name(

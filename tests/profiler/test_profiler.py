@@ -585,6 +585,7 @@ def run_program(tmp_path: Path, text: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.processes
 def test_there_is_no_thread_before_the_first_request_and_one_for_all_apps(tmp_path: Path) -> None:
     printed = run_program(
         tmp_path,
@@ -599,6 +600,7 @@ print(len(watchdogs()))
     assert printed.split()[:2] == ["0", "1"]
 
 
+@pytest.mark.processes
 def test_the_end_of_the_process_is_not_held_up_and_loses_nothing(tmp_path: Path) -> None:
     run_program(
         tmp_path,
@@ -610,6 +612,7 @@ make(Path(sys.argv[1])).test_client().get("/")
     assert (row.route, row.count, row.function) == ("GET /", 1, "nap")
 
 
+@pytest.mark.processes
 def test_a_forked_process_has_a_watchdog_of_its_own(tmp_path: Path) -> None:
     printed = run_program(
         tmp_path,
@@ -632,6 +635,7 @@ print(os.waitpid(child, 0)[1], flush=True)
     assert row.count == 2  # what the parent had counted was not written by both
 
 
+@pytest.mark.processes
 def test_under_gevent_it_says_that_it_does_not_work(tmp_path: Path) -> None:
     path = tmp_path / "patched.py"
     path.write_text(
@@ -655,6 +659,7 @@ print(watchdogs())
     assert done.stderr.count("blocking requests are not spotted: gevent") == 1
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("options", [["--threads", "4"], []], ids=["threads", "sync"])
 def test_it_works_in_gunicorn(tmp_path: Path, options: list[str]) -> None:
     store = tmp_path / "evidence.sqlite3"

@@ -225,6 +225,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.processes
 def test_several_processes_write_and_another_reads(store: Path) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(store)], env=os.environ)

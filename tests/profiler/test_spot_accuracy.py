@@ -50,6 +50,7 @@ def site() -> Iterator[Site]:
         yield Site()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_the_function_to_move_is_named(site: Site, case: Case) -> None:
     report = site.ask(case.path)

@@ -34,7 +34,12 @@ from flask_offload.errors import EngineUnavailable, FileTooLarge
 from support import kill9, wait_until
 
 
-@pytest.fixture(params=list(STAGES.values()), ids=list(STAGES))
+@pytest.fixture(
+    params=[
+        pytest.param(stage, id=name, marks=[] if name == "inline" else pytest.mark.processes)
+        for name, stage in STAGES.items()
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> type[Stage]:
     """Each engine in turn."""
     chosen: type[Stage] = request.param

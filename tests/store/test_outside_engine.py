@@ -33,6 +33,8 @@ from flask_offload import (
 )
 from support import APP_PATH, APPS, Running, running, wait_until
 
+pytestmark = pytest.mark.processes
+
 PROJECT = APPS.parents[1] / "docs" / "engine-example"
 
 

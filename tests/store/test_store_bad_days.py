@@ -66,6 +66,7 @@ def works_with(store: Store, *accepted: JobRecord) -> None:
 # --- locks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_locked_by_somebody_else(store: Store) -> None:
     accepted = store.enqueue()
     with started("hold", str(store.path)) as holder:
@@ -106,6 +107,7 @@ def fill_up(store: Store) -> list[JobRecord]:
     return accepted
 
 
+@pytest.mark.processes
 def test_disk_full(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     with (
@@ -123,6 +125,7 @@ def test_disk_full(tmp_path: Path) -> None:
         works_with(store, *accepted[1:])
 
 
+@pytest.mark.processes
 def test_a_new_queue_on_a_full_disk_is_served_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     with (
@@ -140,6 +143,7 @@ def test_a_new_queue_on_a_full_disk_is_served_afterwards(tmp_path: Path) -> None
 # --- permissions ---------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_a_folder_that_became_read_only(tmp_path: Path) -> None:
     """Root may write whatever the modes say, so the mount itself is read-only."""
     folder = tmp_path / "disk"
@@ -156,6 +160,7 @@ def test_a_folder_that_became_read_only(tmp_path: Path) -> None:
         works_with(store, accepted)
 
 
+@pytest.mark.processes
 def test_a_folder_that_was_always_read_only(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     with (
@@ -378,6 +383,7 @@ store.engine.close()
 """
 
 
+@pytest.mark.processes
 def test_an_fsync_that_fails(tmp_path: Path) -> None:
     """What was not safely written is not accepted, and the next job is."""
     strace = require_tool("strace")
@@ -406,6 +412,7 @@ def test_an_fsync_that_fails(tmp_path: Path) -> None:
         assert is_intact(store.engine) == []
 
 
+@pytest.mark.processes
 def test_an_outcome_that_meets_trouble_is_told_again(store: Store) -> None:
     """exchange() does all or nothing, so that the worker may simply repeat it."""
     first, second = store.enqueue(), store.enqueue(on_crash="fail")

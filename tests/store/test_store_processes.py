@@ -23,7 +23,10 @@ from store_support import Store
 from support import APP_PATH, APPS
 
 # Python 3.12 and later warn of what is tested here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 SCRIPT = APPS / "store_processes.py"
 

@@ -99,6 +99,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.processes
 def test_the_kernel_lets_go_when_the_holder_is_killed(folder: Path) -> None:
     path = folder / "w1.lock"
     with running([sys.executable, "-c", HOLD, path], ready="held") as process:
@@ -110,6 +111,7 @@ def test_the_kernel_lets_go_when_the_holder_is_killed(folder: Path) -> None:
     assert not is_alive(folder, "never")
 
 
+@pytest.mark.processes
 def test_a_forked_child_keeps_no_lock(folder: Path) -> None:
     """A task that forks must not keep its worker alive for ever."""
     lock = Lock(folder / "w1.lock")
@@ -149,6 +151,7 @@ def test_slots_tell_what_has_started(folder: Path) -> None:
     assert read_started(slots.path) is None
 
 
+@pytest.mark.processes
 def test_a_child_writes_into_the_same_slots(folder: Path) -> None:
     slots = Slots(folder / "w.slots", 2)
     ticket = slots.take(7)
@@ -225,6 +228,7 @@ def test_without_a_trace_a_job_counts_as_started(
     assert store.status(once) is JobStatus.FAILED
 
 
+@pytest.mark.processes
 def test_a_lock_file_that_vanished_with_its_worker(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
@@ -259,6 +263,7 @@ def test_a_worker_of_which_nothing_is_left(store: Store, row: str) -> None:
     assert store.get(record).crashes == 1
 
 
+@pytest.mark.processes
 def test_two_recoverers_put_a_job_back_once(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
@@ -475,6 +480,7 @@ def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
     mine.close()
 
 
+@pytest.mark.processes
 def test_a_forked_child_rings_with_descriptors_of_its_own(folder: Path) -> None:
     one = Notifier(folder / "w.notify")
     ringer = Notifiers(folder)

@@ -24,6 +24,7 @@ from proc import descendants, process_group
 from support import running
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("name", [item.name for item in SCENARIOS.values() if item.in_ci])
 def test_nothing_is_lost_and_nothing_is_stuck(name: str) -> None:
@@ -68,6 +69,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.processes
 def test_an_axe_on_a_group_hits_whom_its_parent_has_left_behind() -> None:
     """Such as the worker that a web process kept which died a moment earlier."""
     with running([sys.executable, "-c", ORPHAN], ready="alone") as leader:

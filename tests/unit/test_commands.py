@@ -12,6 +12,8 @@ import pytest
 
 from support import require_tool
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 
 # What the make that runs this very test hands down to the ones below it.

@@ -159,9 +159,12 @@ FOREIGN = {
 }
 
 
+PROJECT_FILES = project_files()
+
+
 def test_no_word_that_has_no_business_here() -> None:
     found = []
-    for path in project_files():
+    for path in PROJECT_FILES:
         text = path.read_bytes().decode("utf-8", errors="replace")
         for pattern, what in FOREIGN.items():
             for match in re.finditer(pattern, text):

@@ -21,7 +21,7 @@ SOURCE = ROOT / "src"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
@@ -45,6 +45,7 @@ def source_files() -> set[str]:
     }
 
 
+@pytest.mark.processes
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == source_files()
@@ -56,6 +57,7 @@ def test_every_kind_of_data_file_is_shipped(wheel: Path) -> None:
     assert {path.suffix for path in SOURCE.rglob("*.*") if path.suffix != ".pyc"} <= shipped
 
 
+@pytest.mark.processes
 def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = "import flask_offload; print(flask_offload.__file__)"
@@ -138,6 +140,7 @@ def test_a_core_install_stays_small() -> None:
     assert added < 14_000_000, f"{added:,} bytes on top of Flask: {sizes}"
 
 
+@pytest.mark.processes
 def test_importing_the_core_loads_nothing_but_the_core() -> None:
     code = """
 import sys

@@ -99,6 +99,7 @@ def test_what_lies_in_a_message_is_checked_too(app: Flask) -> None:
         encode_value(message, CODECS, what="it", limit=100_000)
 
 
+@pytest.mark.processes
 def test_a_worker_without_flask_mail_says_so(app: Flask) -> None:
     with app.app_context():
         data = encode_value(Message("s", ["a@example.org"]), CODECS, what="it", limit=1000)

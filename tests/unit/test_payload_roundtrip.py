@@ -353,6 +353,7 @@ def run(*command: str, cwd: Path, seed: str = "0") -> bytes:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_a_class_of_the_script_is_found_where_the_script_is_a_module(tmp_path: Path) -> None:
     package = tmp_path / "shop"
     package.mkdir()
@@ -369,11 +370,13 @@ def test_a_class_of_the_script_is_found_where_the_script_is_a_module(tmp_path: P
         run("-c", reader, data.decode(), cwd=tmp_path)
 
 
+@pytest.mark.processes
 def test_equal_values_give_equal_json_in_every_process(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(SCRIPT)
     assert len({run("app.py", cwd=tmp_path, seed=str(seed)) for seed in range(3)}) == 1
 
 
+@pytest.mark.processes
 def test_nothing_is_imported_that_the_app_does_not_use(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         SCRIPT + "    assert not {'sqlalchemy', 'flask_mail'} & {*sys.modules}\n"

@@ -500,6 +500,7 @@ def test_jitter_may_swap_two_times_that_the_end_of_a_gap_brings_close() -> None:
     assert swapped
 
 
+@pytest.mark.processes
 def test_every_process_draws_the_same_jitter() -> None:
     program = (
         "from flask_offload.tasks.schedule import *\n"
@@ -589,6 +590,7 @@ def test_any_text_is_either_refused_or_has_a_next_time(text: str) -> None:
     assert due(schedule, utc("2026-11-22"), moment) == [moment]
 
 
+@pytest.mark.processes
 def test_without_time_zone_data_utc_works_and_names_say_what_to_install() -> None:
     program = (
         "import sys; sys.modules['tzdata'] = None\n"

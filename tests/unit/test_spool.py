@@ -186,6 +186,7 @@ Spool(sys.argv[1], max_file=1 << 30, max_total=1 << 30).save(io.BytesIO(b"abc"))
 """
 
 
+@pytest.mark.processes
 def test_many_threads_and_processes(spool: Spool) -> None:
     def work() -> None:
         for _ in range(20):

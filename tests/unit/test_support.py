@@ -25,6 +25,8 @@ from support import (
     wait_until,
 )
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 
 

@@ -582,6 +582,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.processes
 def test_the_plugin_gives_each_test_an_empty_store(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "shop.py").write_text(SHOP)
@@ -590,11 +591,13 @@ def test_the_plugin_gives_each_test_an_empty_store(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.processes
 def test_the_plugin_says_that_it_needs_an_app(tmp_path: Path) -> None:
     (tmp_path / "test_shop.py").write_text("def test_it(offload_jobs): pass")
     assert "fixture 'app' not found" in run_pytest(tmp_path).stdout
 
 
+@pytest.mark.processes
 def test_the_plugin_loads_little(tmp_path: Path) -> None:
     code = (
         "import flask_offload, sys; before = set(sys.modules); import flask_offload.pytest_plugin;"

@@ -148,7 +148,7 @@ def test_hostile_text_adds_no_element_and_no_attribute(
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[RunningLab]:
+def lab(processes: None) -> Iterator[RunningLab]:
     with lab_running() as found:
         yield found
 
@@ -158,6 +158,7 @@ FORMS = ["/done/why", "/recall", "/run/race", "/photo", "/photo/remove"]
 SAMPLE_APP_PAGES = ["/", "/newsletter", "/gallery", "/order", "/tags", "/members"]
 
 
+@pytest.mark.processes
 def test_the_lab_shows_no_hostile_text_as_html(lab: RunningLab) -> None:
     for text in CORPUS[:8]:
         asked = quote(text)

@@ -302,6 +302,7 @@ def test_an_id_that_is_nearly_right_is_as_wrong_as_any(site: WebSite, ids: list[
 MEGABYTES = 100
 
 
+@pytest.mark.processes
 def test_a_hundred_megabytes_are_refused_unread(site: WebSite, ids: list[str]) -> None:
     with site.gunicorn("--workers", "1") as origin:
         port = int(origin.rpartition(":")[2])
@@ -359,6 +360,7 @@ def _flood(port: int, path: str) -> int:
 # --- files -------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_nobody_else_may_read_what_is_kept(tmp_path: Path) -> None:
     """Under the most careless umask, whoever makes the files."""
     before = os.umask(0)

@@ -32,6 +32,7 @@ def request_headers(user: str = "", key: str = "") -> dict[str, str]:
 # --- owners ------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_without_authorize_the_id_is_enough(client: FlaskClient, site: WebSite) -> None:
     url = location(client.post("/mine/o1", headers=request_headers("ann")))
     assert client.get(f"{url}?status").status_code == 200

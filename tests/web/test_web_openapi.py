@@ -25,6 +25,7 @@ def description(client: FlaskClient) -> dict[str, Any]:
     return described
 
 
+@pytest.mark.processes
 def test_the_description_is_valid(description: dict[str, Any]) -> None:
     validate(description)
 
@@ -180,6 +181,7 @@ def curl(*arguments: str) -> tuple[int, Any]:
     return int(line.split()[1]), Parser().parsestr(rest, headersonly=True)
 
 
+@pytest.mark.processes
 def test_curl_shows_each_documented_header(site: WebSite) -> None:
     with site.gunicorn() as origin:
         prefer = ("-H", "Prefer: respond-async, wait=0")

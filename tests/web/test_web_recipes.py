@@ -16,6 +16,8 @@ from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
 from support import free_port, http_get, listening, missing, running
 from web_browser import WATCH
 
+pytestmark = pytest.mark.processes
+
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 
 PREAMBLE = """

@@ -36,6 +36,7 @@ def both(client: FlaskClient, path: str, **options: Any) -> tuple[dict[str, Any]
     return here, moved
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "options",
     [
@@ -135,6 +136,7 @@ def test_no_cookie_is_given_to_whoever_asks(client: FlaskClient) -> None:
     assert "Set-Cookie" not in result_of(client, "cookie").headers
 
 
+@pytest.mark.processes
 def test_lost_cookies_are_named_in_the_workers_log(tmp_path: Path) -> None:
     site = make_web_site(tmp_path)
     with site.worker() as worker, client_of(site) as client:

@@ -44,6 +44,7 @@ def problem_of(response: TestResponse) -> Any:
 # --- accepted ----------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_accepted_tells_where_to_look(client: FlaskClient, site: WebSite) -> None:
     response = client.post("/steps/a1")
     assert response.status_code == 202

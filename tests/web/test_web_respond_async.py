@@ -26,6 +26,7 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 # --- who waits ---------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_without_the_preference_the_view_runs_as_usual(client: FlaskClient) -> None:
     response = client.post("/echo/here", data={"a": "1"})
     assert response.status_code == 201
@@ -180,6 +181,7 @@ def ask_as_the_rfc_says(url: str) -> tuple[int, bytes]:
     return status, body
 
 
+@pytest.mark.processes
 def test_a_client_that_knows_only_the_rfc_gets_its_result(site: WebSite) -> None:
     with site.gunicorn() as origin:
         site.open("i1")

@@ -465,6 +465,7 @@ def test_settings_that_can_not_be_used_are_one_problem_in_json_too() -> None:
     assert "did you mean OFFLOAD_WORKER?" in message
 
 
+@pytest.mark.processes
 def test_a_real_worker_is_seen_while_it_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -521,6 +521,7 @@ def test_a_database_that_can_not_be_used_is_told_in_one_sentence(tmp_path: Path)
     assert "is not a usable job database" in shop.error("jobs")
 
 
+@pytest.mark.processes
 def test_the_commands_work_in_a_real_process(shop: Shop) -> None:
     job = add.enqueue(1, 2)
     command = [sys.executable, "-m", "flask", "--app", "jobs_app", "offload"]

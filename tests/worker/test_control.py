@@ -61,6 +61,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 # --- limits ------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_concurrency_is_kept_across_workers_and_blocks_nobody_else(site: Site) -> None:
     with site.worker(), site.worker():
         jobs = [limited.enqueue("a", str(number), 0.3) for number in range(8)]
@@ -77,8 +78,9 @@ def test_concurrency_is_kept_across_workers_and_blocks_nobody_else(site: Site) -
     assert most == 2
 
 
+@pytest.mark.processes
 def test_a_rate_holds_in_a_worker(site: Site) -> None:
-    """The window counts claims, and a task begins a while after its claim: longer on a busy machine.
+    """The window counts claims, and a task begins later than its claim, more so on a busy machine.
     test_store_limits.py shows that the window of the claims is strict."""
     jobs = [rated.enqueue(str(number)) for number in range(8)]
     began = time.time()
@@ -91,6 +93,7 @@ def test_a_rate_holds_in_a_worker(site: Site) -> None:
     assert starts[6] >= began + 4
 
 
+@pytest.mark.processes
 def test_a_unique_job_is_one_among_processes(site: Site) -> None:
     script = textwrap.dedent("""
         import sys
@@ -133,6 +136,7 @@ def test_a_unique_job_is_one_among_processes(site: Site) -> None:
 # --- schedules ---------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_each_tick_is_enqueued_once_by_two_workers(site: Site) -> None:
     with site.worker(EVERY="1"), site.worker(EVERY="1"):
         wait_until(lambda: len(site.witnessed()) >= 4, 40, lambda: str(site.witnessed()))
@@ -151,6 +155,7 @@ def test_each_tick_is_enqueued_once_by_two_workers(site: Site) -> None:
 # --- files -------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_an_upload_survives_until_its_job_is_done(site: Site) -> None:
     data = os.urandom(100_000)
     job = read_upload.enqueue(FileStorage(io.BytesIO(data), "photo.jpg"))
@@ -171,6 +176,7 @@ def test_a_call_that_fails_leaves_no_file(site: Site) -> None:
 # --- carried over ------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_what_the_app_carries_is_restored(site: Site) -> None:
     with (
         site.app.app_context(),
@@ -259,6 +265,7 @@ def test_signals_tell_of_each_step(site: Site) -> None:
     assert heard == [*begun, "started", "succeeded", "started", "failed"]
 
 
+@pytest.mark.processes
 def test_an_app_hears_of_crashes_and_of_its_worker(site: Site) -> None:
     job = die.enqueue("kill")
     with site.worker("--processes", "2", HEAR="1"):
@@ -300,6 +307,7 @@ def test_log_lines_carry_the_job(site: Site, caplog: pytest.LogCaptureFixture) -
     assert "\x1b" not in record.getMessage()  # nor in the traceback below
 
 
+@pytest.mark.processes
 def test_a_worker_names_the_job_in_the_lines_of_its_tasks(site: Site) -> None:
     script = site.folder / "named_app.py"
     script.write_text(
@@ -334,6 +342,7 @@ dictConfig({
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "logging_set_up", [FLASKS_OWN, "", "import logging\nlogging.basicConfig()\n"]
 )

@@ -22,6 +22,8 @@ from jobs_server import Site, make_site
 from proc import command_line, descendants, parent
 from support import Running, answers, free_port, http_get, http_post, kill9, running, wait_until
 
+pytestmark = pytest.mark.processes
+
 APP = """
     import os
     from flask import Flask

@@ -21,6 +21,8 @@ from jobs_server import Site, make_site
 from proc import descendants
 from support import kill9, wait_until
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:

@@ -35,6 +35,8 @@ from jobs_server import Site, make_site
 from proc import descendants
 from support import kill9, running, wait_until
 
+pytestmark = pytest.mark.processes
+
 KEEP = Retention(3600.0, 3600.0, 1000)
 
 

@@ -8,8 +8,12 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from flask_offload.engines.sqlite.worker_locks import other_workers
 from flask_offload.worker.peers import Peers
+
+pytestmark = pytest.mark.processes
 
 
 def test_the_end_of_another_worker_is_seen_once(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from proc import alive
 from support import http_get, kill9, running, wait_until
 
 ORIGIN = "http://127.0.0.1:1"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 PATIENCE = 60.0
 """Seconds for a worker that has yet to start; alone on its machine it takes three."""
