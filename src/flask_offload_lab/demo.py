@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flask_offload.measure import ProbeResult, innocent, percentile, probe
+from flask_offload.measure import ProbeResult, percentile, probe, probe_bystander
 from flask_offload.profiler import spot_rows
 
 from .crash_test import CrashTestResult, Pattern, run_crash_test
@@ -112,7 +112,7 @@ def measure(testbed: LabTestbed, report: Callable[[str], None] = lambda _: None)
     """
     with testbed.exclusive:
         home = f"{testbed.sample_app.origin}/"
-        idle = innocent(home, None, seconds=1.0, interval=0.1)
+        idle = probe_bystander(home, None, seconds=1.0, interval=0.1)
         speeds = {pattern: _speed(testbed, pattern, report) for pattern in REQUESTS}
         crash_tests = {
             pattern: run_crash_test(testbed, pattern, members, report)
@@ -142,7 +142,9 @@ def _speed(
     _wait_until_quiet(testbed, journal)
     work_ms = percentile(journal.durations("work"), 50)
     report(f"/{pattern}: {CLIENTS} visitors at once, and a bystander on the home page")
-    meanwhile = innocent(home, route, clients=CLIENTS, seconds=SECONDS, interval=0.1, pace=PACE)
+    meanwhile = probe_bystander(
+        home, route, clients=CLIENTS, seconds=SECONDS, interval=0.1, pace=PACE
+    )
     _wait_until_quiet(testbed, journal)
     return alone, meanwhile, work_ms
 

@@ -77,7 +77,7 @@ def create_app() -> Flask:
 
     @app.get("/")
     def index() -> str:
-        return PAGE.format(title="Somebody else's page", body="")
+        return PAGE.format(title="The bystander's page", body="")
 
     @app.get("/sync")
     def sync() -> str:

@@ -69,7 +69,7 @@ def probed(times_ms: Sequence[float], server_ms: float | None = None) -> ProbeRe
     return ProbeResult("http://127.0.0.1/page", "GET", answers, seconds=1.0)
 
 
-def innocent(times_ms: Sequence[float]) -> ProbeResult:
+def bystander(times_ms: Sequence[float]) -> ProbeResult:
     """While four clients were busy elsewhere; the app itself always took 2 ms."""
     return replace(
         probed(times_ms, server_ms=2.0), clients=4, slow_url="http://127.0.0.1/slow", slow_answers=5
@@ -82,7 +82,7 @@ def variant(label: str, wait_ms: float, others_ms: float, **changes: object) -> 
         url=f"http://127.0.0.1{label}",
         method="GET",
         probe=probed([wait_ms + extra for extra in range(10)], server_ms=wait_ms),
-        innocent=innocent([others_ms + extra for extra in range(10)]),
+        bystander=bystander([others_ms + extra for extra in range(10)]),
         loads=loads(wait_ms, **changes),
         paints=tuple(PaintCost(5, ms, 9.0, 2) for ms in (1.4, 1.7, 2.6)),
     )

@@ -47,12 +47,13 @@ def test_two_pages_are_compared_without_an_app_and_a_browser(server: str) -> Non
     assert "… HTTP" in done.stderr
 
 
-def test_json_is_one_document_on_stdout(server: str) -> None:
-    done = quickly(f"{server}/text", "--innocent", f"{server}/", "--seconds", "0.5", "--json")
+@pytest.mark.parametrize("option", ["--bystander", "--innocent"])  # the second: its old name
+def test_json_is_one_document_on_stdout(server: str, option: str) -> None:
+    done = quickly(f"{server}/text", option, f"{server}/", "--seconds", "0.5", "--json")
     document = json.loads(done.stdout)
     (variant,) = document["variants"]
     assert variant["label"] == "/text"
-    assert variant["figures"]["innocent"]["n"] == 2
+    assert variant["figures"]["bystander"]["n"] == 2
     assert len(document["samples"]["idle"]["answers"]) == 2
 
 
@@ -184,14 +185,15 @@ def test_a_good_request_that_leads_to_an_error_page_passes_no_limit() -> None:
     assert "5 of 5 page loads failed" in check.sentence
 
 
-def test_an_innocent_page_that_fails_passes_no_limit_of_its_own() -> None:
+def test_a_bystander_page_that_fails_passes_no_limit_of_its_own() -> None:
     page = variant("/page", 2, 4)
-    assert page.innocent is not None
-    refused = replace(page.innocent, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
-    limits = [parse_limit("innocent=9s"), parse_limit("ttfb=9s")]
-    checks = check_limits(limits, Measurement(SETUP, (replace(page, innocent=refused),)))
+    assert page.bystander is not None
+    refused = replace(page.bystander, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
+    limits = [parse_limit("bystander=9s"), parse_limit("ttfb=9s")]
+    assert parse_limit("innocent=9s") == limits[0]  # its old name
+    checks = check_limits(limits, Measurement(SETUP, (replace(page, bystander=refused),)))
     assert [check.passed for check in checks] == [False, True]
-    assert "1 of 2 innocent requests failed" in checks[0].sentence
+    assert "1 of 2 bystander requests failed" in checks[0].sentence
 
 
 def test_an_error_page_passes_no_limit(server: str) -> None:
@@ -280,4 +282,4 @@ def test_everything_ends_up_in_the_report(tmp_path: Path) -> None:
     assert "late result" in page
     assert "data:image/jpeg;base64," in page
     assert len(page.encode()) < 300_000
-    assert "appeared" in done.stdout  # the trap is named in the terminal too
+    assert "appeared" in done.stdout  # the caveat is named in the terminal too

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flask_offload.measure.caveats import problems, traps
+from flask_offload.measure.caveats import caveats, problems
 from flask_offload.measure.figures import (
     CLS,
     FCP,
@@ -77,7 +77,7 @@ def test_limits_are_inclusive_as_in_web_vitals() -> None:
 def test_the_sentence_on_top_has_both_numbers_and_both_pages() -> None:
     assert headline(before_and_after()) == (
         "/background answers after 8.0 ms instead of 1,506 ms. "
-        "With 4 visitors on it, somebody else's page takes 8.0 ms instead of 5,004 ms."
+        "With 4 visitors on it, the bystander's page takes 8.0 ms instead of 5,004 ms."
     )
 
 
@@ -184,7 +184,7 @@ def test_one_page_alone_is_compared_with_the_idle_server() -> None:
     text = headline(replace(measured, variants=measured.variants[:1]))
     assert text == (
         "/sync answers after 1,506 ms. "
-        "With 4 visitors on it, somebody else's page takes 5,004 ms instead of 3.7 ms."
+        "With 4 visitors on it, the bystander's page takes 5,004 ms instead of 3.7 ms."
     )
 
 
@@ -193,16 +193,16 @@ def test_one_page_alone_is_compared_with_the_idle_server() -> None:
 
 def test_the_queue_is_named_and_the_app_is_blind_to_it() -> None:
     text = sentences(before_and_after(), Kind.QUEUE)
-    assert "With 4 visitors on /sync, somebody else's page takes 5,004 ms" in text
+    assert "With 4 visitors on /sync, the bystander's page takes 5,004 ms" in text
     assert "the app reports 2.0 ms for it, because it can't see the 5,002 ms in the queue" in text
     assert "/background" not in text
 
 
 def test_without_server_timing_the_queue_is_not_told_apart() -> None:
     slow, quick = before_and_after().variants
-    assert slow.innocent is not None
-    silent = tuple(replace(answer, server_ms=None) for answer in slow.innocent.answers)
-    slow = replace(slow, innocent=replace(slow.innocent, answers=silent))
+    assert slow.bystander is not None
+    silent = tuple(replace(answer, server_ms=None) for answer in slow.bystander.answers)
+    slow = replace(slow, bystander=replace(slow.bystander, answers=silent))
     measured = replace(before_and_after(), variants=(slow, quick))
     assert "can't see" not in sentences(measured, Kind.QUEUE)
 
@@ -286,47 +286,47 @@ def test_nothing_reported_is_no_pipeline() -> None:
     assert pipeline(Variant("/", "http://127.0.0.1/", "GET", nothing)) is None
 
 
-# --- traps and problems ------------------------------------------------------------------------
+# --- caveats and problems ------------------------------------------------------------------------
 
 
 def test_a_redirect_hides_the_wait_from_devtools() -> None:
     posted = variant("POST /form", 0, 4, redirects=1, ttfb_ms=1_514.8, waiting_ms=2.3)
-    (trap,) = [trap for trap in traps(posted) if "DevTools" in trap.sentence]
-    assert "2.3 ms of waiting" in trap.sentence
-    assert "1,515 ms" in trap.sentence
+    (caveat,) = [caveat for caveat in caveats(posted) if "DevTools" in caveat.sentence]
+    assert "2.3 ms of waiting" in caveat.sentence
+    assert "1,515 ms" in caveat.sentence
 
 
 def test_a_quick_redirect_is_no_trap() -> None:
     posted = variant("POST /form", 0, 4, redirects=1, ttfb_ms=9.0, waiting_ms=2.3)
-    assert not [trap for trap in traps(posted) if "DevTools" in trap.sentence]
+    assert not [caveat for caveat in caveats(posted) if "DevTools" in caveat.sentence]
 
 
 def test_an_early_flush_makes_ttfb_lie() -> None:
     stream = variant("/stream", 2, 4, ttfb_ms=3.0, response_ms=1_504.0, lcp_ms=1_544.0)
-    assert any("body was sent slowly" in trap.sentence for trap in traps(stream))
-    assert not list(traps(variant("/sync", 1_500, 4)))
+    assert any("body was sent slowly" in caveat.sentence for caveat in caveats(stream))
+    assert not list(caveats(variant("/sync", 1_500, 4)))
 
 
 def test_a_page_without_lcp_is_explained_not_crashed_on() -> None:
     empty = variant("/empty", 2, 4, fcp_ms=None, lcp_ms=None, lcp_parts=None, lcp_element=None)
     flat = variant("/flat", 2, 4, lcp_ms=None, lcp_parts=None, lcp_element=None)
-    assert any("neither FCP nor LCP" in trap.sentence for trap in traps(empty))
-    assert any("nothing on the page counts" in trap.sentence for trap in traps(flat))
+    assert any("neither FCP nor LCP" in caveat.sentence for caveat in caveats(empty))
+    assert any("nothing on the page counts" in caveat.sentence for caveat in caveats(flat))
     assert findings(Measurement(SETUP, (empty, flat)))
 
 
 def test_a_result_shown_late_counts_as_lcp() -> None:
     late = variant("/late", 2, 4, lcp_ms=1_600.0, lcp_element="p.result")
-    (trap,) = [trap for trap in traps(late) if "largest element" in trap.sentence]
-    assert "p.result" in trap.sentence
-    assert "shown late" in trap.remedy
+    (caveat,) = [caveat for caveat in caveats(late) if "largest element" in caveat.sentence]
+    assert "p.result" in caveat.sentence
+    assert "shown late" in caveat.remedy
 
 
 def test_a_picture_that_came_late_is_not_called_a_result_shown_late() -> None:
     parts = LcpParts(6.0, 10.0, 1_500.0, 20.0)
     late = variant("/late", 2, 4, lcp_ms=1_536.0, lcp_parts=parts)
-    (trap,) = [trap for trap in traps(late) if "largest element" in trap.sentence]
-    assert trap.remedy.startswith("1,500 ms of that it was being fetched")
+    (caveat,) = [caveat for caveat in caveats(late) if "largest element" in caveat.sentence]
+    assert caveat.remedy.startswith("1,500 ms of that it was being fetched")
 
 
 @pytest.mark.parametrize(
@@ -360,12 +360,12 @@ def test_an_error_page_that_a_good_request_leads_to_is_poor() -> None:
     assert (judged.rating, judged.reasons) == (Rating.POOR, ("5 of 5 page loads failed",))
 
 
-def test_an_innocent_page_that_fails_is_poor() -> None:
+def test_a_bystander_page_that_fails_is_poor() -> None:
     page = variant("/page", 2, 4)
-    assert page.innocent is not None
-    refused = replace(page.innocent, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
-    judged = verdict(failing := replace(page, innocent=refused), [failing])
-    assert (judged.rating, judged.reasons) == (Rating.POOR, ("1 of 2 innocent requests failed",))
+    assert page.bystander is not None
+    refused = replace(page.bystander, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
+    judged = verdict(failing := replace(page, bystander=refused), [failing])
+    assert (judged.rating, judged.reasons) == (Rating.POOR, ("1 of 2 bystander requests failed",))
 
 
 def test_a_wide_spread_is_a_problem() -> None:
@@ -381,7 +381,7 @@ def test_the_verdict_holds_every_variant_against_the_limits() -> None:
     bad, good = (verdict(each, [slow, quick]) for each in (slow, quick))
     assert bad.rating is Rating.POOR
     assert any("limit 600 ms" in reason for reason in bad.reasons)
-    assert any("Somebody else's TTFB 5,004 ms" in reason for reason in bad.reasons)
+    assert any("The bystander's TTFB 5,004 ms" in reason for reason in bad.reasons)
     assert (good.rating, good.reasons, str(good)) == (Rating.GOOD, (), "✓ Good")
 
 

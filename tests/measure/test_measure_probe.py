@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from flask_offload.measure.form import Upload
-from flask_offload.measure.probe import NoAnswer, OutOfBounds, innocent, probe, probe_interleaved
+from flask_offload.measure.probe import (
+    NoAnswer,
+    OutOfBounds,
+    probe,
+    probe_bystander,
+    probe_interleaved,
+)
 from flask_offload.measure.target import HostNotAllowed, Target
 from measure_support import gunicorn, serving, werkzeug_server
 
@@ -105,7 +111,7 @@ def test_a_page_that_never_ends_in_time_is_named(server: str) -> None:
 def test_a_probe_that_times_out_counts_with_its_wait() -> None:
     """One worker and a long line: leaving out the last in it would flatter the server."""
     with gunicorn(workers=1, block_s=0.4) as origin:
-        result = innocent(f"{origin}/sync", None, seconds=1.0, interval=0.1, timeout=1.0)
+        result = probe_bystander(f"{origin}/sync", None, seconds=1.0, interval=0.1, timeout=1.0)
     assert result.failures.keys() == {"timed out"}
     assert len(result.answers) == 10
     assert known(result.slowest_ms) >= 1000
@@ -116,9 +122,9 @@ def test_a_probe_that_times_out_counts_with_its_wait() -> None:
     [
         lambda url: probe(url, n=0),
         lambda url: probe(url, n=100_000),
-        lambda url: innocent(url, url, clients=10_000),
-        lambda url: innocent(url, url, seconds=1e9),
-        lambda url: innocent(url, url, interval=1e-6),
+        lambda url: probe_bystander(url, url, clients=10_000),
+        lambda url: probe_bystander(url, url, seconds=1e9),
+        lambda url: probe_bystander(url, url, interval=1e-6),
     ],
 )
 def test_bounds_are_kept(server: str, ask: object) -> None:
@@ -130,7 +136,7 @@ def test_a_host_that_was_not_named_gets_no_request() -> None:
     with pytest.raises(HostNotAllowed):
         probe("http://example.org/")
     with pytest.raises(HostNotAllowed):
-        innocent("http://127.0.0.1:1/", "http://example.org/")
+        probe_bystander("http://127.0.0.1:1/", "http://example.org/")
 
 
 def test_an_app_that_is_not_running_is_named() -> None:
@@ -141,16 +147,16 @@ def test_an_app_that_is_not_running_is_named() -> None:
             probe(url)
 
 
-# --- the innocent page -------------------------------------------------------------------------
+# --- the bystander's page -------------------------------------------------------------------------
 
 
-def test_the_innocent_page_waits_behind_the_slow_one() -> None:
+def test_the_bystander_page_waits_behind_the_slow_one() -> None:
     """One worker: everybody stands in one line, and the app does not see it."""
     with gunicorn(workers=1, block_s=0.3) as origin:
-        idle = innocent(f"{origin}/", None, seconds=0.5)
+        idle = probe_bystander(f"{origin}/", None, seconds=0.5)
         probes = {"clients": 3, "seconds": 1.0, "pace": 0.3}
-        slow = innocent(f"{origin}/", f"{origin}/sync", **probes)  # type: ignore[arg-type]
-        quick = innocent(f"{origin}/", f"{origin}/background", **probes)  # type: ignore[arg-type]
+        slow = probe_bystander(f"{origin}/", f"{origin}/sync", **probes)  # type: ignore[arg-type]
+        quick = probe_bystander(f"{origin}/", f"{origin}/background", **probes)  # type: ignore[arg-type]
     assert known(slow.p50_ms) > 10 * known(quick.p50_ms)
     assert known(slow.p50_ms) > 300  # at least one job long
     assert known(slow.server_p50_ms) < 50 < known(slow.ttfb_p50_ms)
@@ -164,7 +170,7 @@ def test_the_innocent_page_waits_behind_the_slow_one() -> None:
 def test_probes_do_not_wait_for_each_other() -> None:
     """Open loop: as many probes as were planned, although each is answered late."""
     with gunicorn(workers=1, block_s=0.3) as origin:
-        result = innocent(f"{origin}/sync", None, seconds=0.8, interval=0.1)
+        result = probe_bystander(f"{origin}/sync", None, seconds=0.8, interval=0.1)
     assert len(result.answers) == 8
     starts = [answer.at_s for answer in result.answers]
     assert starts == pytest.approx([index * 0.1 for index in range(8)], abs=0.001)
@@ -185,7 +191,7 @@ def test_several_probes_are_under_way_at_once() -> None:
         return [b""]
 
     with serving(application) as origin:
-        result = innocent(f"{origin}/", None, seconds=0.75, interval=0.25)
+        result = probe_bystander(f"{origin}/", None, seconds=0.75, interval=0.25)
     assert (len(result.answers), result.failures) == (3, {})
 
 

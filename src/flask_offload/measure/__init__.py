@@ -1,19 +1,33 @@
-"""What visitors wait: over HTTP and in a real browser, as samples, findings and a report."""
+"""What visitors wait, over HTTP and in a browser. The names in `__all__` are public.
+
+`measure` does all of it; `probe`, `probe_bystander` and `Browser` are its parts.
+"""
 
 from .browser import Browser, PlaywrightMissing
+from .chromium import BrowserUnavailable
 from .figures import LIGHTHOUSE, Threshold
+from .form import Upload
 from .http_client import Request, ask, prepare
-from .probe import NoAnswer, OutOfBounds, innocent, probe
-from .samples import Answer, PageLoad, PaintCost, ProbeResult, percentile
-from .target import HostNotAllowed, Target
+from .probe import NoAnswer, OutOfBounds, probe, probe_bystander
+from .report import render_html, to_json
+from .runner import Options, measure
+from .samples import Answer, Measurement, PageLoad, PaintCost, ProbeResult, Variant, percentile
+from .tab import PageFailed
+from .target import BadUrl, HostNotAllowed, Target
+from .text import render_text
 
 __all__ = [
     "LIGHTHOUSE",
     "Answer",
+    "BadUrl",
     "Browser",
+    "BrowserUnavailable",
     "HostNotAllowed",
+    "Measurement",
     "NoAnswer",
+    "Options",
     "OutOfBounds",
+    "PageFailed",
     "PageLoad",
     "PaintCost",
     "PlaywrightMissing",
@@ -21,9 +35,15 @@ __all__ = [
     "Request",
     "Target",
     "Threshold",
+    "Upload",
+    "Variant",
     "ask",
-    "innocent",
+    "measure",
     "percentile",
     "prepare",
     "probe",
+    "probe_bystander",
+    "render_html",
+    "render_text",
+    "to_json",
 ]

@@ -21,7 +21,7 @@ SPREAD = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trap:
+class Caveat:
     """sentence: what is the case. remedy: how to read it, or how to mend it."""
 
     sentence: str
@@ -30,7 +30,7 @@ class Trap:
     unit: str = ""
 
 
-def traps(variant: Variant) -> Iterator[Trap]:
+def caveats(variant: Variant) -> Iterator[Caveat]:
     """Figures that look better, or worse, than what the visitor had."""
     if not variant.loads:
         return
@@ -38,7 +38,7 @@ def traps(variant: Variant) -> Iterator[Trap]:
     if load.redirects and load.ttfb_ms is not None and load.waiting_ms is not None:
         hidden = load.ttfb_ms - load.waiting_ms
         if hidden > HIDDEN_MS:
-            yield Trap(
+            yield Caveat(
                 f"DevTools shows {quantity(load.waiting_ms, 'ms')} of waiting for the last "
                 f"request, but the redirect before it took most of {quantity(load.ttfb_ms, 'ms')}",
                 "read TTFB from navigation start: it includes the request that was redirected",
@@ -48,22 +48,22 @@ def traps(variant: Variant) -> Iterator[Trap]:
     if load.ttfb_ms is not None and load.response_ms is not None:
         late = load.response_ms - load.ttfb_ms
         if late > max(HIDDEN_MS, load.ttfb_ms):
-            yield Trap(
+            yield Caveat(
                 f"the first byte came after {quantity(load.ttfb_ms, 'ms')}, the last one only "
                 f"after {quantity(load.response_ms, 'ms')}: the body was sent slowly",
                 "a good TTFB says little here: look at LCP and at the response time",
                 late,
                 "ms",
             )
-    yield from _paint_traps(variant)
+    yield from _paint_caveats(variant)
 
 
-def _paint_traps(variant: Variant) -> Iterator[Trap]:
+def _paint_caveats(variant: Variant) -> Iterator[Caveat]:
     load = middle(variant.loads)
     if load.fcp_ms is None:
-        yield Trap("the page shows nothing, so it has neither FCP nor LCP", "is the page empty?")
+        yield Caveat("the page shows nothing, so it has neither FCP nor LCP", "is the page empty?")
     elif load.lcp_ms is None:
-        yield Trap(
+        yield Caveat(
             "nothing on the page counts for LCP",
             "an image that fills the window, is transparent or below the fold is left out",
         )
@@ -79,7 +79,7 @@ def _paint_traps(variant: Variant) -> Iterator[Trap]:
                 f"{quantity(fetched, 'ms')} of that it was being fetched: "
                 "it may wait for a free worker, like any other request"
             )
-        yield Trap(
+        yield Caveat(
             f"its largest element ({load.lcp_element or 'unknown'}) appeared "
             f"{quantity(after, 'ms')} after the page had arrived",
             remedy,
@@ -88,13 +88,13 @@ def _paint_traps(variant: Variant) -> Iterator[Trap]:
         )
 
 
-def problems(variant: Variant) -> Iterator[Trap]:
+def problems(variant: Variant) -> Iterator[Caveat]:
     """Reasons not to trust the figures of this variant."""
-    results = [variant.probe, variant.innocent]
-    for name, probe in zip(("requests", "innocent requests"), results, strict=True):
+    results = [variant.probe, variant.bystander]
+    for name, probe in zip(("requests", "bystander requests"), results, strict=True):
         if probe is not None and probe.failed:
             why = ", ".join(f"{reason}: {count}" for reason, count in probe.failures.items())
-            yield Trap(
+            yield Caveat(
                 f"{probe.failed} of {len(probe.answers)} {name} failed ({why})",
                 "mend this first: an error page is quick, and its figures mean nothing",
                 probe.failed,
@@ -103,11 +103,11 @@ def problems(variant: Variant) -> Iterator[Trap]:
     yield from _load_problems(variant)
 
 
-def _load_problems(variant: Variant) -> Iterator[Trap]:
+def _load_problems(variant: Variant) -> Iterator[Caveat]:
     loads = variant.loads
     statuses = Counter(load.status for load in loads if load.failed)
     for status, count in statuses.items():
-        yield Trap(
+        yield Caveat(
             f"{count} of {len(loads)} page loads ended with status {status}",
             "mend this first: an error page is quick, and its figures mean nothing",
             count,
@@ -115,7 +115,7 @@ def _load_problems(variant: Variant) -> Iterator[Trap]:
         )
     restless = sum(not load.settled for load in loads)
     if restless:
-        yield Trap(
+        yield Caveat(
             f"{restless} of {len(loads)} page loads still changed when the watching ended",
             "LCP, CLS, DOM operations and reflows are lower bounds: watch longer with --watch",
             restless,
@@ -123,7 +123,7 @@ def _load_problems(variant: Variant) -> Iterator[Trap]:
         )
     hidden = sum(load.visibility not in (None, "visible") for load in loads)
     if hidden:
-        yield Trap(
+        yield Caveat(
             f"{hidden} of {len(loads)} page loads were not visible",
             "a hidden page paints late or never: FCP and LCP mean nothing",
             hidden,
@@ -131,7 +131,7 @@ def _load_problems(variant: Variant) -> Iterator[Trap]:
         )
     blocked = sorted({host for load in loads for host in load.blocked_hosts})
     if blocked:
-        yield Trap(
+        yield Caveat(
             f"the page asked for {', '.join(blocked)}, which was blocked",
             "if it matters for the page, allow it with --allow-host",
             len(blocked),
@@ -140,11 +140,11 @@ def _load_problems(variant: Variant) -> Iterator[Trap]:
     yield from _spread(variant)
 
 
-def _spread(variant: Variant) -> Iterator[Trap]:
+def _spread(variant: Variant) -> Iterator[Caveat]:
     figure = FIGURES["ttfb"]
     summary = figure.summary(variant)
     if summary and summary.median > HIDDEN_MS and summary.high > SPREAD * summary.median:
-        yield Trap(
+        yield Caveat(
             f"TTFB spreads from {figure.text(summary.low)} to {figure.text(summary.high)}",
             "the machine was busy, or the page is: measure again, with more --runs",
             summary.high,

@@ -42,7 +42,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("measure")
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL…]")
-@click.option("--innocent", metavar="URL", help="Somebody else's page: what it waits meanwhile.")
+@click.option("--bystander", metavar="URL", help="Another page: what its visitor waits meanwhile.")
+@click.option("--innocent", hidden=True, metavar="URL", help="The old name of --bystander.")
 @click.option("--clients", default=4, show_default=True, help="Clients on each URL meanwhile.")
 @click.option("--seconds", default=6.0, show_default=True, help="How long, for each URL.")
 @click.option("--probes", default=20, show_default=True, help="HTTP requests to each URL.")
@@ -96,7 +97,7 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(
         runs=given["runs"],
         probes=given["probes"],
-        innocent=given["innocent"],
+        bystander=given["bystander"] or given["innocent"],
         clients=given["clients"],
         seconds=given["seconds"],
         method=given["method"] or ("POST" if given["form"] else "GET"),

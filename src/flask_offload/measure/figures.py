@@ -183,23 +183,23 @@ BROWSER_FIGURES = (
 )
 """Times count from navigation start. Paint comes from extra, traced loads."""
 
-INNOCENT_FIGURES = (
+BYSTANDER_FIGURES = (
     Figure(
-        "innocent-ttfb", "Its TTFB, p50", "ms", lambda v: _first_byte(v.innocent), TTFB, slack=10
+        "bystander-ttfb", "Its TTFB, p50", "ms", lambda v: _first_byte(v.bystander), TTFB, slack=10
     ),
-    Figure("innocent", "Its response time, p50", "ms", lambda v: _response(v.innocent), slack=10),
+    Figure("bystander", "Its response time, p50", "ms", lambda v: _response(v.bystander), slack=10),
     Figure(
-        "innocent-p99",
+        "bystander-p99",
         "Its response time, p99",
         "ms",
-        lambda v: _response(v.innocent),
+        lambda v: _response(v.bystander),
         percent=99,
         slack=10,
     ),
 )
-"""Somebody else's page while the variant is in use; it deserves the same limits."""
+"""The bystander's page while the variant is in use; it deserves the same limits."""
 
-FIGURES = {figure.key: figure for figure in HTTP_FIGURES + BROWSER_FIGURES + INNOCENT_FIGURES}
+FIGURES = {figure.key: figure for figure in HTTP_FIGURES + BROWSER_FIGURES + BYSTANDER_FIGURES}
 
 
 def quantity(value: float | None, unit: str) -> str:

@@ -79,7 +79,7 @@ def jpeg_size(image: bytes) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class FilmCell:
     """One step of a strip: which picture was on the screen at that time."""
 
     at_ms: int
@@ -93,7 +93,7 @@ class Sheet:
 
     step_ms: int
     pictures: tuple[bytes, ...]
-    strips: tuple[tuple[Cell, ...], ...]
+    strips: tuple[tuple[FilmCell, ...], ...]
 
 
 def contact_sheet(strips: Sequence[Filmstrip], *, budget: int = BUDGET) -> Sheet:
@@ -116,12 +116,12 @@ def _cut(strips: Iterable[Filmstrip], step: int, count: int) -> Sheet:
     pictures: dict[bytes, int] = {}
     cut = []
     for strip in strips:
-        cells: list[Cell] = []
+        cells: list[FilmCell] = []
         for at_ms in range(0, count * step, step):
             image = _showing(strip, at_ms)
             picture = pictures.setdefault(image, len(pictures))
             changed = bool(cells) and cells[-1].picture != picture
-            cells.append(Cell(at_ms, picture, changed))
+            cells.append(FilmCell(at_ms, picture, changed))
         cut.append(tuple(cells))
     return Sheet(step, tuple(pictures), tuple(cut))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .caveats import Trap, problems, traps
+from .caveats import Caveat, caveats, problems
 from .figures import FIGURES, Figure, Summary, Threshold, quantity
 from .pipeline import pipeline
 from .samples import Measurement, Variant
@@ -29,12 +29,12 @@ class Kind(StrEnum):
     SAME = "unchanged"
     QUEUE = "queue"
     BOTTLENECK = "bottleneck"
-    TRAP = "trap"
+    CAVEAT = "caveat"
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MeasurementFinding:
     """One sentence and what it stands on.
 
     number, unit: the figure that the sentence is about. threshold, source: the limit it was held
@@ -79,10 +79,10 @@ def compare(figure: Figure, before: Variant, after: Variant) -> Comparison | Non
     return Comparison(figure, one, other) if one and other else None
 
 
-def findings(measurement: Measurement) -> list[Finding]:
+def findings(measurement: Measurement) -> list[MeasurementFinding]:
     """Everything worth saying, the most important first."""
     variants = measurement.variants
-    found: list[Finding] = []
+    found: list[MeasurementFinding] = []
     for after in variants[1:]:
         times = TIMES if variants[0].loads and after.loads else HTTP_TIMES
         found += _changes(times, variants[0], after)
@@ -93,9 +93,9 @@ def findings(measurement: Measurement) -> list[Finding]:
     for after in variants[1:]:
         found += _changes(COSTS, variants[0], after)
     for variant in variants:
-        found += [_of_trap(Kind.TRAP, variant, trap) for trap in traps(variant)]
+        found += [_of_caveat(Kind.CAVEAT, variant, caveat) for caveat in caveats(variant)]
     for variant in variants:
-        found += [_of_trap(Kind.PROBLEM, variant, trap) for trap in problems(variant)]
+        found += [_of_caveat(Kind.PROBLEM, variant, caveat) for caveat in problems(variant)]
     return found
 
 
@@ -106,7 +106,7 @@ COSTS = ("dom-operations", "reflows", "style-recalcs", "paint", "cls")
 """What the browser does with the page: moving work does not change it, showing results can."""
 
 
-def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[Finding]:
+def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[MeasurementFinding]:
     for key in keys:
         compared = compare(FIGURES[key], before, after)
         if compared is not None:
@@ -115,9 +115,11 @@ def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[F
             yield _change(kind, compared, before, after)
 
 
-def _change(kind: Kind, compared: Comparison, before: Variant, after: Variant) -> Finding:
+def _change(
+    kind: Kind, compared: Comparison, before: Variant, after: Variant
+) -> MeasurementFinding:
     figure = compared.figure
-    return Finding(
+    return MeasurementFinding(
         kind,
         after.label,
         _sentence(compared, before, after),
@@ -148,15 +150,15 @@ def _caveat(figure: Figure, before: Variant) -> str | None:
     return LAB
 
 
-def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
-    """The innocent page: what others wait, and that the app itself can't see it."""
-    probed, idle = variant.innocent, measurement.idle
+def _queue(measurement: Measurement, variant: Variant) -> Iterator[MeasurementFinding]:
+    """The bystander's page: what others wait, and that the app itself can't see it."""
+    probed, idle = variant.bystander, measurement.idle
     if probed is None or idle is None or probed.p50_ms is None or idle.p50_ms is None:
         return
-    slower = probed.p50_ms > idle.p50_ms + FIGURES["innocent"].slack
+    slower = probed.p50_ms > idle.p50_ms + FIGURES["bystander"].slack
     wait, base = quantity(probed.p50_ms, "ms"), quantity(idle.p50_ms, "ms")
     sentence = (
-        f"With {visitors(probed.clients)} on {variant.label}, somebody else's page takes {wait} "
+        f"With {visitors(probed.clients)} on {variant.label}, the bystander's page takes {wait} "
         f"(p50; {base} when idle)"
     )
     inside = probed.server_p50_ms
@@ -166,7 +168,7 @@ def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
             f"; the app reports {quantity(inside, 'ms')} for it, because it can't see "
             f"the {queue} in the queue"
         )
-    yield Finding(
+    yield MeasurementFinding(
         Kind.QUEUE if slower else Kind.SAME,
         variant.label,
         sentence,
@@ -176,7 +178,7 @@ def _queue(measurement: Measurement, variant: Variant) -> Iterator[Finding]:
     )
 
 
-def _bottleneck(variant: Variant) -> Iterator[Finding]:
+def _bottleneck(variant: Variant) -> Iterator[MeasurementFinding]:
     whole = pipeline(variant)
     if whole is None or not whole.total_ms:
         return
@@ -186,7 +188,7 @@ def _bottleneck(variant: Variant) -> Iterator[Finding]:
         caveat = "the app sends no Server-Timing, so its own time and the queue can't be told apart"
     if stage.kind == "fetch":
         caveat = "not the browser's doing: it may be slow to make, or wait for a free worker"
-    yield Finding(
+    yield MeasurementFinding(
         Kind.BOTTLENECK,
         variant.label,
         f"{variant.label}: most of the wait is {stage.title}, {quantity(stage.ms, 'ms')} of "
@@ -197,14 +199,14 @@ def _bottleneck(variant: Variant) -> Iterator[Finding]:
     )
 
 
-def _of_trap(kind: Kind, variant: Variant, trap: Trap) -> Finding:
-    return Finding(
+def _of_caveat(kind: Kind, variant: Variant, caveat: Caveat) -> MeasurementFinding:
+    return MeasurementFinding(
         kind,
         variant.label,
-        f"{variant.label}: {trap.sentence}",
-        number=trap.number,
-        unit=trap.unit,
-        caveat=trap.remedy,
+        f"{variant.label}: {caveat.sentence}",
+        number=caveat.number,
+        unit=caveat.unit,
+        caveat=caveat.remedy,
     )
 
 
@@ -231,14 +233,14 @@ def _answers(before: Variant, after: Variant) -> str:
 
 def _others(measurement: Measurement, first: Variant, last: Variant) -> str | None:
     """What somebody else waits: compared with the first variant, or with an idle server."""
-    other = measurement.idle if first is last else first.innocent
-    if last.innocent is None or other is None:
+    other = measurement.idle if first is last else first.bystander
+    if last.bystander is None or other is None:
         return None
-    now, was = last.innocent.p50_ms, other.p50_ms
+    now, was = last.bystander.p50_ms, other.p50_ms
     if now is None or was is None:
         return None
-    takes = f"With {visitors(last.innocent.clients)} on it, somebody else's page takes"
-    if abs(now - was) <= FIGURES["innocent"].slack:
+    takes = f"With {visitors(last.bystander.clients)} on it, the bystander's page takes"
+    if abs(now - was) <= FIGURES["bystander"].slack:
         return f"{takes} {quantity(now, 'ms')}, no longer than otherwise ({quantity(was, 'ms')})."
     return f"{takes} {quantity(now, 'ms')} instead of {quantity(was, 'ms')}."
 

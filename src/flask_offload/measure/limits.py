@@ -50,7 +50,8 @@ def parse_limit(text: str) -> Limit:
     match = _LIMIT.fullmatch(text.strip())
     if match is None:
         raise BadLimit(f"{text!r} is not a limit: write FIGURE=VALUE, for example ttfb=800ms")
-    figure = FIGURES.get(match["key"])
+    key = match["key"].replace("innocent", "bystander")  # the old name, until the next release
+    figure = FIGURES.get(key)
     usable = ", ".join(key for key, each in FIGURES.items() if each.stable)
     if figure is None:
         raise BadLimit(f"there is no figure {match['key']!r}: take one of {usable}")
@@ -90,7 +91,7 @@ def _check(limit: Limit, variant: Variant) -> Check:
     value = figure.value(variant)
     most = quantity(limit.most, figure.unit)
     name = f"{variant.label}: {limit.figure.key} up to {most}"
-    failures = variant.failures(innocent=figure.key.startswith("innocent"))
+    failures = variant.failures(bystander=figure.key.startswith("bystander"))
     if failures:
         failed = "; ".join(failures)
         return Check(name, variant.label, value, False, f"{name}: {failed}")
@@ -102,8 +103,8 @@ def _check(limit: Limit, variant: Variant) -> Check:
 
 def _source(figure: Figure) -> str:
     where = "over HTTP" if figure.key.startswith("http-") else "in the browser"
-    if figure.key.startswith("innocent"):
-        where = "somebody else's page, over HTTP"
+    if figure.key.startswith("bystander"):
+        where = "the bystander's page, over HTTP"
     return f"{figure.title}; {where}"
 
 

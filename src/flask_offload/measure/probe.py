@@ -1,4 +1,4 @@
-"""HTTP probes: what a visitor waits, and what everybody else waits while others use a slow page.
+"""HTTP probes: what a visitor waits, and what a bystander waits while others use a slow page.
 
 Only the standard library: the lab and the demo use these functions where nothing else is installed.
 Everything is bounded in count and in time, and only this machine is probed unless told otherwise.
@@ -28,7 +28,7 @@ MAX_WATCH = 60.0
 TIMEOUT = 30.0
 """Seconds after which a request counts as timed out."""
 INTERVAL = 0.25
-"""Seconds between two probes of the innocent page."""
+"""Seconds between two probes of the bystander's page."""
 PACE = 1.5
 """Seconds between two requests of one client; a slow answer delays the client's next request."""
 
@@ -94,52 +94,26 @@ def probe_interleaved(
     ]
 
 
-def innocent(
-    url: str,
-    slow_url: str | None,
+def probe_bystander(
+    page: str | Target,
+    busy: str | Target | None,
     *,
     clients: int = 4,
     seconds: float = 6.0,
     interval: float = INTERVAL,
     pace: float = PACE,
-    method: str = "GET",
-    data: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
     allow_hosts: Collection[str] = (),
 ) -> ProbeResult:
-    """What `url` (somebody else's page) waits while `clients` clients keep using `slow_url`.
+    """Measure how long `page` takes while `clients` clients keep requesting `busy`.
 
     Probes start every `interval` seconds whether or not earlier ones were answered (open loop),
     for `seconds` seconds. Each client starts a request every `pace` seconds, or as soon as its
     last one is answered if that takes longer; so a quick page gets the same demand, not more.
-    slow_url: None measures the idle server. method, data: how the slow page is asked for.
+    busy: None measures the idle server.
     Raises HostNotAllowed, OutOfBounds, NoAnswer.
     """
-    slow = None if slow_url is None else Target(slow_url, method, tuple((data or {}).items()))
-    return innocent_page(
-        Target(url),
-        slow,
-        clients=clients,
-        seconds=seconds,
-        interval=interval,
-        pace=pace,
-        timeout=timeout,
-        allow_hosts=allow_hosts,
-    )
-
-
-def innocent_page(
-    page: Target,
-    slow: Target | None,
-    *,
-    clients: int = 4,
-    seconds: float = 6.0,
-    interval: float = INTERVAL,
-    pace: float = PACE,
-    timeout: float = TIMEOUT,
-    allow_hosts: Collection[str] = (),
-) -> ProbeResult:
-    """`innocent` for targets with headers, files or a start page."""
+    page, slow = _target(page), None if busy is None else _target(busy)
     bounded("clients", clients, MAX_CLIENTS)
     bounded("seconds", seconds, MAX_SECONDS)
     bounded("probes", seconds / interval, MAX_PROBES)
@@ -148,14 +122,14 @@ def innocent_page(
     if slow is None:
         answers, took = _open_loop(request, seconds, interval, timeout)
         return ProbeResult(page.url, page.method, answers, took)
-    with Crowd(_ready(slow, timeout), clients, pace, timeout) as crowd:
-        time.sleep(pace)  # until every client has come once; before that the line is still short
+    with BackgroundClients(_ready(slow, timeout), clients, pace, timeout) as others:
+        time.sleep(pace)  # until every client has sent one request; before that the queue is short
         answers, took = _open_loop(request, seconds, interval, timeout)
-        served = crowd.answered
+        served = others.answered
     return ProbeResult(page.url, page.method, answers, took, clients, slow.url, served)
 
 
-class Crowd:
+class BackgroundClients:
     """Clients that keep using one page while the `with` block runs.
 
     Leaving the block waits for the requests still under way, so that the server is idle again.
@@ -173,7 +147,7 @@ class Crowd:
         ]
         self.answered = 0
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> BackgroundClients:
         for thread in self._threads:
             thread.start()
         return self
@@ -203,7 +177,7 @@ class Crowd:
 def _open_loop(
     request: Request, seconds: float, interval: float, timeout: float
 ) -> tuple[tuple[Answer, ...], float]:
-    """Start a request every `interval` seconds, whatever the others do; collect all at the end."""
+    """Start a request every `interval` seconds, answered or not; wait for all of them."""
     answers: list[Answer] = []
     began = time.perf_counter()
 
@@ -220,6 +194,10 @@ def _open_loop(
         thread.join(timeout + 1)
     took = time.perf_counter() - began
     return tuple(sorted(answers, key=lambda answer: answer.at_s)), took
+
+
+def _target(page: str | Target) -> Target:
+    return Target(page) if isinstance(page, str) else page
 
 
 def _check_hosts(targets: Sequence[Target], allowed: Collection[str]) -> None:

@@ -13,9 +13,9 @@ import msgspec
 
 from .figures import (
     BROWSER_FIGURES,
+    BYSTANDER_FIGURES,
     FIGURES,
     HTTP_FIGURES,
-    INNOCENT_FIGURES,
     Figure,
     Rating,
     Summary,
@@ -23,8 +23,8 @@ from .figures import (
 )
 from .filmstrip import Sheet, contact_sheet
 from .findings import (
-    Finding,
     Kind,
+    MeasurementFinding,
     compare,
     findings,
     headline,
@@ -38,7 +38,7 @@ from .verdict import Verdict, verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class FigureCell:
     """One figure of one variant. change: against the first variant, in words."""
 
     text: str
@@ -48,22 +48,22 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FigureRow:
     figure: Figure
     limits: str | None
-    cells: tuple[Cell, ...]
+    cells: tuple[FigureCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FigureTable:
     title: str
     note: str
-    rows: tuple[Row, ...]
+    rows: tuple[FigureRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """One bar of the innocent-page chart; url is that of the innocent page."""
+class BystanderWait:
+    """One bar of the bystander chart; url is that of the bystander's page."""
 
     title: str
     url: str
@@ -75,7 +75,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MeasurementReport:
     """Everything a renderer shows, put into order but not into a format.
 
     caveats: those of the findings, each once.
@@ -84,21 +84,21 @@ class Report:
     measurement: Measurement
     headline: str
     unchanged: str | None
-    problems: tuple[Finding, ...]
-    findings: tuple[Finding, ...]
+    problems: tuple[MeasurementFinding, ...]
+    findings: tuple[MeasurementFinding, ...]
     caveats: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     pipelines: tuple[Pipeline | None, ...]
-    tables: tuple[Table, ...]
-    waits: tuple[Wait, ...]
+    tables: tuple[FigureTable, ...]
+    waits: tuple[BystanderWait, ...]
 
 
-def report(measurement: Measurement) -> Report:
+def report(measurement: Measurement) -> MeasurementReport:
     """Judge the samples and arrange what follows from them."""
     variants = measurement.variants
     found = findings(measurement)
     others = [each for each in found if each.kind is not Kind.PROBLEM]
-    return Report(
+    return MeasurementReport(
         measurement,
         headline(measurement),
         unchanged(measurement),
@@ -112,7 +112,7 @@ def report(measurement: Measurement) -> Report:
     )
 
 
-def _tables(variants: Sequence[Variant]) -> list[Table]:
+def _tables(variants: Sequence[Variant]) -> list[FigureTable]:
     tables = []
     if any(variant.loads for variant in variants):
         lists = [v.loads for v in variants], [v.paints for v in variants]
@@ -121,9 +121,9 @@ def _tables(variants: Sequence[Variant]) -> list[Table]:
         tables.append(_table("In the browser", note, BROWSER_FIGURES, variants))
     note = f"{_span(len(v.probe.answers) for v in variants)} requests, one after the other"
     tables.append(_table("Over HTTP", note, HTTP_FIGURES, variants))
-    if any(variant.innocent for variant in variants):
-        note = "somebody else's page while the variant is in use"
-        tables.append(_table("The innocent page", note, INNOCENT_FIGURES, variants))
+    if any(variant.bystander for variant in variants):
+        note = "the bystander's page while the variant is in use"
+        tables.append(_table("The bystander's page", note, BYSTANDER_FIGURES, variants))
     return tables
 
 
@@ -133,25 +133,27 @@ def _span(counts: Iterable[int]) -> str:
     return str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
-def _table(title: str, note: str, figures: Sequence[Figure], variants: Sequence[Variant]) -> Table:
+def _table(
+    title: str, note: str, figures: Sequence[Figure], variants: Sequence[Variant]
+) -> FigureTable:
     rows = tuple(
-        Row(
+        FigureRow(
             figure,
             limit_text(figure.threshold, figure.unit),
             tuple(_cell(figure, variant, variants[0]) for variant in variants),
         )
         for figure in figures
     )
-    return Table(title, note, rows)
+    return FigureTable(title, note, rows)
 
 
-def _cell(figure: Figure, variant: Variant, first: Variant) -> Cell:
+def _cell(figure: Figure, variant: Variant, first: Variant) -> FigureCell:
     summary = figure.summary(variant)
     if summary is None:
-        return Cell("none", "", None, "")
+        return FigureCell("none", "", None, "")
     text = figure.text(figure.value(variant))
     spread = _spread(figure, summary)
-    return Cell(text, spread, figure.rating(variant), _change(figure, variant, first))
+    return FigureCell(text, spread, figure.rating(variant), _change(figure, variant, first))
 
 
 def _spread(figure: Figure, summary: Summary) -> str:
@@ -172,23 +174,23 @@ def _change(figure: Figure, variant: Variant, first: Variant) -> str:
     return f"{figure.text(abs(own - others))} {'more' if own > others else 'less'}"
 
 
-def _waits(measurement: Measurement) -> list[Wait]:
+def _waits(measurement: Measurement) -> list[BystanderWait]:
     waits = []
     if measurement.idle is not None:
-        waits.append(_wait("With nobody on any of them", measurement.idle))
+        waits.append(_wait("With the server idle", measurement.idle))
     for variant in measurement.variants:
-        probed = variant.innocent
+        probed = variant.bystander
         if probed is not None:
             title = f"With {visitors(probed.clients)} on {variant.label}"
             waits.append(_wait(title, probed))
     return [wait for wait in waits if wait is not None]
 
 
-def _wait(title: str, probed: ProbeResult) -> Wait | None:
+def _wait(title: str, probed: ProbeResult) -> BystanderWait | None:
     if probed.p50_ms is None or probed.slowest_ms is None:
         return None
     served = probed.slow_answers if probed.slow_url else None
-    return Wait(
+    return BystanderWait(
         title,
         probed.url,
         probed.p50_ms,
@@ -274,7 +276,7 @@ def to_json(measurement: Measurement) -> str:
 
 def _variant_json(variant: Variant, judged: Verdict, whole: Pipeline | None) -> dict[str, Any]:
     figures = {}
-    for figure in HTTP_FIGURES + BROWSER_FIGURES + INNOCENT_FIGURES:
+    for figure in HTTP_FIGURES + BROWSER_FIGURES + BYSTANDER_FIGURES:
         summary = figure.summary(variant)
         figures[figure.key] = summary and {
             "value": figure.value(variant),

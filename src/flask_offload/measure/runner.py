@@ -23,7 +23,7 @@ from .probe import (
     MAX_SECONDS,
     MAX_WATCH,
     bounded,
-    innocent_page,
+    probe_bystander,
     probe_interleaved,
 )
 from .samples import Measurement, ProbeResult, Setup, Variant
@@ -38,7 +38,7 @@ class Options:
 
     runs: page loads of each URL that count. traced: extra loads for the paint cost.
     probes: HTTP requests to each URL, fewer if they take longer than probe_seconds.
-    innocent: somebody else's page, None to leave that out; it is probed for `seconds` seconds
+    bystander: the bystander's page, None to leave it out; it is probed for `seconds` seconds
     while `clients` clients use each URL.
     browser: True: fail without one; None: use one if there is one. film: record filmstrips.
     fields, start, headers: see Target. labels: names of the URLs in the report.
@@ -50,7 +50,7 @@ class Options:
     traced: int = 3
     probes: int = 20
     probe_seconds: float = 20.0
-    innocent: str | None = None
+    bystander: str | None = None
     clients: int = 4
     seconds: float = 6.0
     method: str = "GET"
@@ -78,8 +78,8 @@ def measure(
     _check_bounds(options)
     targets = [_target(url, options) for url in urls]
     page = None
-    if options.innocent is not None:
-        page = Target(full_url(options.innocent), headers=options.headers)
+    if options.bystander is not None:
+        page = Target(full_url(options.bystander), headers=options.headers)
     for each in filter(None, [*targets, page]):
         check_host(each.url, options.allow_hosts)
     with ExitStack() as stack:
@@ -88,8 +88,8 @@ def measure(
         variants = _over_http(targets, options, progress)
         idle = None
         if page is not None:
-            progress("innocent page, nobody else there")
-            idle = _innocent(page, None, options)
+            progress("bystander's page, idle server")
+            idle = _bystander(page, None, options)
             variants = _beside(page, variants, targets, options, progress)
         if browser is not None:
             variants = _in_browser(browser, variants, targets, options, progress)
@@ -161,16 +161,16 @@ def _beside(
     options: Options,
     progress: Progress,
 ) -> list[Variant]:
-    """Probe the innocent page while others use each of the targets."""
+    """Probe the bystander's page while others use each of the targets."""
     probed = []
     for variant, target in zip(variants, targets, strict=True):
-        progress(f"innocent page, {options.clients} clients on {variant.label}")
-        probed.append(replace(variant, innocent=_innocent(page, target, options)))
+        progress(f"bystander's page, {options.clients} clients on {variant.label}")
+        probed.append(replace(variant, bystander=_bystander(page, target, options)))
     return probed
 
 
-def _innocent(page: Target, slow: Target | None, options: Options) -> ProbeResult:
-    return innocent_page(
+def _bystander(page: Target, slow: Target | None, options: Options) -> ProbeResult:
+    return probe_bystander(
         page,
         slow,
         clients=options.clients,

@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Requests for one URL, and for an innocent page also what went on meanwhile.
+    """Requests for one URL, and for a bystander's page also what went on meanwhile.
 
     seconds: how long the probing took. clients: how many clients kept using `slow_url` meanwhile
     (0: nobody), who got `slow_answers` answers in that time.
@@ -205,24 +205,24 @@ class Variant:
     url: str
     method: str
     probe: ProbeResult
-    innocent: ProbeResult | None = None
+    bystander: ProbeResult | None = None
     loads: tuple[PageLoad, ...] = ()
     paints: tuple[PaintCost, ...] = ()
     film: Filmstrip | None = None
 
-    def failures(self, *, innocent: bool = True) -> tuple[str, ...]:
+    def failures(self, *, bystander: bool = True) -> tuple[str, ...]:
         """What failed, in words: an error page is quick, and its figures mean nothing.
 
         A form may be accepted and lead to a page that fails, so loads count as well as requests.
-        innocent: include the requests for somebody else's page.
+        bystander: include the requests for the bystander's page.
         """
         counted = [
             ("requests", self.probe.failed, len(self.probe.answers)),
             ("page loads", sum(load.failed for load in self.loads), len(self.loads)),
         ]
-        if innocent and self.innocent is not None:
-            others = self.innocent
-            counted.append(("innocent requests", others.failed, len(others.answers)))
+        if bystander and self.bystander is not None:
+            others = self.bystander
+            counted.append(("bystander requests", others.failed, len(others.answers)))
         return tuple(f"{failed} of {n} {what} failed" for what, failed, n in counted if failed)
 
 
@@ -246,7 +246,7 @@ class Setup:
 class Measurement:
     """The variants in the order they were asked for: the first is "before", the last "after".
 
-    idle: the innocent page while nobody used any of the variants.
+    idle: the bystander's page while nobody used any of the variants.
     """
 
     setup: Setup

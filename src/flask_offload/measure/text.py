@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .figures import FIGURES, Figure
 from .pipeline import middle
-from .report import Report, Table, report
+from .report import FigureTable, MeasurementReport, report
 from .samples import Measurement, Variant
 
 BAR = 30
@@ -24,7 +24,7 @@ def render_text(measurement: Measurement) -> str:
         list(_largest(measurement)),
         list(_pipelines(shown)),
         list(_waits(shown)),
-        [f"- {each.sentence}" for each in shown.findings if each.kind == "trap"],
+        [f"- {each.sentence}" for each in shown.findings if each.kind == "caveat"],
         list(_setup(measurement)),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -37,7 +37,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _verdicts(shown: Report) -> Iterator[str]:
+def _verdicts(shown: MeasurementReport) -> Iterator[str]:
     variants = shown.measurement.variants
     figures = [FIGURES[key] for key in ("dom-operations", "reflows", "paint")]
     if not any(variant.loads for variant in variants):
@@ -53,7 +53,7 @@ def _measured(figure: Figure, variant: Variant) -> str:
     return figure.text(figure.value(variant)) if variant.loads else "not measured"
 
 
-def _table(table: Table, shown: Report) -> Iterator[str]:
+def _table(table: FigureTable, shown: MeasurementReport) -> Iterator[str]:
     yield f"{table.title} ({table.note})"
     rows = [["", *(variant.label for variant in shown.measurement.variants)]]
     for row in table.rows:
@@ -67,7 +67,7 @@ def _table(table: Table, shown: Report) -> Iterator[str]:
     yield from _columns(rows)
 
 
-def _limits(shown: Report) -> Iterator[str]:
+def _limits(shown: MeasurementReport) -> Iterator[str]:
     """Each source once."""
     yield "Limits: ✓ good, ! needs improvement, ✗ poor"
     rows = {
@@ -92,7 +92,7 @@ def _largest(measurement: Measurement) -> Iterator[str]:
         yield f"Largest element, whose time is LCP: {', '.join(named)}"
 
 
-def _pipelines(shown: Report) -> Iterator[str]:
+def _pipelines(shown: MeasurementReport) -> Iterator[str]:
     for variant, whole in zip(shown.measurement.variants, shown.pipelines, strict=True):
         if whole is None or not whole.total_ms:
             continue
@@ -104,10 +104,10 @@ def _pipelines(shown: Report) -> Iterator[str]:
         yield f"  bottleneck: {whole.bottleneck.title}"
 
 
-def _waits(shown: Report) -> Iterator[str]:
+def _waits(shown: MeasurementReport) -> Iterator[str]:
     if not shown.waits:
         return
-    yield "Somebody else's page"
+    yield "The bystander's page"
     longest = max(wait.p50_ms for wait in shown.waits)
     width = max(len(wait.title) for wait in shown.waits)
     for wait in shown.waits:

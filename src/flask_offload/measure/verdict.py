@@ -41,7 +41,7 @@ def _checks(variant: Variant, variants: Sequence[Variant]) -> Iterator[tuple[Rat
     for failure in variant.failures():
         yield Rating.POOR, failure
     keys = _BROWSER_CHECKS if variant.loads else ("http-ttfb",)
-    for figure in [FIGURES[key] for key in (*keys, "innocent-ttfb")]:
+    for figure in [FIGURES[key] for key in (*keys, "bystander-ttfb")]:
         rating = figure.rating(variant)
         if rating is not None:
             yield rating, _reason(figure, variant)
@@ -53,7 +53,7 @@ def _checks(variant: Variant, variants: Sequence[Variant]) -> Iterator[tuple[Rat
 def _reason(figure: Figure, variant: Variant) -> str:
     value = figure.text(figure.value(variant))
     limit = figure.text(figure.threshold.good) if figure.threshold else ""
-    name = "Somebody else's TTFB" if figure.key == "innocent-ttfb" else figure.name
+    name = "The bystander's TTFB" if figure.key == "bystander-ttfb" else figure.name
     return f"{name} {value}, limit {limit}"
 
 

@@ -1,5 +1,15 @@
-"""Which request blocks, and which function is the cause."""
+"""Which request blocks, and which function is the cause. The names in `__all__` are public."""
 
-from .store import EvidenceUnreadable, SpotRow, sentences_since, spot_rows
+from .findings import Blocker, SpotReport
+from .store import EvidenceUnreadable, RouteRow, SpotRow, route_rows, sentences_since, spot_rows
 
-__all__ = ["EvidenceUnreadable", "SpotRow", "sentences_since", "spot_rows"]
+__all__ = [
+    "Blocker",
+    "EvidenceUnreadable",
+    "RouteRow",
+    "SpotReport",
+    "SpotRow",
+    "route_rows",
+    "sentences_since",
+    "spot_rows",
+]

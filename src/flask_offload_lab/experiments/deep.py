@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from flask_offload.measure import ProbeResult, innocent, percentile
+from flask_offload.measure import ProbeResult, percentile, probe_bystander
 
 from ..crash_test import Pattern, run_crash_test
 from ..errors import WorkNotDone
@@ -39,7 +39,7 @@ def interpreter_lock(testbed: LabTestbed) -> Events:
         yield {"status": f"Four computations in {_PLACE[where]}, and a page every 50 ms…"}
         for _ in range(COMPUTATIONS):
             testbed.sample_app.get(f"/workshop/crunch/{where}?seconds={COMPUTATION_SECONDS}")
-        result = innocent(home, None, seconds=COMPUTATION_SECONDS * 0.8, interval=0.05)
+        result = probe_bystander(home, None, seconds=COMPUTATION_SECONDS * 0.8, interval=0.05)
         yield {"where": where, **_points(result)}
         time.sleep(COMPUTATION_SECONDS * 0.2)
 
@@ -64,7 +64,9 @@ def backlog(testbed: LabTestbed) -> Events:
         yield {"status": f"A bystander, and {others} others on /sync…"}
         journal = testbed.journal()
         slow = f"{origin}/sync" if others else None
-        result = innocent(f"{origin}/", slow, clients=max(others, 1), seconds=1.5, interval=0.15)
+        result = probe_bystander(
+            f"{origin}/", slow, clients=max(others, 1), seconds=1.5, interval=0.15
+        )
         yield {"others": others, "waited": result.p50_ms, "app": result.server_p50_ms}
         if not testbed.until(journal.is_quiet, PATIENCE):
             raise WorkNotDone
