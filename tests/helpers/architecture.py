@@ -1,6 +1,6 @@
-"""The house rules that a program can check: floors, circles, the length of files and of functions.
+"""The house rules that a program can check: floors, circles, and how large things are.
 
-`python tests/architecture.py` prints what breaks them; test_hygiene.py fails for the same.
+`python tests/helpers/architecture.py` prints what breaks them; test_hygiene.py fails for the same.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 
 PACKAGE = "flask_offload"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
+OTHERS = tuple(SOURCE.parent / f"{PACKAGE}_{name}" for name in ("celery", "lab"))
+"""Packages of the same distribution, which import from this one, and it never from them."""
 
 # From the ground up. A module may import from its own floor and from those below, never from above.
-# A name stands for a module or for a whole subpackage (the longest name that fits counts); PACKAGE
-# itself is what users import.
+# A name stands for a folder or for a module beside the folders; PACKAGE itself is what users import.
 FLOORS: Sequence[Sequence[str]] = (
     ("errors",),
     ("config", "role", "signals", "textui"),
@@ -38,6 +39,17 @@ FLOORS: Sequence[Sequence[str]] = (
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("flask_offload.extension", "flask_offload.cli"): "init_app adds the commands to app.cli",
 }
+
+# Folders that import nothing of each other, with the reason.
+APART: Sequence[tuple[str, str, str]] = (
+    ("profiler", "measure", "one can be understood, and used, without the other"),
+)
+
+MAX_LOOSE = 14
+"""Modules beside the folders."""
+MAX_CORE = 16_500
+"""Lines that a reader of the queue may have to know: all but NOT_CORE."""
+NOT_CORE = ("profiler", "measure", "dashboard", "engines/postgres")
 
 MAX_FILE = 420
 MAX_FUNCTION = 60
@@ -122,7 +134,7 @@ def upward_imports(
 ) -> list[str]:
     """A sentence for each upward import, each module without a floor, each exception not needed."""
     problems = [
-        f"{name} has no floor: give it one in FLOORS (tests/architecture.py)"
+        f"{name} has no floor: give it one in FLOORS (tests/helpers/architecture.py)"
         for name in modules(root)
         if _floor(name, floors) is None
     ]
@@ -166,6 +178,48 @@ def circles(root: Path, exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS) 
     return [f"imports go round in a circle: {text}" for text in found.values()]
 
 
+def joined_folders(root: Path, apart: Sequence[tuple[str, str, str]] = APART) -> list[str]:
+    """A sentence for each import between two folders that have nothing to do with each other."""
+    found = []
+    for item in imports(root):
+        folders = {name.split(".")[1] for name in (item.module, item.imported) if "." in name}
+        for one, other, reason in apart:
+            if folders == {one, other}:
+                place = f"{item.module}, line {item.line}, imports {item.imported}"
+                found.append(f"{place}: {one} and {other} stay apart, so that {reason}")
+    return found
+
+
+def too_many_lines(
+    root: Path, limit: int = MAX_CORE, without: Sequence[str] = NOT_CORE
+) -> list[str]:
+    """A sentence when the core has outgrown a reader."""
+    left_out = [root / name for name in without]
+    lengths = {
+        path: len(path.read_text().splitlines())
+        for path in modules(root).values()
+        if not any(path.is_relative_to(folder) for folder in left_out)
+    }
+    total = sum(lengths.values())
+    if total <= limit:
+        return []
+    return [
+        f"the core of {root.name} has {total:,} lines, {total - limit:,} more than {limit:,} (all but"
+        f" {', '.join(without)}): delete what no one reaches, or say a thing once"
+    ]
+
+
+def too_many_loose_modules(root: Path, limit: int = MAX_LOOSE) -> list[str]:
+    """A sentence when too many modules stand beside the folders."""
+    loose = sorted(path.name for path in root.glob("*.py") if path.name != "__init__.py")
+    if len(loose) <= limit:
+        return []
+    return [
+        f"{len(loose)} modules stand beside the folders of {root.name}, more than {limit}: find a"
+        f" folder for one of {', '.join(loose)}"
+    ]
+
+
 def long_files(root: Path, limit: int = MAX_FILE) -> list[str]:
     """A sentence for each file that is asking to be two."""
     lengths = {path: len(path.read_text().splitlines()) for path in modules(root).values()}
@@ -190,14 +244,17 @@ def long_functions(root: Path, limit: int = MAX_FUNCTION) -> list[str]:
     return problems
 
 
-def problems(root: Path = SOURCE) -> list[str]:
+def problems(root: Path = SOURCE, others: Sequence[Path] = OTHERS) -> list[str]:
     """All that breaks the rules."""
-    return [
+    found = [
         *upward_imports(root),
-        *circles(root),
-        *long_files(root),
-        *long_functions(root),
+        *joined_folders(root),
+        *too_many_loose_modules(root),
+        *too_many_lines(root),
     ]
+    for package in (root, *others):
+        found += [*circles(package), *long_files(package), *long_functions(package)]
+    return found
 
 
 if __name__ == "__main__":

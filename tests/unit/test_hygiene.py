@@ -22,20 +22,8 @@ ROOT = Path(__file__).parents[2]
 # --- architecture ------------------------------------------------------------------------------
 
 
-def test_imports_never_run_upward() -> None:
-    assert architecture.upward_imports(architecture.SOURCE) == []
-
-
-def test_imports_form_no_circle() -> None:
-    assert architecture.circles(architecture.SOURCE) == []
-
-
-def test_no_file_is_two_things() -> None:
-    assert architecture.long_files(architecture.SOURCE) == []
-
-
-def test_no_function_is_two_things() -> None:
-    assert architecture.long_functions(architecture.SOURCE) == []
+def test_the_house_is_in_order() -> None:
+    assert architecture.problems() == []
 
 
 def house(folder: Path, **files: str) -> Path:
@@ -111,6 +99,22 @@ def test_lengths_are_counted_without_signature_and_docstring(tmp_path: Path) -> 
     assert architecture.long_files(root, 7) == [
         "house/a.py has 8 lines, more than 7: make it two files"
     ]
+
+
+def test_folders_that_stay_apart(tmp_path: Path) -> None:
+    root = house(tmp_path, a__x="from ..b import y", b__y="", c__z="from ..a import x")
+    (found,) = architecture.joined_folders(root, [("b", "a", "why")])
+    assert found == "house.a.x, line 1, imports house.b.y: b and a stay apart, so that why"
+
+
+def test_what_is_too_much_is_named(tmp_path: Path) -> None:
+    root = house(tmp_path, a="1\n2\n3\n", b="", c__z="1\n2\n")
+    assert architecture.too_many_lines(root, 3, ["c"]) == []
+    (found,) = architecture.too_many_lines(root, 4, [])
+    assert found.startswith("the core of house has 5 lines, 1 more than 4")
+    assert architecture.too_many_loose_modules(root, 2) == []
+    (found,) = architecture.too_many_loose_modules(root, 1)
+    assert found.endswith("find a folder for one of a.py, b.py")
 
 
 # --- words -------------------------------------------------------------------------------------
