@@ -13,11 +13,11 @@ from pathlib import Path
 
 PACKAGE = "flask_offload"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
-OTHERS = tuple(SOURCE.parent / f"{PACKAGE}_{name}" for name in ("celery", "lab"))
-"""Packages of the same distribution, which import from this one, and it never from them."""
+OTHERS = tuple(SOURCE.with_name(f"{PACKAGE}_{name}") for name in ("celery", "lab"))
+"""Packages of the same distribution that import from this one."""
 
 # From the ground up. A module may import from its own floor and from those below, never from above.
-# A name stands for a folder or for a module beside the folders; PACKAGE itself is what users import.
+# A name is that of a folder or of a module beside the folders; PACKAGE is what users import.
 FLOORS: Sequence[Sequence[str]] = (
     ("errors",),
     ("config", "role", "signals", "textui"),
@@ -204,8 +204,8 @@ def too_many_lines(
     if total <= limit:
         return []
     return [
-        f"the core of {root.name} has {total:,} lines, {total - limit:,} more than {limit:,} (all but"
-        f" {', '.join(without)}): delete what no one reaches, or say a thing once"
+        f"the core of {root.name} has {total:,} lines, {total - limit:,} more than {limit:,}"
+        f" (without {', '.join(without)}): delete what is not reached, or say a thing once"
     ]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import architecture
 import flask_offload
+import vocabulary
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,6 +189,30 @@ def test_the_word_check_can_fail() -> None:
         assert any(re.search(pattern, text) for pattern in FOREIGN), text
     for text in ["the /" + "workers/ page", "a/" + "work/b", "<path>/" + "root/"]:
         assert not any(re.search(pattern, text) for pattern in FOREIGN), text
+
+
+def test_no_retired_word_comes_back() -> None:
+    assert "\n".join(vocabulary.problems(PROJECT_FILES)) == ""
+
+
+def test_a_retired_word_is_found_however_it_is_written() -> None:
+    texts = {
+        "the ledger": "ledger",
+        "class WorkerLedger:": "ledger",
+        "def old_ledger_of()": "ledger",
+        "In the end": "in the end",
+        "a pledge, an officer, mended": "mended",
+    }
+    for text, word in texts.items():
+        assert list(vocabulary.words(text)) == [(1, word)], text
+    assert vocabulary.folder_of("src/flask_offload/web/pages.py") == "src/flask_offload/web"
+    assert vocabulary.folder_of("README.md") == "."
+
+
+def test_no_class_name_is_defined_in_two_places() -> None:
+    doubled = vocabulary.doubled_classes(ROOT / "src")
+    new = {name: places for name, places in doubled.items() if name not in vocabulary.DOUBLED}
+    assert not new, "give one of each another name"
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

@@ -1,0 +1,184 @@
+"""Words that are retired: a plain word of the field has taken the place of each.
+
+`python tests/helpers/vocabulary.py` lists where they still stand; `--counts` prints LEFT anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+# Names and prose, as regular expressions over text whose CamelCase is split by underscores.
+RETIRED: Mapping[str, str] = {
+    # names
+    "ambush(es|ed)?": "kill point",
+    "app_?name": "app locator",
+    "axes?": "kill",
+    "bells?": "notifier",
+    "clerks?": "maintenance",
+    "companions?": "progress monitor",
+    "crews?": "pool",
+    "culprits?": "attribution, the function that blocks",
+    "entrances?": "producer",
+    "hand_out": "submit",
+    "innocent": "bystander",
+    "last_(rites|words)": "exit outcome, final write timeout",
+    "ledgers?": "store",
+    "liveness": "worker locks",
+    "mute": "unresponsive",
+    "neighbours?": "peers",
+    "obituar(y|ies)|bury": "crash event, on_exit",
+    "offices?": "connections",
+    "performers?": "executor",
+    "pills?": "poison tasks",
+    "regrets": "rollback",
+    "seams?": "engine API",
+    "spott(er|ing)": "profiler, middleware",
+    "unrest": "crash cooldown",
+    "upkeep": "maintenance",
+    "watchdogs?": "sampler",
+    # prose
+    "tells|hears": "reports, receives",
+    "whoever": "the process that, a client that",
+    "nobody": "no process, no one",
+    "mend(s|ed)?": "fix",
+    "ours": "of Flask-Offload",
+    "comes_of_it|comes of it": "the outcome",
+    "(is|are|was|were|been) told": "is reported",
+    "in the end": "at last, or nothing",
+    "see the module": "what a reader needs, here",
+}
+
+# How many still stand in each folder. A number may only fall: lower it here.
+LEFT: Mapping[str, int] = {
+    ".": 4,
+    "benchmarks": 119,
+    "benchmarks/figures": 31,
+    "benchmarks/peers": 14,
+    "docs": 125,
+    "examples/album": 5,
+    "src/flask_offload/cli": 2,
+    "src/flask_offload/engines": 62,
+    "src/flask_offload/measure": 74,
+    "src/flask_offload/profiler": 131,
+    "src/flask_offload/web": 1,
+    "src/flask_offload/worker": 16,
+    "src/flask_offload_celery": 475,
+    "src/flask_offload_lab": 7,
+    "tests/apps": 9,
+    "tests/browser": 4,
+    "tests/celery_engine": 43,
+    "tests/helpers": 18,
+    "tests/measure": 31,
+    "tests/profiler": 43,
+    "tests/store": 47,
+    "tests/torture": 15,
+    "tests/unit": 26,
+    "tests/web": 17,
+    "tests/worker": 48,
+    "torture": 118,
+    "torture/scenarios": 71,
+}
+
+# Classes of one name in several modules of src, until one of them has another name.
+DOUBLED: frozenset[str] = frozenset(
+    {"Attempt", "Call", "Cell", "Finding", "Notifier", "Report", "Situation"}
+)
+
+FOLDERS = ("src", "docs", "tests", "torture", "benchmarks", "examples")
+FILES = ("README.md", "CONTRIBUTING.md", "Makefile")
+SUFFIXES = {".py", ".md", ".html", ".js", ".css", ".lua", ".c"}
+# This file names the words; decisions are history, and quote what was there.
+LEFT_OUT = ("tests/helpers/vocabulary.py", "docs/decisions/")
+
+_WORD = re.compile(rf"(?<![a-z])({'|'.join(RETIRED)})(?![a-z])", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Use(NamedTuple):
+    """A retired word that stands in a file."""
+
+    folder: str
+    path: str
+    line: int
+    word: str
+
+
+def uses(paths: Iterable[Path]) -> Iterator[Use]:
+    """Where retired words stand in these files of the project."""
+    for path in paths:
+        name = path.relative_to(ROOT).as_posix()
+        covered = name.startswith(tuple(f"{folder}/" for folder in FOLDERS)) or name in FILES
+        if not covered or path.suffix not in {*SUFFIXES, ""} or name.startswith(LEFT_OUT):
+            continue
+        for line, word in words(path.read_text(errors="replace")):
+            yield Use(folder_of(name), name, line, word)
+
+
+def words(text: str) -> Iterator[tuple[int, str]]:
+    """The retired words of a text, with the numbers of their lines."""
+    for number, line in enumerate(_CAMEL.sub("_", text).splitlines(), 1):
+        for match in _WORD.finditer(line):
+            yield number, match.group().lower()
+
+
+def folder_of(name: str) -> str:
+    """The part of the tree that a file is counted with: `src/flask_offload/web`, `tests/unit`."""
+    parts = name.split("/")[:-1]
+    return "/".join(parts[: 3 if parts[:2] == ["src", "flask_offload"] else 2]) or "."
+
+
+def problems(paths: Iterable[Path], left: Mapping[str, int] | None = None) -> list[str]:
+    """A sentence for each folder in which more retired words stand than LEFT allows."""
+    left = LEFT if left is None else left
+    found = list(uses(paths))
+    counts = Counter(use.folder for use in found)
+    sentences = []
+    for folder, count in sorted(counts.items()):
+        if count > (bound := left.get(folder, 0)):
+            places = [
+                f"{use.path}:{use.line}: {use.word} (write: {instead(use.word)})"
+                for use in found
+                if use.folder == folder
+            ]
+            sentences.append(
+                "\n  ".join([f"{folder} has {count} retired words, more than {bound}:", *places])
+            )
+    return sentences
+
+
+def instead(word: str) -> str:
+    """What to write in place of a retired word."""
+    return next(new for old, new in RETIRED.items() if re.fullmatch(old, word, re.IGNORECASE))
+
+
+def doubled_classes(source: Path) -> dict[str, list[str]]:
+    """The names of classes that are defined in more than one place, and these places."""
+    places: dict[str, list[str]] = {}
+    for path in sorted(source.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.ClassDef):
+                place = f"{path.relative_to(source).as_posix()}:{node.lineno}"
+                places.setdefault(node.name, []).append(place)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+if __name__ == "__main__":
+    everything = sorted(path for path in ROOT.rglob("[!.]*") if path.is_file())
+    standing = list(uses(everything))
+    if "--counts" in sys.argv:
+        for folder, number in sorted(Counter(use.folder for use in standing).items()):
+            print(f'    "{folder}": {number},')
+        print(
+            *(f"{name}: {where}" for name, where in doubled_classes(ROOT / "src").items()), sep="\n"
+        )
+    else:
+        for use in standing:
+            print(f"{use.path}:{use.line}: {use.word}: {instead(use.word)}")
