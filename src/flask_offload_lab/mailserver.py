@@ -64,10 +64,10 @@ class Mail:
 
 
 class _SmtpHandler:
-    def __init__(self, pace: Pace, keep: Callable[[str, EmailMessage], None], seed: int) -> None:
+    def __init__(self, pace: Pace, keep: Callable[[str, EmailMessage], None]) -> None:
         self._pace = pace
         self._keep = keep
-        self._random = random.Random(seed)
+        self._random = random.Random(7)
 
     async def handle_EHLO(
         self,
@@ -100,20 +100,17 @@ class _SmtpHandler:
 class MailServer:
     """An SMTP server in a thread of its own: `with MailServer() as server: …`.
 
-    host, port: where it listens; port 0 takes a free one. seed: of the random part of the
-    pace. Raises OSError if the port is taken.
+    port: where it listens, on loopback; 0 takes a free one. Raises OSError if it is taken.
     """
 
     def __init__(
         self,
         pace: Pace | None = None,
-        host: str = "127.0.0.1",
         port: int = 0,
-        seed: int = 7,
     ) -> None:
-        self.host = host
+        self.host = "127.0.0.1"
         self.port = port
-        self._handler = _SmtpHandler(pace or Pace(), self._keep, seed)
+        self._handler = _SmtpHandler(pace or Pace(), self._keep)
         self._mails: list[Mail] = []
         self._arrived = threading.Condition()
         self._connections: weakref.WeakSet[SMTP] = weakref.WeakSet()

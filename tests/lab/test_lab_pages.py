@@ -288,6 +288,17 @@ def test_a_race_with_the_work_moved_is_no_queue(lab: RunningLab, pattern: str) -
     assert sorted(opened) == sorted(closed)
 
 
+def test_a_race_is_not_disturbed_by_the_work_of_earlier_visitors(lab: RunningLab) -> None:
+    """That work ends first; the race goes on until its own has ended."""
+    assert http_get(f"{lab.sample_app}/background?member=earlier").status == 200
+    events = lab.run("race", pattern="background", visitors=1)
+    ended = [each["name"] for each in events if each["what"] == "work" and each["kind"] == "end"]
+    mails = [event["name"] for event in events if event["what"] == "mail"]
+    assert len(ended) == 1
+    assert mails == ended
+    assert "earlier" not in ended
+
+
 @pytest.mark.processes
 def test_measure_counts_what_a_page_cannot_count_about_itself() -> None:
     """Also while the work takes long: the page is observed until its job has ended."""

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +41,8 @@ def fix(challenge: Challenge, order: Sequence[object], choices: Mapping[str, obj
     program = challenge.assemble(order, choices)
 
     def events() -> Events:
-        with _folder() as folder:
+        with _temporary_folder() as name:
+            folder = Path(name)
             (folder / "answer.py").write_text(program, encoding="utf-8")
             yield from _check(folder, "fix", challenge.key, "answer")
 
@@ -55,18 +55,16 @@ def step(project: Path, key: str) -> Events:
         raise NoProject
 
     def events() -> Events:
-        with _folder() as folder:
-            copy = folder / "project"
+        with _temporary_folder() as name:
+            copy = Path(name) / "project"
             shutil.copytree(project, copy, ignore=NOT_COPIED)
             yield from _check(copy, "step", key, "app")
 
     return events()
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="offload-check-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+def _temporary_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="offload-check-", ignore_cleanup_errors=True)
 
 
 def _check(folder: Path, what: str, key: str, module: str) -> Events:

@@ -42,14 +42,18 @@ def race(testbed: LabTestbed, pattern: Pattern, visitors: int) -> Events:
     recorded = 0
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        over = not any(thread.is_alive() for thread in people) and journal.is_quiet()
+        over = not any(thread.is_alive() for thread in people)
+        over = over and journal.count("work-end", names) >= visitors
         notes = journal.notes
         for note in notes[recorded:]:
-            recorder.note(note)
+            if note.subject in names or note.kind.startswith("request"):
+                recorder.note(note)
         recorded = len(notes)
         mails = testbed.mail.mails
         for mail in mails[seen:]:
-            recorder.mark("mail", "mail", mail.recipient.partition("@")[0], text=mail.text)
+            name = mail.recipient.partition("@")[0]
+            if name in names:  # the work of earlier visitors may still go on
+                recorder.mark("mail", "mail", name, text=mail.text)
         seen = len(mails)
         yield from recorder.new()
         if over:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Blueprint, Response, abort, request
 
@@ -16,11 +16,11 @@ from ..experiments.headless import headless
 from ..experiments.race import race
 from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
+from ..testbed import LabTestbed
 from .content import CHALLENGES, STEPS
 from .lab import Lab, lab
 
 runs = Blueprint("runs", __name__)
-T = TypeVar("T", bound=str)
 
 PATTERNS = ("sync", "thread", "background")
 MAX_VISITORS = 20
@@ -79,31 +79,27 @@ def _tip(lab: Lab, params: Params) -> Events:
 def _kill(lab: Lab, params: Params) -> Events:
     pattern = params.choice("pattern", ("thread", "background"))
     if pattern == "background":
-        _needs(lab, "durable")
+        _require(lab, "durable")
     return deep.lost_work(lab.testbed, pattern)
 
 
-def _gil(lab: Lab, params: Params) -> Events:
-    if not lab.testbed.engine.has_worker:
-        _needs(lab, "worker_command")
-    return deep.interpreter_lock(lab.testbed)
+def _deep(
+    experiment: Callable[[LabTestbed], Events], *flags: str
+) -> Callable[[Lab, Params], Events]:
+    """An experiment without parameters, for engines that have one of the flags."""
+
+    def start(lab: Lab, params: Params) -> Events:
+        _require(lab, *flags)
+        return experiment(lab.testbed)
+
+    return start
 
 
-def _notifier(lab: Lab, params: Params) -> Events:
-    _needs(lab, "own_worker")
-    return deep.notifier(lab.testbed)
-
-
-def _lock(lab: Lab, params: Params) -> Events:
-    _needs(lab, "own_worker")
-    return deep.worker_lock(lab.testbed)
-
-
-def _needs(lab: Lab, flag: str) -> None:
+def _require(lab: Lab, *flags: str) -> None:
     """Refuse what the sample app's engine can't show; the pages hide it."""
     engine = lab.testbed.engine
-    if not getattr(engine.flags, flag):
-        abort(400, f"The {engine.name} engine can't show this (flag {flag!r} is off).")
+    if flags and not any(getattr(engine.flags, flag) for flag in flags):
+        abort(400, f"The {engine.name} engine can't show this (flag {flags[-1]!r} is off).")
 
 
 def _spot(lab: Lab, params: Params) -> Events:
@@ -124,11 +120,11 @@ def _step(lab: Lab, params: Params) -> Events:
 
 EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "race": _race,
-    "gil": _gil,
-    "backlog": lambda lab, _: deep.backlog(lab.testbed),
+    "gil": _deep(deep.interpreter_lock, "own_worker", "worker_command"),
+    "backlog": _deep(deep.backlog),
     "kill": _kill,
-    "notifier": _notifier,
-    "lock": _lock,
+    "notifier": _deep(deep.notifier, "own_worker"),
+    "lock": _deep(deep.worker_lock, "own_worker"),
     "headless": _headless,
     "tip": _tip,
     "spot": _spot,

@@ -12,23 +12,16 @@ for (const button of $$("[data-kill]")) {
   onPress(button, $(`#kill-${button.dataset.kill}-status`), (report) => kill(button.dataset.kill, report));
 }
 
-function events(report, onData) {
-  return (event) => {
-    if (event.status) report(event.status);
-    else onData(event);
-  };
-}
-
 // --- 1: the interpreter lock -----------------------------------------------------------------
 
 const gilRuns = {};
 
 async function gil(report) {
   for (const key of Object.keys(gilRuns)) delete gilRuns[key];
-  await run("gil", {}, events(report, (event) => {
+  await run("gil", {}, report, (event) => {
     gilRuns[event.where] = event;
     drawGil();
-  }));
+  });
   const { thread, background } = gilRuns;
   report(`The home page’s median: ${ms(thread.p50)} beside computing threads, ${ms(background.p50)} beside a computing worker. The slowest: ${ms(thread.p99)} and ${ms(background.p99)}.`);
 }
@@ -66,7 +59,7 @@ function scale(most, steps, draw) {
 async function kill(pattern, report) {
   const items = $$(`[data-members="${pattern}"] li`);
   for (const item of items) mark(item, "…", "");
-  const found = await run("kill", { pattern }, events(report, () => {}));
+  const found = await run("kill", { pattern }, report);
   items.forEach((item, index) => (index < found.done ? mark(item, "✓ kept", "good-ink") : mark(item, "✗ lost", "bad-ink")));
   report(`${found.killed} processes killed. ${found.answered} people got the page “Welcome”.`);
   const twice = found.twice ? ` ${found.twice} of them came twice.` : "";
@@ -86,13 +79,13 @@ function mark(item, text, kind) {
 async function backlog(report) {
   let most = 10;
   let last = null;
-  await run("backlog", {}, events(report, (event) => {
+  await run("backlog", {}, report, (event) => {
     most = Math.max(most, event.waited);
     last = event;
     for (const meter of $$("#backlog-bars meter")) meter.max = most;
     setBar(`backlog-${event.others}`, event.waited);
     setBar(`app-${event.others}`, event.app);
-  }));
+  });
   report(`With ${last.others} others the bystander waited ${ms(last.waited)}, and the app reported ${ms(last.app)}. The difference is the queue.`);
 }
 
@@ -100,12 +93,12 @@ async function backlog(report) {
 
 async function notifier(report) {
   const waits = [];
-  const found = await run("notifier", {}, events(report, (event) => {
+  const found = await run("notifier", {}, report, (event) => {
     if (event.wait === undefined) return;
     waits.push(event.wait);
     drawNotifier(waits);
     report(`Job ${waits.length}: the task’s first line ran ${ms(event.wait)} later.`);
-  }));
+  });
   report(`${found.count} jobs: half of the tasks began within ${ms(found.p50)}, the slowest after ${ms(found.p99)}. Polling once a second would take 500 ms on average.`);
 }
 
@@ -125,11 +118,11 @@ function drawNotifier(waits) {
 
 async function lock(report) {
   const found = {};
-  await run("lock", {}, events(report, (event) => {
+  await run("lock", {}, report, (event) => {
     found[event.what] = event.again;
     const most = Math.max(...Object.values(found), 100);
     for (const [what, again] of Object.entries(found)) setBar(`lock-${what}`, again, most);
-  }));
+  });
   report(`The job ran again ${ms(found.child)} after its process was killed, ${ms(found.worker)} after the whole worker was.`);
 }
 

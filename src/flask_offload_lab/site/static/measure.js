@@ -4,7 +4,6 @@ import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 import { node } from "./timeline.js";
 
 const PATHS = { sync: "/sync", thread: "/thread", background: "/background", progress: "/background?progress", careless: "/background?careless" };
-const SOURCES = { page: "page", headless: "headless" };
 const loads = {};
 let screen = $("#screen");
 let turn = 0;
@@ -76,7 +75,7 @@ function cell(key, column, text, source) {
   const place = $(`[data-row="${key}"] [data-cell="${column}"]`);
   if (!place) return;
   const small = document.createElement("small");
-  small.textContent = SOURCES[source] ?? source;
+  small.textContent = source;
   place.replaceChildren(text, small);
   if (column === "verdict") place.className = `verdict ${text.startsWith("✗") ? "bad-ink" : text.startsWith("✓") ? "good-ink" : ""}`;
 }
@@ -160,8 +159,7 @@ onPress($("#all"), $("#table-status"), async (report) => {
   for (const key of Object.keys(PATHS)) await measure(key, report);
   for (const pattern of ["sync", "background"]) {
     report(`A bystander asks for the home page while three others join through /${pattern}…`);
-    await run("race", { pattern, visitors: 3 }, (event) => {
-      if (event.status) report(event.status);
+    await run("race", { pattern, visitors: 3 }, report, (event) => {
       if (event.lane !== "bystander" || event.kind !== "end") return;
       setBar(`bystander-${pattern}`, event.took, Math.max(event.took, $(`[data-meter="bystander-${pattern}"]`).max));
       if (event.app != null) $("#app-clock").textContent = ms(event.app);
@@ -173,9 +171,7 @@ onPress($("#all"), $("#table-status"), async (report) => {
 });
 
 onPress($("#headless"), $("#table-status"), async (report) => {
-  await run("headless", { patterns: Object.keys(PATHS) }, (event) => {
-    if (event.status) report(event.status);
-    if (event.pattern === undefined) return;
+  await run("headless", { patterns: Object.keys(PATHS) }, report, (event) => {
     cell(event.pattern, "dom", String(event.dom ?? "–"), "headless");
     cell(event.pattern, "reflows", String(event.reflows ?? "–"), "headless");
     cell(event.pattern, "paint", event.paint == null ? "–" : ms(event.paint), "headless");
@@ -191,9 +187,7 @@ for (const button of $$("[data-tip]")) {
   const list = $(`[data-tip-list="${tip}"]`);
   onPress(button, $(`[data-tip-status="${tip}"]`), async (report) => {
     list.replaceChildren();
-    await run("tip", { tip: Number(tip), on }, (event) => {
-      if (event.status) report(event.status);
-      if (!event.line) return;
+    await run("tip", { tip: Number(tip), on }, report, (event) => {
       const item = document.createElement("li");
       item.textContent = event.line;
       list.append(item);

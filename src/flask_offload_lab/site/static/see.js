@@ -16,8 +16,7 @@ async function play(pattern, report) {
   report(`/${pattern}: three people join, and a bystander comes…`);
   timeline.start();
   try {
-    await run("race", { pattern, visitors: VISITORS }, (event) => {
-      if (event.status) return report(event.status);
+    await run("race", { pattern, visitors: VISITORS }, report, (event) => {
       timeline.add(onLanes(event));
       if (event.what === "waiting" && event.kind === "end") event.lane === "bystander" ? (bystander = event.took) : waits.push(event.took);
       if (event.what === "mail") mails += 1;

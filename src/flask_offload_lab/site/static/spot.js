@@ -11,8 +11,7 @@ async function look(name, report) {
   const section = $(`[data-spot="${name}"]`);
   const chosen = Number($("input:checked", section)?.value ?? 0);
   let took = 0;
-  const found = await run("spot", { route: name }, (event) => {
-    if (event.status) report(event.status);
+  const found = await run("spot", { route: name }, report, (event) => {
     if (event.took) report(`It took ${ms((took = event.took))}. The profiler is writing…`);
   });
   for (const label of $$(".code label", section)) label.classList.remove("cause", "way");

@@ -8,8 +8,8 @@ export async function check(button, list, name, params, opening) {
   list.replaceChildren(step("…", opening));
   let first = true;
   try {
-    await run(name, params, (event) => {
-      if (event.status) return list.replaceChildren(step("…", event.status));
+    const report = (text) => list.replaceChildren(step("…", text));
+    await run(name, params, report, (event) => {
       if (first) list.replaceChildren();
       first = false;
       list.append(step(event.good ? "✓" : "✗", event.text));

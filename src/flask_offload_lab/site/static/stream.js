@@ -1,17 +1,18 @@
-// Experiments run on the lab's server and report as they go: one JSON object per line.
+// Experiments run on the lab's server and send their events as they happen: one JSON object per line.
+// An event with a status is progress in words, for report(text); all others are for onEvent.
 
-export async function run(name, params, onEvent) {
+export async function run(name, params, report, onEvent = () => {}) {
   const response = await fetch(`/run/${name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(params ?? {}),
+    body: JSON.stringify(params),
   });
   if (!response.ok) throw new Error((await response.text()).trim() || `The lab answered ${response.status}.`);
   let last = null;
   for await (const event of lines(response.body)) {
     if (event.error) throw new Error(event.error);
-    last = event;
-    onEvent(event);
+    if (event.status) report(event.status);
+    else onEvent((last = event));
   }
   return last;
 }

@@ -34,8 +34,7 @@ onPress($("#run"), $("#status"), async (report) => {
   report(`${visitors} people join through /${way}, and a bystander comes…`);
   timeline.start();
   try {
-    await run("race", { pattern: way, visitors }, (event) => {
-      if (event.status) return report(event.status);
+    await run("race", { pattern: way, visitors }, report, (event) => {
       timeline.add(onLanes(event));
       if (event.what === "waiting" && event.kind === "end") {
         if (event.lane === "bystander") bystander = event.took;

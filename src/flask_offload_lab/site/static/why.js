@@ -18,7 +18,7 @@ async function race(pattern, report) {
   };
   requestAnimationFrame(draw);
   try {
-    await run("race", { pattern, visitors: 1 }, (event) => {
+    await run("race", { pattern, visitors: 1 }, report, (event) => {
       const key = Object.keys(LANES).find((each) => event.lane === LANES[each] || (each === "work" && event.what === "work"));
       if (!key) return;
       if (event.kind === "begin") began[key] = performance.now();
