@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import traceback
 from collections.abc import Awaitable, Coroutine, Iterator
 from contextvars import copy_context
 from threading import current_thread, main_thread
@@ -19,14 +18,13 @@ from ..errors import JobCancelled, JobTimeout
 from ..jobs import log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
-from ..jobs.job import Error, JobStatus
+from ..jobs.job import JobStatus
+from ..jobs.reported import error_of
 from ..payload.calls import encode_value
 from ..payload.propagation import load_context, restored_context
-from ..tasks.retry import Again, Discarded, decide
+from ..tasks.retry import Again, Decision, Discarded, GiveUp, decide
 from ..tasks.task import Task
 from .host import Host
-
-TRACEBACK_LINES = 60
 
 
 def run(host: Host, context: JobContext) -> Outcome:
@@ -67,7 +65,8 @@ async def run_async(host: Host, context: JobContext) -> Outcome:
 def ended_badly(host: Host, context: JobContext, error: BaseException, began: float) -> Outcome:
     """The outcome of an attempt that ended with `error`, as its task's options have it.
 
-    Also called for an attempt that was stopped by force, with the error it would have got.
+    Also called for an attempt that was stopped by force, with the error it would have got. A result
+    that can't be stored is final: the work is done, and would be done a second time.
     """
     claim = context.claim
     ended = host.clock()
@@ -78,7 +77,11 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
             error.__traceback__
         )
     options = host.task(claim.task).options
-    decision = decide(options.retry, error, claim.failures + 1)
+    decision: Decision
+    if isinstance(error, _Unstorable):
+        error, decision = error.reason, GiveUp("its result can't be stored")
+    else:
+        decision = decide(options.retry, error, claim.failures + 1)
     ending, after, signal = Ending.FAILED, 0.0, signals.failed
     if isinstance(decision, Again):
         ending, after, signal = Ending.RETRY, decision.after, signals.retried
@@ -90,29 +93,12 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
         ending,
         began,
         ended,
-        error=described(error),
+        error=error_of(error, without_file=__file__),
         after=after,
         keep=options.keep_for(JobStatus(ending)) if ending is not Ending.RETRY else None,
     )
     signals.send(signal, host.app, claim=claim, outcome=outcome)
     return outcome
-
-
-def described(error: BaseException) -> Error:
-    """An exception as text, its traceback without this module's own frames."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its __str__ failed)"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    shown = error.with_traceback(trace)
-    lines = "".join(traceback.format_exception(shown)).splitlines()
-    if len(lines) > TRACEBACK_LINES:
-        half = TRACEBACK_LINES // 2
-        lines = [*lines[:half], f"… {len(lines) - 2 * half} lines …", *lines[-half:]]
-    return Error(type(error).__name__, _storable(text), _storable("\n".join(lines)))
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -178,8 +164,19 @@ def _encoded(host: Host, task: Task[Any, Any], value: Any) -> str | None:
     if value is None:
         return None
     what = f"the return value of {task.name}"
-    data = encode_value(value, host.registry.codecs, what=what, limit=host.config.max_payload)
+    try:
+        data = encode_value(value, host.registry.codecs, what=what, limit=host.config.max_payload)
+    except Exception as error:
+        raise _Unstorable(error) from error
     return data.decode()
+
+
+class _Unstorable(Exception):
+    """The task has returned something that can't be stored."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 def _succeeded(
@@ -204,8 +201,3 @@ def _succeeded(
     if log.has_receivers(signals.succeeded, logging.INFO):
         signals.send(signals.succeeded, host.app, claim=claim, outcome=outcome)
     return outcome
-
-
-def _storable(text: str) -> str:
-    """Text that a database and a terminal can take: no lone surrogates, no NULs, bounded."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:20_000]

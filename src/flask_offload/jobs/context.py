@@ -11,14 +11,18 @@ from typing import Any, Literal, TypeVar
 
 from werkzeug.local import LocalProxy
 
-from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError
+from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError, PayloadTooLarge
 from ..payload.propagation import load_context
+from . import reported
 from .attempt import Claim, Report
 
 T = TypeVar("T")
 
 REPORT_EVERY = 0.25
 """Seconds between two writes of a job's progress; of reports in between the last one is kept."""
+
+MAX_CURSOR = 100_000
+"""Characters of a cursor as JSON; it is written with every report."""
 
 StopReason = Literal["cancel", "drain"]
 
@@ -106,10 +110,15 @@ class JobContext:
         """Report progress; also a checkpoint, which raises what `check` raises.
 
         Call it as often as you like: it is written at most four times a second.
+
+        done, total: numbers; Decimal, Fraction and numpy's are converted. message: `str()` of it,
+        cut at 2,000 characters. Raises TypeError for what is not a number, and ValueError for one
+        that is not finite.
         """
-        self._done, self._total = done, total
+        self._done = reported.number(done, "progress(done)")
+        self._total = None if total is None else reported.number(total, "progress(total)")
         if message is not None:
-            self._message = message
+            self._message = reported.message(message)
         self._report_soon()
         self.check()
 
@@ -139,16 +148,22 @@ class JobContext:
 
         cursor: any JSON value; `current_job.cursor` returns it after a crash, a retry or a deploy.
         When the worker stops, the attempt ends here and the job resumes in another worker; that
-        does not count as an attempt. Raises PayloadError for a value that is not JSON, and what
-        `check` raises.
+        does not count as an attempt. Raises PayloadError for a value that is not JSON,
+        PayloadTooLarge above MAX_CURSOR characters, and what `check` raises.
         """
         try:
-            self._cursor = json.dumps(cursor, allow_nan=False)
+            text = json.dumps(cursor, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise PayloadError(
-                f"{self.task}: checkpoint({cursor!r}) can't be stored as JSON ({error}):"
+                f"{self.task}: checkpoint() got a value that can't be stored as JSON ({error}):"
                 " give numbers, text, lists and dicts"
             ) from None
+        if len(text) > MAX_CURSOR:
+            raise PayloadTooLarge(
+                f"{self.task}: checkpoint() got {len(text):,} characters of JSON, more than"
+                f" {MAX_CURSOR:,}: store a position, and the data elsewhere"
+            )
+        self._cursor = text
         if self.stop == "drain":
             self.flush()
             raise Interrupted

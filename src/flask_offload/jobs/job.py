@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -79,13 +80,15 @@ class Progress(msgspec.Struct, frozen=True):
         """Build it from a record's fields; None if the job never reported."""
         if done is None and message is None:
             return None
-        done = done or 0
+        done, total = _finite(done) or 0, _finite(total)
         fraction = min(1.0, max(0.0, done / total)) if total else None
-        return cls(_plain(done), None if total is None else _plain(total), fraction, message)
+        return cls(done, total, fraction, message)
 
 
-def _plain(number: float) -> float:
-    """40.0 as 40, because most totals are counts."""
+def _finite(number: float | None) -> float | None:
+    """40.0 as 40, since counts should look like counts; None for infinity and NaN."""
+    if number is None or not math.isfinite(number):
+        return None
     return int(number) if number == int(number) else number
 
 
@@ -121,8 +124,15 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Unix seconds as an aware datetime in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    """Unix seconds as an aware datetime in UTC; what no calendar can show becomes its first or last
+    day, so that no stored number makes a job unreadable."""
+    if seconds is None or math.isnan(seconds):
+        return None
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)
+
+
+_FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 
 
 class JobEngine(Protocol):
@@ -225,7 +235,9 @@ class Job:
     @property
     def enqueued_at(self) -> datetime:
         """When it was enqueued (UTC)."""
-        return datetime.fromtimestamp(self._record.enqueued_at, UTC)
+        enqueued_at = moment(self._record.enqueued_at)
+        assert enqueued_at is not None
+        return enqueued_at
 
     @property
     def started_at(self) -> datetime | None:

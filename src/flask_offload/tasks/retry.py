@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TypeAlias, TypeGuard
 
 from ..errors import Discard, JobCancelled, OptionError, Retry
+from ..jobs.reported import shown, text_of
 
 EXPLICIT_ATTEMPTS = 25
 """Attempts that a task gets by raising `Retry` when `max_attempts` was left at 1.
@@ -174,7 +175,7 @@ def decide(
     - Anything else, `JobTimeout` too, is retried when it is in `retry_on` and attempts are left.
     """
     if isinstance(exception, Discard):
-        return Discarded(str(exception))
+        return Discarded(text_of(exception))
     if isinstance(exception, (JobCancelled, *policy.discard_on)):
         return Discarded(_described(exception))
     explicit = isinstance(exception, Retry)
@@ -199,7 +200,7 @@ def _wait(
     elif callable(backoff):
         try:
             after, source = backoff(exception, failures), "the backoff function"
-        except Exception as error:  # must not hide the job's own error
+        except BaseException as error:  # must not hide the job's own error
             return GiveUp(f"the backoff function raised {_described(error)}")
         if after is None:
             return GiveUp("the backoff function returned None")
@@ -207,15 +208,12 @@ def _wait(
         after, source = backoff, "backoff"
     seconds = _seconds(after)
     if seconds is None:
-        return GiveUp(f"{source} gave {after!r} instead of a number of seconds")
+        return GiveUp(f"{source} gave {shown(after)} instead of a number of seconds")
     return Again(min(max(seconds, 0.0), LONGEST_WAIT))
 
 
 def _described(exception: BaseException) -> str:
-    try:
-        text = str(exception)
-    except Exception:  # a broken __str__ is the task's bug, not a reason to lose the decision
-        text = "<its str() failed>"
+    text = text_of(exception)
     return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 
 
@@ -280,10 +278,18 @@ def _check_types(option: str, value: object) -> None:
 
 
 def _seconds(value: object) -> float | None:
-    """A duration as seconds; None for anything else."""
+    """A duration as seconds, at most LONGEST_WAIT or infinite; None for anything else."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return float(value) if _is_number(value) and not math.isnan(value) else None
+    if isinstance(value, bool | str | bytes):
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    except Exception:
+        return None
+    return None if math.isnan(seconds) else seconds
 
 
 def _is_number(value: object) -> TypeGuard[float]:
