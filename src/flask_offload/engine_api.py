@@ -14,6 +14,7 @@ from .engines.base import (
     ScheduleInfo,
     WorkOptions,
 )
+from .engines.findings import unknown_tasks
 from .engines.host import Host
 from .engines.run import ended_badly, run, run_async
 from .engines.schedules import Fires, ScheduleSpec, fires, next_fire, schedule_of
@@ -29,9 +30,13 @@ from .engines.store import (
 from .jobs.attempt import Claim, Ending, Outcome, Report
 from .jobs.context import JobContext
 from .jobs.job import Attempt, Error, JobRecord, JobStatus, moment, new_id
+from .jobs.log import add_job_fields
+from .jobs.log import schedule_fired as log_schedule_fired
+from .jobs.log import write as log_event
 from .jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS, NewJob
 from .jobs.rate import Rate
 from .jobs.transition import MAX_CRASHES, Next, check_cancel, check_retry, follow
+from .textui import duration
 from .worker.settings import schedule_specs
 
 __all__ = [
@@ -70,11 +75,15 @@ __all__ = [
     "StoreOptions",
     "WorkOptions",
     "WorkerInfo",
+    "add_job_fields",
     "check_cancel",
     "check_retry",
+    "duration",
     "ended_badly",
     "fires",
     "follow",
+    "log_event",
+    "log_schedule_fired",
     "moment",
     "new_id",
     "next_fire",
@@ -82,4 +91,5 @@ __all__ = [
     "run_async",
     "schedule_of",
     "schedule_specs",
+    "unknown_tasks",
 ]

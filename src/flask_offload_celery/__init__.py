@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask_offload.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flask_offload.engines.host import Host
+    from flask_offload.engine_api import Host
 
     from .engine import CeleryEngine
 

@@ -1,4 +1,4 @@
-"""Messages that say "run this job", through Celery's own broker and in Celery's own form."""
+"""Sends the messages that ask a worker to run a job, as Celery itself sends them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from celery import Celery, Signature
 from kombu.entity import Exchange, Queue
 from kombu.pools import ProducerPool
 
+from flask_offload.engine_api import NewJob
 from flask_offload.errors import EngineUnavailable
-from flask_offload.jobs.new_job import NewJob
 
 from .levels import LEVELS, broker_priority, level_of
 from .records import KeptJob
 
 MARK: Final = "offload"
-"""The header by which our messages differ from those of plain Celery code."""
-ANONYMOUS: Final = "flask_offload.jobs.job"
-"""The name in messages of jobs whose task Celery does not know, as it was declared too late."""
+"""A header of this engine's messages; those of plain Celery code don't have it."""
+ANONYMOUS: Final = "flask_offload.job"
+"""The Celery task of jobs whose own task was declared after Celery had listed the tasks."""
 # kombu is typed in parts
 _Exchange: Any = Exchange
 _Queue: Any = Queue
@@ -27,7 +27,7 @@ _ProducerPool: Any = ProducerPool
 
 CONNECTIONS: Final = 8
 ONCE_MORE: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-"""For a connection that the broker has forgotten, say because it was restarted."""
+"""For a connection that the broker has closed, for example in a restart."""
 
 
 class Broker:
@@ -43,14 +43,16 @@ class Broker:
 
     @property
     def place(self) -> str:
-        """The broker's URL, without a password."""
-        return str(self._celery.connection_for_write().as_uri())
+        """The broker's URL, its password replaced by `**`."""
+        connection = self._celery.connection_for_write()
+        # kombu writes redis://:**@ for a Redis without a password
+        return str(connection.as_uri() if connection.password else connection.as_uri(True))
 
     def send(self, job: NewJob, *, task: str | None = None) -> None:
-        """Send the message of a job, and wait until the broker has it. Raises EngineUnavailable.
+        """Send the message of a job; returns when the broker has it. Raises EngineUnavailable.
 
-        The message holds the arguments in the very form in which plain Celery code sends them.
-        task: the name under which Celery knows who can run it; the job's own task.
+        The message holds the arguments as plain Celery code sends them. task: the name of the
+        Celery task; by default the job's own.
         """
         try:
             with self._pool().acquire(block=True, timeout=self._timeout) as producer:
@@ -68,7 +70,7 @@ class Broker:
             task,
             args=args,
             kwargs=kwargs,
-            argsrepr="…",  # arguments are nobody's business in logs and monitors
+            argsrepr="…",  # keeps arguments out of logs and monitors
             kwargsrepr="…",
             ignore_result=True,
         )
@@ -86,7 +88,7 @@ class Broker:
         )
 
     def _send_plain(self, producer: Any, signature: str) -> None:
-        """The message of a job that plain Celery code has enqueued, as it came the first time."""
+        """The message of a job that plain Celery code has enqueued, as it was at first."""
         again = Signature.from_dict(json.loads(signature), app=self._celery)
         again.apply_async(producer=producer, retry=True, retry_policy=ONCE_MORE)
 
@@ -98,7 +100,7 @@ class Broker:
                 return int(answer.message_count)
         except Exception as error:
             if getattr(error, "reply_code", None) == 404 or "404" in str(error):
-                return 0  # nobody has used it since the broker was set up anew
+                return 0  # not used since the broker was set up
             raise self._explained(error) from error
 
     def queue(self, name: str) -> Queue:
@@ -147,7 +149,7 @@ class Broker:
             }
         return {
             **ONCE_MORE,
-            "confirm_publish": True,  # wait for RabbitMQ's word that it has the message
+            "confirm_publish": True,  # wait until RabbitMQ confirms that it has the message
             "read_timeout": self._timeout,
             "write_timeout": self._timeout,
         }

@@ -1,7 +1,4 @@
-"""A task of ours as Celery knows it: under its own name, run by our pipeline.
-
-Celery keeps its own tasks as they are; only those declared on an Offload are of this kind.
-"""
+"""The app's tasks as Celery tasks of the same names. Other Celery tasks are left as they are."""
 
 from __future__ import annotations
 
@@ -13,15 +10,13 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 from kombu.utils.json import dumps
 
+from flask_offload import Task as DeclaredTask
+from flask_offload.engine_api import Ending, JobStatus, Outcome, log_event
 from flask_offload.errors import JobFailed
-from flask_offload.jobs import log
-from flask_offload.jobs.attempt import Ending, Outcome
-from flask_offload.jobs.job import JobStatus
-from flask_offload.tasks.task import Task as DeclaredTask
 
 from .broker import ANONYMOUS, MARK
 from .executor import Stopping
-from .pool import Crew
+from .pool import CeleryPool
 from .records import KeptJob
 from .redis_store import Draft
 
@@ -31,22 +26,22 @@ ORIGIN: Final = "celery"
 
 
 class OffloadTask(Task):  # type: ignore[misc]
-    """What Celery needs to know of one task."""
+    """One task; a message of it claims and runs its job."""
 
     acks_late = True
     reject_on_worker_lost = True
     serializer = "json"
-    typing = False  # our own check of the arguments is stricter
-    throws = (JobFailed,)  # its story is in the job's record and in our log line
+    typing = False  # apply_async checks the arguments
+    throws = (JobFailed,)  # its traceback is in the job's record and in the log
     Request = "flask_offload_celery.request:OffloadRequest"
 
-    def __init__(self, declared: DeclaredTask[Any, Any], crew: Crew, grace: float) -> None:
+    def __init__(self, declared: DeclaredTask[Any, Any], pool: CeleryPool, grace: float) -> None:
         self.name = declared.name
         self.__doc__ = declared.function.__doc__
-        self.crew = crew
+        self.pool = pool
         self._declared = declared
         if declared.options.timeout is not None:
-            # the soft end is the job's own affair; at this one its process is killed
+            # the job checks its timeout itself; at this limit its process is killed
             self.time_limit = declared.options.timeout + grace
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
@@ -55,16 +50,16 @@ class OffloadTask(Task):  # type: ignore[misc]
         return super().apply_async(args, kwargs, *more, **options)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by Celery: run the job that the message speaks of."""
-        request, office = self.request, self.crew.office
+        """Called by Celery: run the job of the message."""
+        request, connections = self.request, self.pool.connections
         if request.called_directly or request.is_eager:
-            with office.host.app.app_context():
+            with connections.host.app.app_context():
                 return self._declared.function(*args, **kwargs)
         if (request.headers or {}).get(MARK):
-            _perform(self.crew, request.id, None)
+            _execute(self.pool, request.id, None)
             return None
-        job = office.draft(self._plain_job(args, kwargs))
-        outcome, status = _perform(self.crew, request.id, job)
+        job = connections.draft(self._plain_job(args, kwargs))
+        outcome, status = _execute(self.pool, request.id, job)
         if status == JobStatus.CANCELLED and outcome.ending is Ending.CANCELLED:
             why = outcome.error.message if outcome.error else "cancelled"
             self.backend.mark_as_revoked(request.id, why, request=request)
@@ -75,15 +70,15 @@ class OffloadTask(Task):  # type: ignore[misc]
     # --- steps ---
 
     def _plain_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeptJob:
-        """What a message of plain Celery code asks for. Its arguments are already in our form:
-        what JSON has is written the same way in both."""
+        """The job that a message of plain Celery code makes. Its arguments need no conversion: the
+        payload format writes JSON values as JSON."""
         request, options = self.request, self._declared.options
         return KeptJob(
             id=request.id,
             task=self.name,
             queue_name=request.delivery_info.get("routing_key") or options.queue_name,
             priority=0,
-            enqueued_at=self.crew.office.host.clock(),
+            enqueued_at=self.pool.connections.host.clock(),
             args=json.dumps([args, kwargs]),
             on_crash=options.on_crash,
             origin=ORIGIN,
@@ -92,33 +87,33 @@ class OffloadTask(Task):  # type: ignore[misc]
 
 
 class AnonymousTask(Task):  # type: ignore[misc]
-    """Runs a job whose task was declared after Celery had told its processes which tasks there are:
-    a plain function, say, that a view enqueues as `offload.task(function)`."""
+    """Runs a job whose task was declared after Celery had listed the tasks: for example a function
+    that a view enqueues as `offload.task(function)`."""
 
     name = ANONYMOUS
     acks_late = OffloadTask.acks_late
     reject_on_worker_lost = OffloadTask.reject_on_worker_lost
     Request = OffloadTask.Request
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew = crew
+    def __init__(self, pool: CeleryPool) -> None:
+        self.pool = pool
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Called by Celery."""
-        _perform(self.crew, self.request.id, None)
+        _execute(self.pool, self.request.id, None)
 
 
-def _perform(crew: Crew, job_id: str, plain: Draft | None) -> tuple[Outcome, str]:
-    """Run the job; Celery is told of failures, so that its monitors see them."""
+def _execute(pool: CeleryPool, job_id: str, plain: Draft | None) -> tuple[Outcome, str]:
+    """Run the job; raises JobFailed if it failed, for Celery's monitors."""
     try:
-        told = crew.performer.perform(job_id, plain)
+        found = pool.executor.execute(job_id, plain)
     except Stopping:
         raise Reject("the worker is stopping", requeue=True) from None
-    if isinstance(told, str):
-        message = "the message of job %s came in vain: the job is %s"
-        log.write(logging.DEBUG, "message_refused", message, job_id, told)
+    if isinstance(found, str):
+        message = "a message of job %s was refused: the job is %s"
+        log_event(logging.DEBUG, "message_refused", message, job_id, found)
         raise Ignore
-    outcome, status = told
+    outcome, status = found
     if status == JobStatus.FAILED:
         error = outcome.error
         raise JobFailed(f"{error.type}: {error.message}" if error else "no reason given")

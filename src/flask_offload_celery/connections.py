@@ -1,4 +1,4 @@
-"""What every part of the Celery engine works with: the jobs' records, and their messages."""
+"""The app's connections to Redis and to Celery's broker, and what every part does with them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
-from flask_offload.engines.host import Host
+from flask_offload.engine_api import Host, JobRecord, JobStatus, NewJob
 from flask_offload.errors import EngineUnavailable, JobNotFound
-from flask_offload.jobs.job import JobRecord, JobStatus
-from flask_offload.jobs.new_job import NewJob
 
 from .broker import Broker
 from .deadline import Deadline
 from .outbox import Outbox
 from .records import decode_job, draft, record
-from .redis_store import Draft, Ledger
-from .setup import celery_of, check_setup, records_url, settle
+from .redis_store import Draft, RedisStore
+from .setup import celery_of, check_setup, configure, records_url
 
 T = TypeVar("T")
 
 
-class Office:
-    """Connects at the first use, when the app is complete; after close(), at the next.
+class Connections:
+    """Opened at the first use, when the app is complete; after close(), at the next.
 
-    host: the app. outbox: if the app has one, set by the engine. deadline: bounds what a caller
-    waits for records and messages. Raises ConfigError when the app's Celery can't be found.
+    outbox: None unless OFFLOAD_OUTBOX is set. deadline: for calls that need the broker, too.
+    Raises ConfigError when the app's Celery can't be found.
     """
 
     def __init__(self, host: Host) -> None:
@@ -37,14 +35,17 @@ class Office:
         self.outbox: Outbox | None = None
         timeout = host.config.enqueue_timeout
         self.deadline = Deadline(timeout, "Redis or Celery's broker")
-        # of its own, so that a broker that hangs hides nobody's status
+        # a second one, so that jobs can be read while the broker hangs
         self._records_deadline = Deadline(timeout, "Redis, which keeps the jobs' records,")
-        self.forget_parent()
-
-    def forget_parent(self) -> None:
-        """At first, and in a forked child, which shares no connection with its parent."""
         self._lock = threading.Lock()
-        self._ready: tuple[Celery, Ledger, Broker] | None = None
+        self._opened: tuple[Celery, RedisStore, Broker] | None = None
+
+    def reset_after_fork(self) -> None:
+        """A forked child uses no connection and no thread of its parent."""
+        self._lock = threading.Lock()
+        self._opened = None
+        self.deadline.reset_after_fork()
+        self._records_deadline.reset_after_fork()
 
     # --- the parts ---
 
@@ -54,45 +55,47 @@ class Office:
         return self.open()[0]
 
     @property
-    def ledger(self) -> Ledger:
+    def store(self) -> RedisStore:
         """The jobs' records."""
         return self.open()[1]
 
     @property
     def broker(self) -> Broker:
-        """The way to the workers."""
+        """The messages to workers."""
         return self.open()[2]
 
-    def open(self) -> tuple[Celery, Ledger, Broker]:
-        """Make the parts, unless they are made. Raises ConfigError, as a mistake is no outage."""
+    def open(self) -> tuple[Celery, RedisStore, Broker]:
+        """Open all three unless they are open. Raises ConfigError: a mistake is not an outage."""
         with self._lock:
-            if self._ready is None:
+            if self._opened is None:
                 config = self.host.config
                 celery = celery_of(self.host.app)
-                settle(celery)
+                configure(celery)
                 timeout = config.enqueue_timeout
                 conf = celery.conf
                 url = records_url(conf.broker_url, conf.result_backend, config.celery_records)
-                ledger = Ledger(url, config.celery_prefix, timeout)
-                self._ready = celery, ledger, Broker(celery, timeout)
-            return self._ready
+                store = RedisStore(url, config.celery_prefix, timeout)
+                self._opened = celery, store, Broker(celery, timeout)
+            return self._opened
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
-        if self._ready is not None:
-            self.ledger.close()
+        self.deadline.close()
+        self._records_deadline.close()
+        if self._opened is not None:
+            self.store.close()
             self.broker.close()
 
     # --- records ---
 
     def bounded(self, work: Callable[[], T]) -> T:
-        """What the records answer, within OFFLOAD_ENQUEUE_TIMEOUT."""
+        """The result of work that needs Redis only, within OFFLOAD_ENQUEUE_TIMEOUT."""
         self.open()
-        return self._records_deadline.run(lambda _: work())
+        return self._records_deadline.run(work)
 
     def read(self, job_id: str) -> JobRecord:
-        """One job with its attempts and its result, however long that takes. Raises JobNotFound."""
-        (fields, attempts, result), *_ = self.ledger.read([job_id])
+        """One job with its attempts and its result; not bounded. Raises JobNotFound."""
+        (fields, attempts, result), *_ = self.store.read([job_id])
         if not fields:
             raise JobNotFound(
                 f"there is no job {job_id!r}: it never existed, or its retention time is over"
@@ -100,15 +103,15 @@ class Office:
         return record(fields, attempts, result, now=self.host.clock())
 
     def draft(self, job: NewJob, *, seq: int = 0) -> Draft:
-        """A job as the ledger's scripts get it. seq: its number in an outbox."""
+        """A job as the store's scripts take it. seq: its number in an outbox."""
         return draft(job, keep=self.host.keep_unsuccessful(job.task, JobStatus.CANCELLED), seq=seq)
 
     # --- messages ---
 
     def send(self, jobs: Sequence[NewJob], task: str | None = None) -> bool:
-        """Send messages; whether that worked. Those that can't be sent now are left to workers.
+        """Send messages; False if some could not be sent: workers then send those.
 
-        task: the name under which Celery knows who can run them; each job's own task.
+        task: the name of the Celery task in the messages; by default each job's own.
         """
         done = 0
         try:
@@ -122,15 +125,15 @@ class Office:
         return done == len(jobs)
 
     def send_again(self, ids: Sequence[str], task: str | None = None) -> None:
-        """Send the messages of jobs that are READY once more. For callers that may wait."""
-        self.send([decode_job(body) for body in self.ledger.waiting(ids)], task)
+        """Send the messages of those jobs that are READY; not bounded."""
+        self.send([decode_job(body) for body in self.store.waiting(ids)], task)
 
     def note_sent(self, jobs: Sequence[NewJob]) -> None:
-        """Should that fail, messages are sent twice, to no effect."""
+        """Record that messages were sent. If that fails, they are sent twice, to no effect."""
         if jobs:
             with contextlib.suppress(EngineUnavailable):
-                self.ledger.ask("ZREM", "unsent", *(job.id for job in jobs))
+                self.store.ask("ZREM", "unsent", *(job.id for job in jobs))
 
     def _leave_to_workers(self, commands: Sequence[tuple[Any, ...]]) -> None:
         with contextlib.suppress(EngineUnavailable):
-            self.ledger.ask_all(commands)
+            self.store.ask_all(commands)

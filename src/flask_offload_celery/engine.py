@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from flask_offload.engines.base import (
+from flask_offload.engine_api import (
     Engine,
     Finding,
     Flags,
+    Host,
     JobQuery,
+    JobRecord,
+    JobStatus,
+    NewJob,
     QueueInfo,
     ScheduleInfo,
     WorkOptions,
+    check_cancel,
+    check_retry,
 )
-from flask_offload.engines.host import Host
 from flask_offload.errors import EngineUnavailable, JobNotFound
-from flask_offload.jobs.job import JobRecord, JobStatus
-from flask_offload.jobs.new_job import NewJob
-from flask_offload.jobs.transition import check_cancel, check_retry
 
-from .connections import Office
+from .connections import Connections
 from .outbox import Outbox
-from .producer import Entrance
+from .producer import Producer
 from .records import decode_job, new_record, record
 from .scheduler import known_schedules
 
 _engines: weakref.WeakSet[CeleryEngine] = weakref.WeakSet()
 
 EXAMINED = 10_000
-"""Jobs that a listing looks at, at most, to find those that are asked for."""
+"""Jobs that a filtered listing reads at most."""
 CHUNK = 200
 
 
@@ -59,29 +62,29 @@ class CeleryEngine(Engine):
         outbox=True,
     )
 
-    def __init__(self, state: Host) -> None:
-        self.office = Office(state)
-        self._clock = state.clock
-        self._entrance = Entrance(self.office)
-        if state.config.outbox:
-            path = state.database.with_name(state.database.name + "-outbox")
-            durable = state.config.durability == "power"
-            self.office.outbox = Outbox(path, durable=durable, deliver=self._entrance.deliver)
+    def __init__(self, host: Host) -> None:
+        self.connections = Connections(host)
+        self._clock = host.clock
+        self._producer = Producer(self.connections)
+        if host.config.outbox:
+            path = host.database.with_name(host.database.name + "-outbox")
+            durable = host.config.durability == "power"
+            self.connections.outbox = Outbox(path, durable=durable, deliver=self._producer.deliver)
         _engines.add(self)
 
-    # --- accept ---
+    # --- enqueue ---
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Write the jobs down, then send their messages: all or none."""
-        self.office.open()  # mistakes of set-up are no outage
-        return self._entrance.accept(jobs)
+        """Record the jobs, then send their messages: all or none."""
+        self.connections.open()  # raises ConfigError, which is not an outage
+        return self._producer.accept(jobs)
 
-    # --- tell ---
+    # --- read ---
 
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
         try:
-            return self.office.bounded(lambda: self.office.read(job_id))
+            return self.connections.bounded(lambda: self.connections.read(job_id))
         except (JobNotFound, EngineUnavailable):
             waiting = self._in_outbox(job_id)
             if waiting is None:
@@ -89,8 +92,8 @@ class CeleryEngine(Engine):
             return new_record(waiting, now=self._clock())
 
     def list(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs with their attempts, without their results, newest first. A filter looks at the
-        newest EXAMINED jobs."""
+        """Jobs with their attempts, without their results, newest first. A filter reads
+        the newest EXAMINED jobs."""
         wanted = (query.task, query.queue_name, query.owner)
         names = [
             name
@@ -102,29 +105,29 @@ class CeleryEngine(Engine):
 
         def work() -> list[JobRecord]:
             found: list[str] = []
-            ledger = self.office.ledger
+            store = self.connections.store
             end = query.offset + max(1, min(query.limit, 1000))
             for start in range(0, EXAMINED, CHUNK):
-                ids = ledger.ask("ZRANGE", index, start, start + CHUNK - 1, "REV")
+                ids = store.ask("ZRANGE", index, start, start + CHUNK - 1, "REV")
                 if names and ids:
-                    rows = ledger.ask_all([("HMGET", f"job:{one}", *names) for one in ids])
+                    rows = store.ask_all([("HMGET", f"job:{one}", *names) for one in ids])
                     found += [one for one, row in zip(ids, rows, strict=True) if row == values]
                 else:
                     found += ids
                 if len(ids) < CHUNK or len(found) >= end:
                     break
-            rows_found = ledger.read(found[max(0, query.offset) : end])
+            rows_found = store.read(found[max(0, query.offset) : end])
             now = self._clock()
             return [record(row, tried, None, now=now) for row, tried, _ in rows_found if row]
 
-        return self.office.bounded(work)
+        return self.connections.bounded(work)
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
         waiting = self._in_outbox(job_id)
         if waiting is not None:
             return waiting.args
-        body = self.office.bounded(lambda: self.office.ledger.ask("HGET", f"job:{job_id}", "body"))
+        body = self._ask("HGET", f"job:{job_id}", "body")
         if body is None:
             raise JobNotFound(f"there is no job {job_id!r}")
         return decode_job(body).args
@@ -132,20 +135,19 @@ class CeleryEngine(Engine):
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""
         limits = (f"[{beginning}", f"({beginning}\xff", "LIMIT", 0, 2)
-        office = self.office
-        found: list[str] = office.bounded(lambda: office.ledger.ask("ZRANGEBYLEX", "ids", *limits))
+        found: builtins.list[str] = self._ask("ZRANGEBYLEX", "ids", *limits)
         return found
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
         commands = [("ZCARD", f"is:{status}") for status in JobStatus]
-        numbers = self.office.bounded(lambda: self.office.ledger.ask_all(commands))
+        numbers = self._ask_all(commands)
         return dict(zip(JobStatus, numbers, strict=True))
 
     def queues(self) -> Iterable[QueueInfo]:
         """Every queue that has ever had a job."""
         commands = [("SMEMBERS", "queues"), ("HGETALL", "tally"), ("HGETALL", "paused")]
-        names, tally, paused = self.office.bounded(lambda: self.office.ledger.ask_all(commands))
+        names, tally, paused = self._ask_all(commands)
         return [
             QueueInfo(
                 name=name,
@@ -157,8 +159,8 @@ class CeleryEngine(Engine):
         ]
 
     def schedules(self) -> Sequence[ScheduleInfo]:
-        """Every schedule that a worker has ever seen."""
-        return self.office.bounded(lambda: known_schedules(self.office.ledger))
+        """Every schedule that a worker has ever fired or planned."""
+        return self.connections.bounded(lambda: known_schedules(self.connections.store))
 
     # --- change ---
 
@@ -168,78 +170,83 @@ class CeleryEngine(Engine):
         how = 2 if force else 1
 
         def work() -> JobRecord:
-            expires = now + self.office.host.keep_unsuccessful(
-                self.office.read(job_id).task, JobStatus.CANCELLED
+            expires = now + self.connections.host.keep_unsuccessful(
+                self.connections.read(job_id).task, JobStatus.CANCELLED
             )
-            before = self.office.ledger.run("cancel", job_id, how, now, expires)
+            before = self.connections.store.run("cancel", job_id, how, now, expires)
             if before:
                 check_cancel(JobStatus(before), job_id)
-            return self.office.read(job_id)
+            return self.connections.read(job_id)
 
-        with self._minding_outbox(job_id, "cancelled"):
-            return self.office.bounded(work)
+        with self._outbox_refuses(job_id, "cancelled"):
+            return self.connections.bounded(work)
 
     def retry(self, job_id: str) -> JobRecord:
-        """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
+        """Put a failed or cancelled job back in its queue, with no failures counted."""
 
         def work() -> JobRecord:
-            before = self.office.ledger.run("retry", job_id, self._clock(), 1.0)
+            before = self.connections.store.run("retry", job_id, self._clock(), 1.0)
             if before:
                 check_retry(JobStatus(before), job_id)
-                self.office.send_again([job_id])
-            return self.office.read(job_id)
+                self.connections.send_again([job_id])
+            return self.connections.read(job_id)
 
-        self.office.open()
-        with self._minding_outbox(job_id, "retried"):
-            return self.office.deadline.run(lambda _: work())
+        self.connections.open()
+        with self._outbox_refuses(job_id, "retried"):
+            return self.connections.deadline.run(work)
 
     def pause(self, queue_name: str) -> None:
-        """Start no more jobs of this queue. Their messages are taken from the broker, and the jobs
-        wait in the records."""
+        """Start no more jobs of this queue. Workers drop their messages; the jobs stay READY."""
         now = self._clock()
-        self.office.bounded(lambda: self.office.ledger.ask("HSETNX", "paused", queue_name, now))
+        self._ask("HSETNX", "paused", queue_name, now)
 
     def resume(self, queue_name: str) -> None:
-        """Take back pause(). Workers send the messages again."""
+        """Start jobs of this queue again. Workers send the messages once more."""
         now = self._clock()
-        self.office.bounded(lambda: self.office.ledger.run("resume", queue_name, now))
+        self.connections.bounded(lambda: self.connections.store.run("resume", queue_name, now))
 
     def clear(self) -> None:
-        """Forget every job and schedule. Messages that are still under way then come to nothing."""
-        self.office.bounded(self.office.ledger.clear)
+        """Delete every job and schedule. Messages that are still on their way have no effect."""
+        self.connections.bounded(self.connections.store.clear)
 
     def work(self, options: WorkOptions) -> int:
-        """Be a Celery worker until told to stop; the exit code."""
-        from .work import work  # what only workers need is loaded only there
+        """Run a Celery worker until it is asked to stop; the exit code."""
+        from .worker import work  # only workers need it
 
-        return work(self.office, options)
+        return work(self.connections, options)
 
     def findings(self) -> Iterable[Finding]:
-        """Whether Redis and the broker can be reached, who works, and what is stuck."""
-        from .health import look_into  # only a command asks
+        """Whether Redis and the broker can be reached, which workers run, and what is stuck."""
+        from .health import findings_of  # only a command needs it
 
-        return look_into(self.office)
+        return findings_of(self.connections)
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
-        self._entrance.close()
-        self.office.close()
+        self._producer.close()
+        self.connections.close()
 
     # --- steps ---
 
-    def _forget_parent(self) -> None:
-        self.office.forget_parent()
-        self._entrance.forget_parent()
+    def _ask(self, command: str, key: str, *values: Any) -> Any:
+        return self.connections.bounded(lambda: self.connections.store.ask(command, key, *values))
+
+    def _ask_all(self, commands: Sequence[tuple[Any, ...]]) -> builtins.list[Any]:
+        return self.connections.bounded(lambda: self.connections.store.ask_all(commands))
+
+    def _reset_after_fork(self) -> None:
+        self.connections.reset_after_fork()
+        self._producer.reset_after_fork()
 
     def _in_outbox(self, job_id: str) -> NewJob | None:
-        """A job that is accepted and could not be relayed yet."""
-        waiting = None if self.office.outbox is None else self.office.outbox.get(job_id)
-        if self.office.outbox is not None and waiting is not None:
-            self.office.outbox.relay()
+        """A job that waits in the outbox."""
+        waiting = None if self.connections.outbox is None else self.connections.outbox.get(job_id)
+        if self.connections.outbox is not None and waiting is not None:
+            self.connections.outbox.relay()
         return waiting
 
     @contextmanager
-    def _minding_outbox(self, job_id: str, done: str) -> Iterator[None]:
+    def _outbox_refuses(self, job_id: str, done: str) -> Iterator[None]:
         try:
             yield
         except (JobNotFound, EngineUnavailable) as error:
@@ -253,7 +260,7 @@ class CeleryEngine(Engine):
 
 def _after_fork() -> None:
     for engine in list(_engines):
-        engine._forget_parent()
+        engine._reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""A process for one job alone, forked from a process of the pool and gone with it."""
+"""Runs one job in a process of its own, which ends with the pool's process that forked it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from flask_offload.jobs.attempt import Claim, Ending, Outcome
-from flask_offload.jobs.job import Error
+from flask_offload.engine_api import Claim, Ending, Error, Outcome
 
 PR_SET_PDEATHSIG: Final = 1
 
 
-def run_alone(work: Callable[[], Outcome], claim: Claim, clock: Callable[[], float]) -> Outcome:
+def run_isolated(work: Callable[[], Outcome], claim: Claim, clock: Callable[[], float]) -> Outcome:
     """Do the work in a process of its own; if that dies, the outcome is CRASHED."""
     began = clock()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _be_alone(work, writing)
+        _run_child(work, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read()
+        answer = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if told and code == 0:
-        return msgspec.msgpack.decode(told, type=Outcome)
+    if answer and code == 0:
+        return msgspec.msgpack.decode(answer, type=Outcome)
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     error = Error("WorkerDied", f"the process of the job died ({how})")
     return Outcome(claim.seq, claim.attempt, Ending.CRASHED, began, clock(), error=error)
 
 
-def _be_alone(work: Callable[[], Outcome], writing: int) -> NoReturn:
+def _run_child(work: Callable[[], Outcome], writing: int) -> NoReturn:
     code = 1
     try:
         if sys.platform == "linux":
@@ -46,4 +45,4 @@ def _be_alone(work: Callable[[], Outcome], writing: int) -> NoReturn:
             pipe.write(msgspec.msgpack.encode(outcome))
         code = 0
     finally:
-        os._exit(code)  # no clean-up of what belongs to the pool's process
+        os._exit(code)  # without the exit handlers of the pool's process

@@ -1,188 +1,184 @@
-"""The outbox: jobs that are accepted while Redis or the broker can't be reached.
+"""The outbox: a SQLite file with jobs that are accepted while Redis or the broker can't be reached.
 
-They lie in a SQLite file of this machine, as durable as the embedded engine's, and are relayed in
-the order in which they came as soon as the way is open again. Each enters the records exactly once:
-the file numbers its jobs for ever, and the records note the highest number they have taken from it,
-in the very script that takes the job. A relay that dies in between begins again with jobs that are
-known already, which changes nothing.
+They are relayed in the order in which they came as soon as both can be reached. Each enters the
+records exactly once: the file numbers its jobs and never uses a number twice, and the script that
+records a job also records the highest number it has seen of that file. A relay that dies and starts
+again sends jobs that are known already, which changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import apsw
 import msgspec
 
-from flask_offload.engines.lock import Lock
-from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.engines.sqlite.database import Database
+from flask_offload.engine_api import NewJob, log_event, new_id
 from flask_offload.errors import EngineUnavailable
-from flask_offload.jobs import log
-from flask_offload.jobs.job import new_id
-from flask_offload.jobs.new_job import NewJob
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS outbox (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, so that "seen up to" can be trusted
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice
     id TEXT NOT NULL UNIQUE,
     body TEXT NOT NULL                      -- the job as JSON
 ) STRICT;
 CREATE TABLE IF NOT EXISTS outbox_name (name TEXT NOT NULL) STRICT;
 """
+HAS_TABLES: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'outbox_name')"
 BATCH: Final = 100
-AGAIN: Final = 1.0
-"""Seconds between two tries of the relay."""
+RETRY_EVERY: Final = 1.0
+"""Seconds between two attempts of the relay."""
+BUSY_TIMEOUT: Final = 5_000
+"""Milliseconds to wait for another process's transaction."""
 
 Deliver = Callable[[str, Sequence[tuple[int, NewJob]]], None]
-"""Takes the outbox's name and numbered jobs to where they belong, or raises EngineUnavailable."""
+"""Takes the outbox's name and numbered jobs and delivers them, or raises EngineUnavailable."""
 
 
 class Outbox:
-    """See the module. The file is made when it is first needed.
+    """The file is created when it is first needed, and is open only inside a call: so nothing of
+    it is open while the process forks.
 
-    durable: whether accepted jobs survive power cuts. deliver: see `Deliver`.
+    durable: whether accepted jobs survive power cuts.
     """
 
     def __init__(self, path: Path, *, durable: bool, deliver: Deliver) -> None:
         self.path = path
-        self._database = Database(path, durable=durable)
+        self._synchronous = "EXTRA" if durable else "NORMAL"
         self._deliver = deliver
-        self._lock = Lock(path.with_name(path.name + ".lock"))
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """A forked child has no relay."""
         self._relay: threading.Thread | None = None
-        self._guard = threading.Lock()
-        self._stopping = threading.Event()
-        self._prepared: int | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
 
     # --- the file ---
 
     def put(self, jobs: Sequence[NewJob]) -> None:
-        """Write jobs down, all or none. Raises the subclasses of EngineUnavailable."""
-        self._prepare()
+        """Add jobs, all or none. Raises EngineUnavailable."""
         rows = [(job.id, msgspec.json.encode(job).decode()) for job in jobs]
-
-        def work(connection: Connection) -> None:
+        with self._opened() as connection:
             connection.executemany("INSERT OR IGNORE INTO outbox (id, body) VALUES (?, ?)", rows)
 
-        self._database.write(work)
-
     def has_jobs(self) -> bool:
-        """Whether anything waits here; then new jobs must queue up behind it."""
-        if not self.path.exists():
-            return False
-        self._prepare()
-        found: int = self._database.read(
-            lambda connection: connection.execute("SELECT EXISTS (SELECT 1 FROM outbox)").get
-        )
-        return bool(found)
+        """Whether jobs wait here; then new jobs must wait behind them."""
+        return bool(self._value("SELECT EXISTS (SELECT 1 FROM outbox)"))
 
     def count(self) -> int:
         """How many jobs wait here."""
-        if not self.path.exists():
-            return 0
-        self._prepare()
-        found: int = self._database.read(
-            lambda connection: connection.execute("SELECT count(*) FROM outbox").get
-        )
-        return found
+        return int(self._value("SELECT count(*) FROM outbox") or 0)
 
     def get(self, job_id: str) -> NewJob | None:
         """A job that waits here."""
-        if not self.path.exists():
-            return None
-        self._prepare()
-        body = self._database.read(
-            lambda connection: (
-                connection.execute("SELECT body FROM outbox WHERE id = ?", (job_id,)).get
-            )
-        )
+        body = self._value("SELECT body FROM outbox WHERE id = ?", job_id)
         return None if body is None else msgspec.json.decode(body, type=NewJob)
 
-    def close(self) -> None:
-        """Stop the relay in this process, and close the file. Jobs stay."""
-        self._stopping.set()
-        relay = self._relay
-        if relay is not None and relay is not threading.current_thread():
-            relay.join(10.0)
-        self._stopping.clear()
-        self._database.close()
+    def _value(self, query: str, *values: object) -> Any:
+        """The first column of the first row; None if there is none, or no file yet."""
+        if not self.path.exists():
+            return None
+        with self._opened() as connection:
+            return connection.execute(query, values).get
 
-    def forget_parent(self) -> None:
-        """In a forked child: the relay is a thread of the parent's."""
-        self._relay = None
-        self._guard = threading.Lock()
-        self._stopping = threading.Event()
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[apsw.Connection]:
+        """A transaction on the file."""
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.set_busy_timeout(BUSY_TIMEOUT)
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                if not connection.execute(HAS_TABLES).get:
+                    self._create_tables(connection)
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+        except (apsw.Error, OSError) as error:
+            raise EngineUnavailable(
+                f"the outbox {self.path} can't be used ({type(error).__name__}: {error}): look at"
+                " the space on its disk and at the owner of the file"
+            ) from error
 
-    def _prepare(self) -> None:
-        if self._prepared == self._database.generation:
-            return
-
-        def work(connection: Connection) -> None:
-            for statement in TABLES.split(";\n"):
-                connection.execute(statement)
-            if not connection.execute("SELECT EXISTS (SELECT 1 FROM outbox_name)").get:
-                connection.execute("INSERT INTO outbox_name VALUES (?)", (new_id(),))
-
-        self._database.write(work)
-        self._prepared = self._database.generation
+    def _create_tables(self, connection: apsw.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")  # another process may be about to do the same
+        connection.execute(TABLES)
+        query = "INSERT INTO outbox_name SELECT ? WHERE NOT EXISTS (SELECT 1 FROM outbox_name)"
+        connection.execute(query, (new_id(),))
+        connection.execute("COMMIT")
 
     # --- the relay ---
 
     def relay(self) -> None:
-        """See to it that a thread of this process delivers what waits here, until nothing does."""
-        with self._guard:
+        """Deliver in a thread what waits here, until nothing does."""
+        with self._lock:
             if self._relay is None or not self._relay.is_alive():
-                self._relay = threading.Thread(target=self._work, name="offload-relay", daemon=True)
+                self._relay = threading.Thread(target=self._run, name="offload-relay", daemon=True)
                 self._relay.start()
 
-    def _work(self) -> None:
+    def close(self) -> None:
+        """Stop the relay of this process. Jobs stay."""
+        self._closing.set()
+        relay = self._relay
+        if relay is not None and relay is not threading.current_thread():
+            relay.join(10.0)
+        self._closing.clear()
+
+    def _run(self) -> None:
         delivered = 0
-        while not self._stopping.is_set():
+        while not self._closing.is_set():
             try:
                 if not self.has_jobs():
                     break
-                if self._lock.acquire():  # else another process is at it
-                    try:
-                        delivered += self._deliver_all()
-                    finally:
-                        self._lock.release()
+                with self._only_relay() as is_only:
+                    delivered += self._deliver_all() if is_only else 0
             except EngineUnavailable:
                 pass  # not yet
             except Exception:
-                log.logger.exception("the relay of the outbox stumbled, and goes on")
-            self._stopping.wait(AGAIN)
+                logging.getLogger("flask_offload").exception("the relay of the outbox failed")
+            self._closing.wait(RETRY_EVERY)
         if delivered:
             message = "%d jobs of the outbox were relayed"
-            log.write(logging.INFO, "outbox_relayed", message, delivered)
+            log_event(logging.INFO, "outbox_relayed", message, delivered)
+
+    @contextlib.contextmanager
+    def _only_relay(self) -> Iterator[bool]:
+        """Whether no other process relays now. The kernel releases the lock of a dead process; two
+        relays would do no harm, but send messages twice."""
+        with self.path.with_name(self.path.name + ".lock").open("a") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
 
     def _deliver_all(self) -> int:
         delivered = 0
-        while not self._stopping.is_set():
-            name, rows = self._database.read(
-                lambda connection: (
-                    connection.execute("SELECT name FROM outbox_name").get,
-                    connection.execute(
-                        "SELECT seq, body FROM outbox ORDER BY seq LIMIT ?", (BATCH,)
-                    ).fetchall(),
-                )
-            )
+        while not self._closing.is_set():
+            with self._opened() as connection:
+                name: Any = connection.execute("SELECT name FROM outbox_name").get
+                query = "SELECT seq, body FROM outbox ORDER BY seq LIMIT ?"
+                rows: list[Any] = connection.execute(query, (BATCH,)).fetchall()
             if not rows:
                 break
             self._deliver(
                 name, [(seq, msgspec.json.decode(body, type=NewJob)) for seq, body in rows]
             )
-            self._forget(rows[-1][0])
+            # if this fails they are delivered again, to no effect
+            with contextlib.suppress(EngineUnavailable), self._opened() as connection:
+                connection.execute("DELETE FROM outbox WHERE seq <= ?", (rows[-1][0],))
             delivered += len(rows)
         return delivered
-
-    def _forget(self, last: int) -> None:
-        with contextlib.suppress(EngineUnavailable):  # then they are delivered again, to no effect
-            self._database.write(
-                lambda connection: connection.execute(
-                    "DELETE FROM outbox WHERE seq <= ?", (last,)
-                ).fetchall()
-            )

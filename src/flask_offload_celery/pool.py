@@ -1,38 +1,36 @@
-"""What the processes of one Celery worker share: its seat, its clerk, and a performer in each.
-
-Made in the main process before Celery forks its pool.
-"""
+"""The process pool of a Celery worker."""
 
 from __future__ import annotations
 
 import os
 import threading
 
-from .connections import Office
-from .executor import Performer
-from .maintenance import Clerk
-from .worker_identity import Seat
+from .connections import Connections
+from .executor import JobExecutor
+from .maintenance import MaintenanceThread
+from .worker_identity import WorkerIdentity
 
 
-class Crew:
-    """See the module."""
+class CeleryPool:
+    """What its processes share: the identity, and in the main process the maintenance. Each process
+    has an executor. Created in the main process before Celery forks its pool."""
 
-    def __init__(self, office: Office, seat: Seat) -> None:
-        self.office = office
-        self.seat = seat
-        self.clerk = Clerk(office, seat)
-        self._performer: Performer | None = None
+    def __init__(self, connections: Connections, identity: WorkerIdentity) -> None:
+        self.connections = connections
+        self.identity = identity
+        self.maintenance = MaintenanceThread(connections, identity)
+        self._executor: JobExecutor | None = None
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forget_parent)
+        os.register_at_fork(after_in_child=self._reset_after_fork)
 
     @property
-    def performer(self) -> Performer:
-        """This process's own."""
+    def executor(self) -> JobExecutor:
+        """The executor of this process."""
         with self._lock:
-            if self._performer is None:
-                self._performer = Performer(self.office, self.seat)
-            return self._performer
+            if self._executor is None:
+                self._executor = JobExecutor(self.connections, self.identity)
+            return self._executor
 
-    def _forget_parent(self) -> None:
-        self._performer = None
+    def _reset_after_fork(self) -> None:
+        self._executor = None
         self._lock = threading.Lock()

@@ -1,77 +1,79 @@
-"""How jobs come in: into the records, then as a message to the workers; or into the outbox."""
+"""Enqueueing: a job goes into the records, then as a message to workers; or into the outbox."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from flask_offload.engine_api import JobRecord, NewJob
 from flask_offload.errors import EngineUnavailable
-from flask_offload.jobs.job import JobRecord
-from flask_offload.jobs.new_job import NewJob
 
-from .connections import Office
-from .deadline import Call
+from .connections import Connections
 from .outbox import Outbox
 from .records import new_record
-from .rollback import Regrets
+from .rollback import Rollback
 
 PATIENCE: Final = 60.0
 """Seconds for which workers leave it to the sender to send a message. A process that dies between
-writing a job down and sending its message has told nobody that the job is accepted."""
-BITE: Final = 50
+recording a job and sending its message has not reported the job as accepted."""
+CHUNK: Final = 50
 """Messages that are sent within one OFFLOAD_ENQUEUE_TIMEOUT."""
 
 
-class Entrance:
-    """See the module."""
+class Producer:
+    """The enqueueing part of the engine. `deliver` takes what an outbox has kept."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._regrets = Regrets(
-            lambda ids: office.ledger.run("withdraw", *ids), patience=PATIENCE * 0.75
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._rollback = Rollback(
+            lambda ids: connections.store.run("withdraw", *ids), patience=PATIENCE * 0.75
         )
 
     def close(self) -> None:
-        """End our threads."""
-        self._regrets.close()
-        if self._office.outbox is not None:
-            self._office.outbox.close()
+        """End the threads."""
+        self._rollback.close()
+        if self._connections.outbox is not None:
+            self._connections.outbox.close()
 
-    def forget_parent(self) -> None:
-        """In a forked child, which has none of its parent's threads."""
-        self._regrets.forget_parent()
-        if self._office.outbox is not None:
-            self._office.outbox.forget_parent()
+    def reset_after_fork(self) -> None:
+        """A forked child has none of its parent's threads."""
+        self._rollback.reset_after_fork()
+        if self._connections.outbox is not None:
+            self._connections.outbox.reset_after_fork()
 
     def accept(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Write the jobs down, then send their messages: all or none. Messages of a batch after its
-        first are sent by workers if we can't."""
-        outbox = self._office.outbox
+        """Record the jobs, then send their messages: all or none. Once the first message of a batch
+        is sent, workers send those of the others that this process can't send."""
+        outbox = self._connections.outbox
         if outbox is not None and outbox.has_jobs():
-            return self._put_aside(outbox, jobs)
+            return self._put_into_outbox(outbox, jobs)
+        new: list[NewJob] = []
         try:
-            records, left = self._office.deadline.run(lambda call: self._accept(call, jobs))
+            records, unsent = self._connections.deadline.run(
+                lambda: self._accept(jobs, new), undo=lambda _: self._withdraw(new)
+            )
         except EngineUnavailable:
             if outbox is None:
                 raise
-            return self._put_aside(outbox, jobs)
-        self._send_rest(left)
+            return self._put_into_outbox(outbox, jobs)
+        self._send_rest(unsent)
         return records
 
     def _accept(
-        self, call: Call[tuple[list[JobRecord], list[NewJob]]], jobs: Sequence[NewJob]
+        self, jobs: Sequence[NewJob], new: list[NewJob]
     ) -> tuple[list[JobRecord], list[NewJob]]:
-        """Write the jobs down and send the first message; the records, and what is left to send."""
-        now = self._office.host.clock()
-        drafts = [self._office.draft(job) for job in jobs]
+        """Record the jobs and send the first message; the records, and the jobs left to send.
+        Jobs that were not known before are added to `new`."""
+        now = self._connections.host.clock()
+        drafts = [self._connections.draft(job) for job in jobs]
         try:
-            answers = self._office.ledger.create(drafts, now, PATIENCE)
+            answers = self._connections.store.create(drafts, now, PATIENCE)
         except EngineUnavailable:
-            self._regret([job.id for job in jobs])
+            self._withdraw_later(jobs)
             raise
-        new = [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
+        new += [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
         due = [job for job in new if job.run_after is None or job.run_after <= now]
-        self._send_or_withdraw(call, due[:1], new)
+        self._send_or_withdraw(due[:1], new)
         records = [
             new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
             for job, answer in zip(jobs, answers, strict=True)
@@ -79,67 +81,63 @@ class Entrance:
         return records, due[1:]
 
     def _duplicate(self, job_id: str) -> JobRecord:
-        found = self._office.read(job_id)
+        found = self._connections.read(job_id)
         found.is_duplicate = True
         return found
 
-    def _send_or_withdraw(
-        self, call: Call[Any], first: Sequence[NewJob], new: Sequence[NewJob]
-    ) -> None:
-        """Send a first message: if it arrives, the others will. Else take all jobs back."""
+    def _send_or_withdraw(self, first: Sequence[NewJob], new: Sequence[NewJob]) -> None:
+        """Send a first message: if the broker takes it, it will take the others. Else withdraw all
+        jobs; if a worker has started one meanwhile, they are accepted."""
         try:
             for job in first:
-                self._office.broker.send(job)
-            if call.is_abandoned:
-                raise EngineUnavailable("too late: the caller was told that nothing was enqueued")
+                self._connections.broker.send(job)
         except EngineUnavailable:
-            if not self._withdraw([job.id for job in new]):
+            if not self._withdraw(new):
                 raise
         else:
-            self._office.note_sent(first)
+            self._connections.note_sent(first)
 
-    def _withdraw(self, ids: list[str]) -> bool:
-        """Take jobs back; whether one has been started after all, and so they are accepted."""
+    def _withdraw(self, jobs: Sequence[NewJob]) -> bool:
+        """Delete jobs that were not reported as accepted; whether one has started before."""
         try:
-            return bool(self._office.ledger.run("withdraw", *ids))
+            return bool(jobs and self._connections.store.run("withdraw", *(j.id for j in jobs)))
         except EngineUnavailable:
-            self._regret(ids)
+            self._withdraw_later(jobs)
             return False
 
-    def _regret(self, ids: list[str]) -> None:
-        """Take back, later, what may have been written down, unless it is in the outbox now."""
-        if self._office.outbox is None:
-            self._regrets.add(ids)
+    def _withdraw_later(self, jobs: Sequence[NewJob]) -> None:
+        """With an outbox the jobs are in that, and stay accepted."""
+        if self._connections.outbox is None:
+            self._rollback.add(job.id for job in jobs)
 
     def _send_rest(self, jobs: Sequence[NewJob]) -> None:
-        """Send the messages of jobs that are accepted, in bites that each end in time."""
-        office = self._office
-        for start in range(0, len(jobs), BITE):
-            bite = jobs[start : start + BITE]
+        """Send the messages of jobs that are accepted, in chunks that are each bounded."""
+        connections = self._connections
+        for start in range(0, len(jobs), CHUNK):
+            chunk = jobs[start : start + CHUNK]
             try:
-                office.deadline.run(lambda _, bite=bite: office.send(bite))  # type: ignore[misc]
+                connections.deadline.run(lambda chunk=chunk: connections.send(chunk))  # type: ignore[misc]
             except EngineUnavailable:
                 break
 
     # --- the outbox ---
 
-    def _put_aside(self, outbox: Outbox, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Accept jobs into the outbox, and try to get them out of it."""
+    def _put_into_outbox(self, outbox: Outbox, jobs: Sequence[NewJob]) -> list[JobRecord]:
         outbox.put(jobs)
         outbox.relay()
-        now = self._office.host.clock()
+        now = self._connections.host.clock()
         return [new_record(job, now=now) for job in jobs]
 
     def deliver(self, name: str, rows: Sequence[tuple[int, NewJob]]) -> None:
-        """Take jobs of an outbox into the records, each once, and send their messages, in order."""
-        now = self._office.host.clock()
-        drafts = [self._office.draft(job, seq=seq) for seq, job in rows]
-        self._office.ledger.create(drafts, now, PATIENCE, name)
-        waiting = set(self._office.ledger.ready([job.id for _, job in rows]))
+        """Record jobs of an outbox, each once, and send their messages, in order."""
+        now = self._connections.host.clock()
+        drafts = [self._connections.draft(job, seq=seq) for seq, job in rows]
+        self._connections.store.create(drafts, now, PATIENCE, name)
+        ready = set(self._connections.store.ready([job.id for _, job in rows]))
         due = [
             job
             for _, job in rows
-            if job.id in waiting and (job.run_after is None or job.run_after <= now)
+            if job.id in ready and (job.run_after is None or job.run_after <= now)
         ]
-        if not self._office.send(due):
+        if not self._connections.send(due):
             raise EngineUnavailable("Celery's broker does not take the messages of the outbox yet")

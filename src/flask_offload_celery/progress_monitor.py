@@ -1,4 +1,4 @@
-"""The thread beside running jobs: it carries their progress out, and wishes to stop in."""
+"""A thread that reports the progress of running jobs, and receives requests to stop them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from flask_offload.engine_api import Claim, JobContext, Report
 from flask_offload.errors import EngineUnavailable
-from flask_offload.jobs.attempt import Claim, Report
-from flask_offload.jobs.context import JobContext
 
-from .redis_store import Ledger
-from .worker_identity import Seat
+from .redis_store import RedisStore
+from .worker_identity import WorkerIdentity
 
-LOOK_EVERY: Final = 0.25
-"""Seconds between two looks at a running job."""
+EXCHANGE_EVERY: Final = 0.25
+"""Seconds between two exchanges with the store."""
 
 
 @dataclass
-class Attempt:
-    """A job that runs in this process. report: what it said last and nobody has written down.
-    wake: lets a coroutine hear at once that it shall stop."""
+class RunningAttempt:
+    """A job that runs in this process. report: the last one that is not recorded yet. wake: cancels
+    a coroutine at once when it is to stop."""
 
     claim: Claim
     context: JobContext
@@ -31,19 +30,19 @@ class Attempt:
     wake: Callable[[], object] | None = None
 
 
-class Companion:
-    """One for each process. The job's own thread never waits for the network."""
+class ProgressMonitor:
+    """One for each process, so that the thread of a job never waits for the network."""
 
-    def __init__(self, ledger: Callable[[], Ledger], seat: Seat) -> None:
-        self._ledger = ledger
-        self._seat = seat
-        self._attempts: dict[str, Attempt] = {}
+    def __init__(self, store: Callable[[], RedisStore], identity: WorkerIdentity) -> None:
+        self._store = store
+        self._identity = identity
+        self._attempts: dict[str, RunningAttempt] = {}
         self._something_runs = threading.Event()
-        threading.Thread(target=self._accompany, name="offload-companion", daemon=True).start()
+        threading.Thread(target=self._run, name="offload-progress-monitor", daemon=True).start()
 
     @contextlib.contextmanager
-    def beside(self, attempt: Attempt) -> Iterator[None]:
-        """Accompany the attempt inside the block."""
+    def watching(self, attempt: RunningAttempt) -> Iterator[None]:
+        """Report the attempt inside the block."""
         self._attempts[attempt.claim.id] = attempt
         self._something_runs.set()
         try:
@@ -53,24 +52,26 @@ class Companion:
             if not self._attempts:
                 self._something_runs.clear()
 
-    def _accompany(self) -> None:
+    def _run(self) -> None:
         while self._something_runs.wait():
-            time.sleep(LOOK_EVERY)
+            time.sleep(EXCHANGE_EVERY)
             for attempt in list(self._attempts.values()):
-                with contextlib.suppress(EngineUnavailable):  # the report is kept for the next look
-                    self._look_after(attempt)
+                with contextlib.suppress(
+                    EngineUnavailable
+                ):  # the report is kept for the next exchange
+                    self._exchange(attempt)
 
-    def _look_after(self, attempt: Attempt) -> None:
+    def _exchange(self, attempt: RunningAttempt) -> None:
         context, claim = attempt.context, attempt.claim
         if context.is_dirty:
             context.flush()
-        if self._seat.is_draining:
+        if self._identity.is_draining:
             context.stop = context.stop or "drain"
         report = attempt.report
-        wish = self._ledger().report(claim.id, claim.attempt, self._seat.id, report)
+        command = self._store().report(claim.id, claim.attempt, self._identity.id, report)
         if attempt.report is report:
             attempt.report = None
-        if wish and context.stop != "cancel":  # asked to stop, or given to another worker
+        if command and context.stop != "cancel":  # to be stopped, or given to another worker
             context.stop = "cancel"
             if attempt.wake is not None:
                 attempt.wake()

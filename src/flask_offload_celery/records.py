@@ -1,4 +1,4 @@
-"""Jobs on their way into the ledger, and out of it."""
+"""Jobs as the store's scripts take them, and as the engine returns them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Final
 
 import msgspec
 
-from flask_offload.jobs.job import Attempt, Error, JobRecord, JobStatus, moment
-from flask_offload.jobs.new_job import NewJob
+from flask_offload.engine_api import Attempt, Error, JobRecord, JobStatus, NewJob, moment
 
 from .levels import level_of
 from .redis_store import Draft
@@ -16,8 +15,8 @@ UNIQUE_WHILE: Final = frozenset({JobStatus.READY, JobStatus.RUNNING})
 
 
 class KeptJob(NewJob, kw_only=True):
-    """A job in the ledger. signature: for one that plain Celery code has enqueued, its message as
-    Celery writes it (JSON), with the callbacks and chains that hang on it."""
+    """A job in the store. signature: for one that plain Celery code has enqueued, its message as
+    Celery writes it (JSON), with its callbacks and chains."""
 
     signature: str | None = None
 
@@ -27,7 +26,7 @@ decode_job: Final = msgspec.json.Decoder(KeptJob).decode
 
 
 def draft(job: NewJob, *, keep: float, seq: int = 0) -> Draft:
-    """A job as the ledger's scripts get it.
+    """A job as the store's scripts take it.
 
     keep: seconds for which a job is kept that ends before it began. seq: its number in an outbox.
     """
@@ -57,7 +56,7 @@ def new_record(job: NewJob, *, now: float) -> JobRecord:
 def record(
     fields: dict[str, str], attempts: list[str], result: str | None, *, now: float
 ) -> JobRecord:
-    """A job as the ledger holds it. Without `result`, it is left out."""
+    """A job as it is in the store. Without `result`, it is left out."""
     job = decode_job(fields["body"])
     found = new_record(job, now=now)
     found.status = JobStatus(fields["status"])
@@ -71,7 +70,7 @@ def record(
     ready = found.status is JobStatus.READY
     found.waiting_for = _waiting_for(found.run_after, now) if ready else None
     found.attempts = [_decode_attempt(text) for text in attempts]
-    _tell_current_attempt(found)
+    _add_current_attempt(found)
     if "duplicate_of" in fields:
         message = f"job {fields['duplicate_of']} holds its unique key already"
         found.error = Error("Duplicate", message)
@@ -80,10 +79,10 @@ def record(
     return found
 
 
-def _tell_current_attempt(found: JobRecord) -> None:
-    """An attempt that runs, or that simply succeeded, has no entry of its own."""
-    told = found.attempts[-1].number if found.attempts else 0
-    if found.attempt > told and found.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
+def _add_current_attempt(found: JobRecord) -> None:
+    """An attempt that runs, or has succeeded, has no entry of its own in the store."""
+    recorded = found.attempts[-1].number if found.attempts else 0
+    if found.attempt > recorded and found.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
         found.attempts.append(
             Attempt(
                 number=found.attempt,

@@ -1,27 +1,27 @@
-"""The books of the Celery engine: every job as a hash in Redis, changed by small scripts only.
+"""The records of the Celery engine: every job as a hash in Redis, changed by small scripts only.
 
-Celery's brokers carry messages; they don't tell how a job stands, and a result backend can't tell
-a job that waits from one that never was. So the books are ours, and a message says no more than
-"somebody should run job X": whoever gets it claims the job here, and only one can. A message that
-comes twice, or late, is refused; a message that is lost is sent again.
+Celery's brokers can't report the status of a job, and a result backend can't distinguish a job that
+waits from one that does not exist. So this store does, and a message only names a job: the worker
+that receives it claims the job here, which only one can. A message that arrives twice, or late, is
+refused; a lost message is sent again.
 
 The keys, each after the prefix:
-    job:<id>            hash: how the job stands (see `JOB_FIELDS`)
+    job:<id>            hash: the job's status and counts (see `JOB_FIELDS`)
     attempts:<id>       list: attempts that did not simply succeed, as JSON
     result:<id>         what the task returned, as JSON
-    all, is:<status>    sorted sets: jobs in the order in which they were accepted
+    all, is:<status>    sorted sets: jobs in the order in which they were enqueued
     ids                 sorted set: the same by their ids
     due                 sorted set: READY jobs that wait for a later moment
     unsent              sorted set: READY jobs whose message a worker is to send, from that moment
     sent:<lane>         sorted set: READY jobs whose message is under way, since when
     served              hash: per lane, when the message of its newest claimed job was sent
-    held:<queue>        sorted set: READY jobs of a paused queue that have lost their message
+    held:<queue>        sorted set: READY jobs of a paused queue whose message was dropped
     running:<worker>, stopping:<worker>    sets: its jobs, and those that it has to stop
-    ends                sorted set: finished jobs by the moment at which they are forgotten
+    ends                sorted set: finished jobs by the moment at which they are deleted
     unique:<key>        the id of the job that holds a unique key
     queues, lanes, paused, tally           which queues there are, and what is in them
     workers, beats      hashes: a description and a growing number for each worker
-    schedules, schedule:<name>             what the schedules have done
+    schedules, schedule:<name>             when the schedules fired, and fire next
     outbox:<id>         the highest number that came from that outbox
     order               the number of the newest job
 A lane is a queue with a level of priority.
@@ -41,9 +41,8 @@ from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from flask_offload.engine_api import JobStatus, Report
 from flask_offload.errors import EngineUnavailable
-from flask_offload.jobs.attempt import Report
-from flask_offload.jobs.job import JobStatus
 
 SCRIPTS: Final = (
     "create",
@@ -68,7 +67,7 @@ JOB_FIELDS: Final = (
 
 
 class Draft(msgspec.Struct, kw_only=True):
-    """A job as the scripts get it. Numbers that must keep all their digits are text."""
+    """A job as the scripts take it. Numbers that must keep all their digits are text."""
 
     id: str
     seq: int = 0
@@ -85,12 +84,12 @@ class Draft(msgspec.Struct, kw_only=True):
     body: str
 
 
-class Settled(msgspec.Struct, kw_only=True):
-    """What `finish` writes: the status that follows an attempt, and all that goes with it."""
+class Transition(msgspec.Struct, kw_only=True):
+    """What `finish` writes: the status that follows an attempt, with its counts and times."""
 
     status: JobStatus
     status_if_cancelled: JobStatus
-    """The one that follows if the job has been asked to stop meanwhile."""
+    """The status that follows if the job has been asked to stop meanwhile."""
     started_at: float
     finished_at: float
     failures: int
@@ -103,7 +102,7 @@ class Settled(msgspec.Struct, kw_only=True):
     result_ttl: float | None = None
 
 
-class Ledger:
+class RedisStore:
     """The scripts, as methods. All raise EngineUnavailable when Redis can't be used.
 
     url: redis://, rediss:// or unix://. prefix: of every key. timeout: seconds for connecting and
@@ -119,7 +118,7 @@ class Ledger:
             socket_connect_timeout=timeout,
             socket_keepalive=True,
             decode_responses=True,
-            # once, for a connection that a restarted server has forgotten; the scripts bear it
+            # once, as a restarted server has closed the connection; scripts may run twice
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisGone,)),
         )
         folder = files(__package__) / "scripts"
@@ -141,7 +140,7 @@ class Ledger:
         return self.ask_all([(command, key, *arguments)])[0]
 
     def ask_all(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Several plain commands in one visit, as one transaction."""
+        """Several plain commands in one round trip, as one transaction."""
         try:
             with self._redis.pipeline() as pipeline:
                 for command, key, *arguments in commands:
@@ -152,17 +151,17 @@ class Ledger:
             raise self._explained(error) from error
 
     def info(self) -> dict[str, Any]:
-        """What Redis tells of itself; {} if it may not."""
+        """The answer of INFO; {} if access rules forbid it."""
         try:
-            told: dict[str, Any] = self._redis.info()
-        except ResponseError:  # access rules forbid it
+            answer: dict[str, Any] = self._redis.info()
+        except ResponseError:
             return {}
         except (RedisError, OSError) as error:
             raise self._explained(error) from error
-        return told
+        return answer
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything under the prefix."""
         try:
             pattern = self.prefix.translate({ord(sign): f"\\{sign}" for sign in "*?[]\\"}) + "*"
             found = list(self._redis.scan_iter(match=pattern, count=1000))
@@ -181,12 +180,12 @@ class Ledger:
     def create(
         self, drafts: Sequence[Draft], now: float, patience: float, outbox: str = ""
     ) -> list[list[str]]:
-        """Accept jobs: ["new"], ["known"] or ["duplicate", id of the holder] for each.
+        """Accept jobs: ["new"], ["known"] or ["duplicate", id of the other job] for each.
 
-        patience: seconds that the caller has for sending the messages itself.
+        patience: seconds for which workers leave sending the messages to the caller.
         """
         encoded = [msgspec.json.encode(draft) for draft in drafts]
-        # a script that fails half-way leaves what it has written: so nothing may make it fail
+        # what a failing script has written stays written: so nothing may make it fail
         for text in encoded:
             msgspec.json.decode(text, type=Draft)
         if len({draft.id for draft in drafts}) < len(drafts):
@@ -195,7 +194,7 @@ class Ledger:
         return answers
 
     def read(self, ids: Sequence[str]) -> list[tuple[dict[str, str], list[str], str | None]]:
-        """Each job's fields, attempts and result; no fields for a job that is not there."""
+        """Each job's fields, attempts and result; no fields for an unknown job."""
         commands: list[tuple[Any, ...]] = []
         for job_id in ids:
             commands += [
@@ -241,36 +240,37 @@ class Ledger:
         job_id: str,
         attempt: int,
         worker: str,
-        settled: Settled,
+        transition: Transition,
         *,
         now: float,
         patience: float,
     ) -> str:
-        """Write down how an attempt ended; the status that follows, or "late"."""
-        ttl = settled.result_ttl
+        """Record how an attempt ended; the status that follows, or "late"."""
+        ttl = transition.result_ttl
         answer: str = self.run(
             "finish",
             job_id,
             attempt,
             worker,
             now,
-            settled.status.value,
-            settled.started_at,
-            settled.finished_at,
-            settled.failures,
-            settled.crashes,
-            settled.run_after,
+            transition.status.value,
+            transition.started_at,
+            transition.finished_at,
+            transition.failures,
+            transition.crashes,
+            transition.run_after,
             patience,
-            settled.expires_at,
-            settled.attempt,
-            settled.result or "",
+            transition.expires_at,
+            transition.attempt,
+            transition.result or "",
             "" if ttl is None else ttl,
-            settled.status_if_cancelled.value,
+            transition.status_if_cancelled.value,
         )
         return answer
 
     def report(self, job_id: str, attempt: int, worker: str, report: Report | None) -> int:
-        """Write progress down; 1 or 2 if the job is to stop, -1 if it is no longer ours."""
+        """Record progress; 1 or 2 if the job is to stop (2: by force), -1 if another worker has
+        the job now."""
         pairs: list[Any] = []
         if report is not None:
             for name in ("done", "total", "message", "cursor"):
@@ -290,7 +290,7 @@ class Ledger:
                 " finished jobs for a shorter time (OFFLOAD_KEEP_SUCCESSFUL, OFFLOAD_KEEP_FAILED)"
             )
         if isinstance(error, ResponseError) and str(error).startswith(("READONLY", "MISCONF")):
-            return EngineUnavailable(f"Redis at {place} takes no writes just now: {error}")
+            return EngineUnavailable(f"Redis at {place} refuses writes: {error}")
         return EngineUnavailable(
             f"Redis at {place}, which keeps the jobs' records, can't be reached"
             f" ({type(error).__name__}: {error}): start it, or correct OFFLOAD_CELERY_RECORDS"
@@ -298,7 +298,7 @@ class Ledger:
 
     @property
     def place(self) -> str:
-        """Where it is, without a password."""
+        """Its address, without a password."""
         options = self._redis.connection_pool.connection_kwargs
         if "path" in options:
             return str(options["path"])

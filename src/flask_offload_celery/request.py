@@ -9,7 +9,7 @@ from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker.request import ExceptionWithTraceback, Request
 from celery.worker.state import task_ready
 
-from flask_offload.jobs import log
+from flask_offload.engine_api import log_event
 
 from .recovery import TIMEOUT
 
@@ -17,15 +17,15 @@ LOST = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInte
 
 
 class OffloadRequest(Request):  # type: ignore[misc]
-    """A request whose job's record tells what comes next, not Celery: it is put back, tried again
-    as its task has it, or given up after too many crashes. Its message has done its work and is
-    acknowledged; when the job is to run again, there will be a new one."""
+    """When its process dies, the message is acknowledged and the job's record decides what follows:
+    the job is put back, retried, or fails after too many crashes. If it runs again, there is a new
+    message."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """The task has not listened to its timeout: its process is about to be killed."""
+        """The task has ignored its timeout: its process is about to be killed."""
         if not soft:
-            message = "job %s ran longer than %g s and did not listen: its process is killed"
-            log.write(logging.WARNING, "job_killed", message, self.id, timeout, job_id=self.id)
+            message = "job %s ran longer than %g s and ignored its timeout: its process is killed"
+            log_event(logging.WARNING, "job_killed", message, self.id, timeout, job_id=self.id)
             self._lose(TIMEOUT)
 
     def on_failure(
@@ -43,5 +43,5 @@ class OffloadRequest(Request):  # type: ignore[misc]
     def _lose(self, reason: str) -> None:
         task_ready(self)
         if not self.acknowledged:
-            self.task.crew.clerk.losses.note_lost(self, reason)
+            self.task.pool.maintenance.recovery.note_lost(self, reason)
             self.acknowledge()

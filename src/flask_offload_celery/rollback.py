@@ -1,8 +1,8 @@
-"""Jobs that may have been accepted although their caller was told that they are not.
+"""Withdraws jobs that may have been recorded although `enqueue` has raised EngineUnavailable.
 
-When an answer of Redis does not come, nobody can know whether the job was written down before. Its
-caller hears EngineUnavailable, so it must not run: it is taken back as soon as Redis can be asked,
-which is in time, as workers leave a new job to its sender for a while.
+When an answer of Redis does not arrive, it is unknown whether the job was recorded before. It must
+not run, so it is withdrawn as soon as Redis answers again, which is in time: workers leave a new
+job to its sender for a while.
 """
 
 from __future__ import annotations
@@ -14,66 +14,62 @@ from typing import Final
 
 from flask_offload.errors import EngineUnavailable
 
-AGAIN: Final = 0.5
-"""Seconds between two tries."""
+RETRY_EVERY: Final = 0.5
+"""Seconds."""
 
 
-class Regrets:
-    """take_back: does it for these ids, or raises EngineUnavailable. patience: seconds after which
-    there is no sense in trying any more."""
+class Rollback:
+    """withdraw: does it for these ids, or raises EngineUnavailable. patience: seconds after which
+    it is too late to try again."""
 
-    def __init__(self, take_back: Callable[[list[str]], object], patience: float) -> None:
-        self._take_back = take_back
+    def __init__(self, withdraw: Callable[[list[str]], object], patience: float) -> None:
+        self._withdraw = withdraw
         self._patience = patience
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """A forked child has no thread, and leaves these jobs to its parent."""
+        self._expires_at: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.forget_parent()
+        self._closing = threading.Event()
 
     def add(self, ids: Iterable[str]) -> None:
-        """Take these back, in a thread of its own."""
+        """Withdraw these in the background."""
         with self._lock:
-            until = time.monotonic() + self._patience
-            self._ids.update(dict.fromkeys(ids, until))
+            self._expires_at.update(dict.fromkeys(ids, time.monotonic() + self._patience))
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._work, name="offload-regrets", daemon=True
+                    target=self._run, name="offload-rollback", daemon=True
                 )
                 self._thread.start()
 
     def close(self) -> None:
-        """Give up what could not be taken back."""
-        self._ending.set()
+        """Try once more, then end."""
+        self._closing.set()
         thread = self._thread
         if thread is not None:
             thread.join(10.0)
-        self._ending.clear()
+        self._closing.clear()
 
-    def forget_parent(self) -> None:
-        """At first, and in a forked child, which has none of its parent's threads."""
-        self._ids: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._thread = None
-        self._ending = threading.Event()
-
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            self._ending.wait(AGAIN)
+            is_last = self._closing.wait(RETRY_EVERY)
             with self._lock:
-                now = time.monotonic()
-                ids = [job_id for job_id, until in self._ids.items() if until > now]
+                ids = list(self._expires_at)
             done = self._try(ids)
+            now = time.monotonic()
             with self._lock:
-                if done or self._ending.is_set():
-                    for job_id in ids:
-                        del self._ids[job_id]
-                self._ids = {one: until for one, until in self._ids.items() if until > now}
-                if not self._ids:
+                for job_id in ids:
+                    if done or is_last or self._expires_at[job_id] < now:
+                        del self._expires_at[job_id]
+                if not self._expires_at:
                     self._thread = None
                     return
 
     def _try(self, ids: list[str]) -> bool:
         try:
-            if ids:
-                self._take_back(ids)
+            self._withdraw(ids)
         except EngineUnavailable:
             return False
         return True

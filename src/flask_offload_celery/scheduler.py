@@ -1,4 +1,4 @@
-"""Schedules: each of their times becomes a job exactly once, however many workers look."""
+"""Fires schedules: each of their times becomes one job, however many workers run."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ from collections.abc import Sequence
 
 import msgspec
 
-from flask_offload.engines.base import ScheduleInfo
-from flask_offload.engines.schedules import ScheduleSpec, fires, next_fire, schedule_of
-from flask_offload.jobs.new_job import NewJob
-from flask_offload.tasks.schedule import next_after
+from flask_offload.engine_api import (
+    NewJob,
+    ScheduleInfo,
+    ScheduleSpec,
+    fires,
+    next_fire,
+    schedule_of,
+)
 
-from .connections import Office
-from .redis_store import Ledger
+from .connections import Connections
+from .redis_store import RedisStore
 
 PATIENCE = 1.0
 
 
-def tick(office: Office, spec: ScheduleSpec, now: float) -> list[NewJob]:
+def tick(connections: Connections, spec: ScheduleSpec, now: float) -> list[NewJob]:
     """Enqueue a job for each time of the schedule that has come; what was enqueued.
 
-    Times up to `last_at` are dealt with. Moving it on is one script with the enqueueing, which does
-    nothing when `last_at` is no longer what we have read: then another worker was faster.
+    Times up to `last_at` have been fired. One script changes it and enqueues the jobs, and does
+    nothing if `last_at` is no longer as it was read: then another worker was faster.
     """
-    schedule, ledger = schedule_of(spec), office.ledger
+    schedule, store = schedule_of(spec), connections.store
     key = f"schedule:{spec.name}"
-    stored, description = ledger.ask("HMGET", key, "last_at", "description")
+    stored, description = store.ask("HMGET", key, "last_at", "description")
     if stored is None or description != schedule.description:
         changes = {
             "task": spec.job.task,
             "description": schedule.description,
             "last_at": repr(now),
-            "next_at": _text(next_after(schedule, now)),
+            "next_at": _text(next_fire(spec, None, now)),
         }
-        _move_on(office, spec.name, stored, now, changes, [])
+        _fire(connections, spec.name, stored, now, changes, [])
         return []
     found = fires(spec, float(stored), now)
     if found is None:
@@ -42,21 +46,21 @@ def tick(office: Office, spec: ScheduleSpec, now: float) -> list[NewJob]:
     changes = {"last_at": repr(found.last_at), "next_at": _text(found.next_at)}
     if found.jobs:
         changes |= {"last_fire": _text(found.fired_at), "last_job": found.jobs[-1].id}
-    made = _move_on(office, spec.name, stored, now, changes, found.jobs)
-    office.send_again([job.id for job in made])
-    return made
+    enqueued = _fire(connections, spec.name, stored, now, changes, found.jobs)
+    connections.send_again([job.id for job in enqueued])
+    return enqueued
 
 
-def next_tick(office: Office, spec: ScheduleSpec, now: float) -> float | None:
-    """When the schedule's next time comes, counted from what is dealt with."""
-    stored = office.ledger.ask("HGET", f"schedule:{spec.name}", "last_at")
+def next_tick(connections: Connections, spec: ScheduleSpec, now: float) -> float | None:
+    """When the schedule fires next (unix seconds)."""
+    stored = connections.store.ask("HGET", f"schedule:{spec.name}", "last_at")
     return next_fire(spec, None if stored is None else float(stored), now)
 
 
-def known_schedules(ledger: Ledger) -> list[ScheduleInfo]:
-    """Every schedule that a worker has ever seen."""
-    names = sorted(ledger.ask("SMEMBERS", "schedules"))
-    rows = ledger.ask_all([("HGETALL", f"schedule:{name}") for name in names]) if names else []
+def known_schedules(store: RedisStore) -> list[ScheduleInfo]:
+    """Every schedule that a worker has ever fired or planned."""
+    names = sorted(store.ask("SMEMBERS", "schedules"))
+    rows = store.ask_all([("HGETALL", f"schedule:{name}") for name in names]) if names else []
     return [
         ScheduleInfo(
             name=name,
@@ -71,18 +75,18 @@ def known_schedules(ledger: Ledger) -> list[ScheduleInfo]:
     ]
 
 
-def _move_on(
-    office: Office,
+def _fire(
+    connections: Connections,
     name: str,
     stored: str | None,
     now: float,
     changes: dict[str, str],
     jobs: Sequence[NewJob],
 ) -> list[NewJob]:
-    """Write the schedule's changes and its jobs, if nobody has before; the jobs that are new."""
+    """Record the schedule's changes and its jobs, unless another worker has; the new jobs."""
     pairs = json.dumps([text for pair in changes.items() for text in pair])
-    drafts = [msgspec.json.encode(office.draft(job)) for job in jobs]
-    answers = office.ledger.run("tick", name, stored or "", now, PATIENCE, pairs, *drafts)
+    drafts = [msgspec.json.encode(connections.draft(job)) for job in jobs]
+    answers = connections.store.run("tick", name, stored or "", now, PATIENCE, pairs, *drafts)
     if answers == ["late"]:
         return []
     return [job for job, answer in zip(jobs, answers, strict=True) if answer == ["new"]]

@@ -1,30 +1,28 @@
-"""The app's Celery: where it comes from, and settings that let no job get lost.
+"""The app's Celery: where it comes from, and settings with which no job is lost.
 
-What the app has set itself is never changed; what would be unsafe is told by `warnings_about`.
+Settings of the app's own are never changed; `warnings_about` lists those that are unsafe.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from celery import Celery
 from flask import Flask
 from redis.connection import parse_url
 
+from flask_offload.engine_api import Host
 from flask_offload.errors import ConfigError
 
 from .levels import PRIORITY_STEPS
 
-if TYPE_CHECKING:
-    from flask_offload.engines.host import Host
-
 _parse_url: Any = parse_url  # the Redis client is typed in parts
 REDIS: Final = ("redis://", "rediss://", "unix://")
 SILENCE: Final = 20
-"""Seconds after which a host that does not answer is taken for gone. Without it, a worker whose
-network was cut waits on the dead connection for up to 15 minutes (Linux's tcp_retries2)."""
+"""Seconds after which the connection to a host that does not answer is closed. Without it, a worker
+whose network was cut waits on the dead connection for up to 15 minutes (Linux's tcp_retries2)."""
 VISIBILITY: Final = 3600.0
 """Seconds; Celery's own default for the time after which Redis hands a message out again."""
 
@@ -42,11 +40,11 @@ WORKER: Final[dict[str, Any]] = {
     "broker_connection_max_retries": None,
     "broker_heartbeat": SILENCE // 2,
 }
-"""For a worker: one message for each free process and none in store, and a connection that is
-missed soon and sought for ever."""
+"""For a worker: no message is reserved before a process is free, and a lost connection is noticed
+soon and opened again without an end of attempts."""
 MAILBOX: Final[dict[str, Any]] = {"control_queue_exclusive": False, "control_queue_durable": True}
 """An exclusive queue for `celery inspect` and its like belongs to a connection. When that is reset,
-RabbitMQ refuses it to the next one for a moment, and Celery takes that for the worker's end."""
+RabbitMQ refuses it to the next one for a moment, and Celery ends the worker for that."""
 
 
 def celery_of(app: Flask) -> Celery:
@@ -75,8 +73,8 @@ def _settings(app: Flask) -> dict[str, Any]:
 
 
 def check_setup(app: Flask, chosen: str | None) -> None:
-    """Raise ConfigError, when the app is made, for what could not work. The Celery itself is made
-    later, as the app may still bring its own."""
+    """Raise ConfigError for what can't work, already when the app is created. The Celery object is
+    created later, as the app may still set its own."""
     known = app.extensions.get("celery")
     if isinstance(known, Celery):
         records_url(known.conf.broker_url, known.conf.result_backend, chosen)
@@ -106,14 +104,14 @@ def records_url(broker: object, backend: object, chosen: str | None) -> str:
                 " the URL of a Redis, redis://…, rediss://… or unix://…"
             )
     raise ConfigError(
-        "the Celery engine keeps the jobs' records in Redis, since no message broker can tell how a"
-        " job stands, and neither result_backend nor broker_url is one: start a Redis, and set"
+        "the Celery engine keeps the jobs' records in Redis, since no message broker can report the"
+        " status of a job, and neither result_backend nor broker_url is one: start a Redis, and set"
         " OFFLOAD_CELERY_RECORDS = 'redis://…'. Messages stay on your broker"
     )
 
 
-def settle(celery: Celery) -> None:
-    """Settings for whoever sends or receives."""
+def configure(celery: Celery) -> None:
+    """Set what senders and workers need."""
     _set_missing(celery, BOTH)
     options = dict(celery.conf.broker_transport_options)
     if _is_redis(celery):
@@ -121,34 +119,34 @@ def settle(celery: Celery) -> None:
     celery.conf.broker_transport_options = options
 
 
-def settle_worker(celery: Celery, state: Host) -> None:
-    """Settings for a worker."""
-    settle(celery)
+def configure_worker(celery: Celery, host: Host) -> None:
+    """Set what a worker needs."""
+    configure(celery)
     _set_missing(celery, WORKER)
     if not celery.conf.value_set_for("control_queue_exclusive"):
         _set_missing(celery, MAILBOX)
     options = dict(celery.conf.broker_transport_options)
     if _is_redis(celery):
-        options.setdefault("visibility_timeout", max(VISIBILITY, 2 * longest_timeout(state)))
+        options.setdefault("visibility_timeout", max(VISIBILITY, 2 * longest_timeout(host)))
         options.setdefault("socket_keepalive", True)
         options.setdefault("socket_keepalive_options", keepalive())
     celery.conf.broker_transport_options = options
 
 
-def warnings_about(celery: Celery, state: Host) -> Iterator[str]:
+def warnings_about(celery: Celery, host: Host) -> Iterator[str]:
     """A sentence for each setting of the app's own that makes its jobs less safe."""
     conf = celery.conf
     if set(conf.accept_content) - {"json", "application/json"}:
         yield (
-            f"accept_content = {conf.accept_content!r}: anybody who can reach the broker may run"
-            " code in the worker through pickle and yaml; accept ['json'] only"
+            f"accept_content = {conf.accept_content!r}: pickle and yaml let everybody who can reach"
+            " the broker run code in the worker; accept ['json'] only"
         )
     if conf.worker_prefetch_multiplier != 1:
         yield (
             f"worker_prefetch_multiplier = {conf.worker_prefetch_multiplier}: jobs wait behind a"
             " long one although another worker is free; set 1"
         )
-    longest = longest_timeout(state)
+    longest = longest_timeout(host)
     visible = conf.broker_transport_options.get("visibility_timeout", VISIBILITY)
     if _is_redis(celery) and visible <= longest:
         yield (
@@ -158,14 +156,14 @@ def warnings_about(celery: Celery, state: Host) -> Iterator[str]:
         )
 
 
-def longest_timeout(state: Host) -> float:
-    """Seconds that the slowest task with a timeout may take, until it is stopped by force."""
-    timeouts = [task.options.timeout or 0.0 for task in state.registry.tasks.values()]
-    return max(timeouts, default=0.0) + state.config.timeout_grace
+def longest_timeout(host: Host) -> float:
+    """Seconds of the longest timeout, with the grace period before a process is killed."""
+    timeouts = [task.options.timeout or 0.0 for task in host.registry.tasks.values()]
+    return max(timeouts, default=0.0) + host.config.timeout_grace
 
 
 def keepalive() -> dict[int, int]:
-    """TCP options with which the kernel gives up a silent peer after SILENCE seconds."""
+    """TCP options that close a connection after SILENCE seconds without an answer."""
     wanted = {
         "TCP_KEEPIDLE": SILENCE // 4,
         "TCP_KEEPINTVL": SILENCE // 4,

@@ -1,24 +1,28 @@
-"""What follows an attempt: one function from how it ended to what the ledger is told."""
+"""What the store records when an attempt has ended."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from flask_offload.jobs.attempt import Claim, Ending, Outcome
-from flask_offload.jobs.job import Attempt, JobStatus, moment
-from flask_offload.jobs.transition import follow
+from flask_offload.engine_api import (
+    Attempt,
+    Claim,
+    Ending,
+    Host,
+    JobStatus,
+    Outcome,
+    follow,
+    moment,
+)
 
-from .redis_store import Settled
-
-if TYPE_CHECKING:
-    from flask_offload.engines.host import Host
+from .redis_store import Transition
 
 
-def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float) -> Settled:
+def transition_of(
+    outcome: Outcome, claim: Claim, host: Host, worker: str, now: float
+) -> Transition:
     """The status that follows `outcome`, with the counts and the times that go with it."""
-    what, cancelled = (
+    following, if_cancelled = (
         follow(
             outcome,
             failures=claim.failures,
@@ -34,17 +38,17 @@ def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float)
         started_at=moment(outcome.started_at),
         finished_at=moment(outcome.finished_at),
         outcome=str(outcome.ending),
-        error=what.error,
+        error=following.error,
     )
-    return Settled(
-        status=what.status,
-        status_if_cancelled=cancelled.status,
+    return Transition(
+        status=following.status,
+        status_if_cancelled=if_cancelled.status,
         started_at=outcome.started_at,
         finished_at=outcome.finished_at,
-        failures=what.failures,
-        crashes=what.crashes,
-        run_after=now + what.after if what.after > 0 else 0.0,
-        expires_at=now + _keep(outcome, what.status, host, claim.task),
+        failures=following.failures,
+        crashes=following.crashes,
+        run_after=now + following.after if following.after > 0 else 0.0,
+        expires_at=now + _keep(outcome, following.status, host, claim.task),
         attempt=b"" if outcome.ending is Ending.SUCCESSFUL else msgspec.json.encode(attempt),
         result=outcome.result,
         result_ttl=outcome.result_ttl,
@@ -52,11 +56,11 @@ def settled(outcome: Outcome, claim: Claim, host: Host, worker: str, now: float)
 
 
 def _keep(outcome: Outcome, status: JobStatus, host: Host, task: str) -> float:
-    """Seconds for which the job is kept if it ends now, also where its task could not be asked."""
+    """Seconds for which the job is kept if it ends now, also if its process died."""
     if outcome.keep is not None:
         return outcome.keep
     if status is JobStatus.SUCCESSFUL:
         return host.config.keep_successful
-    if status is JobStatus.READY:  # then it ends only if somebody wants it stopped
+    if status is JobStatus.READY:  # it ends now only if it was asked to stop
         status = JobStatus.CANCELLED
     return host.keep_unsuccessful(task, status)

@@ -1,7 +1,7 @@
-"""A worker's place among the others: the id under which it claims jobs, and what it says of itself.
+"""The id under which a worker claims jobs, and its description for other workers.
 
-The main process of a Celery worker takes the seat before it forks its pool; the pool's processes
-claim under the same id, and learn through shared memory that the worker is stopping.
+The main process of a Celery worker creates its identity before it forks the pool. The pool's
+processes claim under the same id, and see in shared memory that the worker is stopping.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 DRAIN = b"\1"
 
 
-class Seat:
-    """queues: the only queues it serves; None: all. capacity: how many jobs at once."""
+class WorkerIdentity:
+    """queues: the queues that it serves; None: all. capacity: how many jobs at once."""
 
     def __init__(self, queues: frozenset[str] | None, capacity: int) -> None:
         self.id = f"c{os.getpid()}-{secrets.token_hex(4)}"
@@ -30,7 +30,7 @@ class Seat:
         self._drain = mmap.mmap(-1, 1)
 
     def drain(self) -> None:
-        """Tell all processes of the worker that it is stopping. Safe in a signal handler."""
+        """Set `is_draining` in all processes of the worker. Safe in a signal handler."""
         self._drain[:1] = DRAIN
 
     @property
@@ -39,12 +39,12 @@ class Seat:
         return self._drain[:1] == DRAIN
 
     def describe(self) -> str:
-        """What other workers may read about this one, as JSON."""
+        """The description of this worker in the store, as JSON."""
         return json.dumps(
             {
                 "host": host(),
                 "pid": self.pid,
-                "born": born(self.pid),
+                "born": start_time(self.pid),
                 "queues": None if self.queues is None else sorted(self.queues),
                 "capacity": self.capacity,
                 "started_at": self._started_at,
@@ -54,7 +54,7 @@ class Seat:
 
 
 def host() -> str:
-    """Where process ids mean something: this run of this machine, and this container of it."""
+    """Identifies a process id namespace: the machine since its last boot, and the container."""
     parts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
@@ -64,8 +64,8 @@ def host() -> str:
     return ":".join(part.strip() for part in parts)
 
 
-def born(pid: int) -> str:
-    """When the process began, in the kernel's own measure; "" when it is gone, or can't be seen."""
+def start_time(pid: int) -> str:
+    """When the process started, in clock ticks of the kernel; "" if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -75,8 +75,8 @@ def born(pid: int) -> str:
 
 
 def is_surely_dead(description: dict[str, Any]) -> bool:
-    """Whether it was a process of this machine that is there no more. A worker elsewhere can only
-    be told by its silence."""
-    if description["host"] != host() or not born(os.getpid()):
+    """Whether the worker was a process of this machine that has ended. Whether a worker of another
+    machine is alive, only its heartbeats show."""
+    if description["host"] != host() or not start_time(os.getpid()):
         return False
-    return bool(born(description["pid"]) != description["born"])
+    return bool(start_time(description["pid"]) != description["born"])

@@ -37,7 +37,7 @@ def add(a: int, b: int) -> int:
 
 @offload.task
 def slow(seconds: float) -> str:
-    """Lets its witness know when it starts and when it ends."""
+    """Leaves a trace when it starts and when it ends."""
     witness("start")
     time.sleep(seconds)
     witness("end")
@@ -82,8 +82,8 @@ def ask_again(after: float) -> int:
 
 
 @offload.task(timeout=0.5)
-def deaf(seconds: float) -> None:
-    """Does not listen to its timeout."""
+def ignores_timeout(seconds: float) -> None:
+    """Blocks without looking at its timeout."""
     witness("start")
     time.sleep(seconds)
 
@@ -144,11 +144,11 @@ def once(number: int) -> int:
 
 @offload.task
 def discard() -> None:
-    raise Discard("nobody wants it")
+    raise Discard("not needed")
 
 
 def double(number: int) -> int:
-    """No task until somebody makes it one."""
+    """Not a task until a test declares it as one."""
     return 2 * number
 
 

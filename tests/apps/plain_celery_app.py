@@ -1,6 +1,6 @@
 """Plain Celery code in a process of its own: it knows the broker and the tasks' names, no more.
 
-Prints what came of its calls as JSON: the argument is the broker's URL.
+Prints the outcomes of its calls as JSON. The argument is the broker's URL.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from celery.result import AsyncResult
 TIMEOUT = 60
 
 
-def told(result: Any) -> dict[str, Any]:
-    """A result's id, its parent's, its status, and what it gave or raised."""
+def outcome(result: Any) -> dict[str, Any]:
+    """A result's id, its parent's, its status, and what it returned or raised."""
     answer = result.get(timeout=TIMEOUT, propagate=False)
     error = isinstance(answer, BaseException)
     return {
@@ -36,7 +36,7 @@ def main(url: str) -> None:
         "chained": (failing | celery.signature("celery_app.add", args=[10])).apply_async(),
         "discarded": celery.send_task("celery_app.discard"),
     }
-    print(json.dumps({name: told(result) for name, result in calls.items()}))
+    print(json.dumps({name: outcome(result) for name, result in calls.items()}))
 
 
 if __name__ == "__main__":

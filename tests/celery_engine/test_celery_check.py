@@ -55,15 +55,15 @@ def test_all_is_well_with_a_worker_and_a_problem_without(
     assert alone.pop("worker") == ("problem", "none runs: start `flask offload worker`")
     assert {level for level, _ in alone.values()} == {"ok"}
     celery_app.add.using(run_after=timedelta(hours=1)).enqueue(1, 2)
-    assert "and 1 job wait" in found(site)["worker"][1]
+    assert "and 1 job waits:" in found(site)["worker"][1]
     with site.worker(worker_process, "--threads", "3"):
-        told = found(site)
-        assert {level for level, _ in told.values()} == {"ok"}
-        assert "all queues, 3 at once" in told["worker"][1]
-    assert levels(site)["worker"] == "problem"  # it was killed, and is in the books still
+        report = found(site)
+        assert {level for level, _ in report.values()} == {"ok"}
+        assert "all queues, 3 at once" in report["worker"][1]
+    assert levels(site)["worker"] == "problem"  # it was killed, and its record is still there
 
 
-def test_what_nobody_will_run_is_found(
+def test_jobs_that_no_worker_will_run_are_found(
     site: CelerySite,
     worker_process: Workshop,  # noqa: F811
 ) -> None:
@@ -76,37 +76,37 @@ def test_what_nobody_will_run_is_found(
     forgotten.enqueue()
     del site.offload.tasks["celery_app.forgotten"]
     with site.worker(worker_process, "--queue", "mail"):
-        told = found(site)
-    level, message = told["queues"]
+        report = found(site)
+    level, message = report["queues"]
     assert level == "problem"
     assert "--queue" in message
-    level, message = told["tasks"]
+    level, message = report["tasks"]
     assert (level, "celery_app.forgotten" in message) == ("problem", True)
 
 
 def test_a_redis_that_may_forget_jobs_is_a_problem(site: CelerySite) -> None:
-    site.engine.office.ledger._redis.config_set("maxmemory", "100mb")
-    site.engine.office.ledger._redis.config_set("maxmemory-policy", "allkeys-lru")
+    site.engine.connections.store._redis.config_set("maxmemory", "100mb")
+    site.engine.connections.store._redis.config_set("maxmemory-policy", "allkeys-lru")
     level, message = found(site)["records"]
     assert (level, "maxmemory-policy allkeys-lru" in message) == ("problem", True)
-    site.engine.office.ledger._redis.config_set("maxmemory-policy", "noeviction")
-    site.engine.office.ledger._redis.config_set("appendonly", "no")
+    site.engine.connections.store._redis.config_set("maxmemory-policy", "noeviction")
+    site.engine.connections.store._redis.config_set("appendonly", "no")
     level, message = found(site)["records"]
     assert (level, "appendonly" in message) == ("note", True)
 
 
-def test_servers_that_are_gone_are_told_one_by_one(
+def test_servers_that_are_gone_are_reported_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server
 ) -> None:
     nowhere = Rabbit(tmp_path, free_port())
     with make_site(tmp_path, monkeypatch, redis, nowhere) as site:
-        told = found(site)
-        assert (told["broker"][0], told["records"][0]) == ("problem", "ok")
-        assert "Connection refused" in told["broker"][1]
+        report = found(site)
+        assert (report["broker"][0], report["records"][0]) == ("problem", "ok")
+        assert "Connection refused" in report["broker"][1]
         redis.kill()
-        told = found(site)
-        assert (told["broker"][0], told["records"][0]) == ("problem", "problem")
-        assert "can't be reached" in told["records"][1]
+        report = found(site)
+        assert (report["broker"][0], report["records"][0]) == ("problem", "problem")
+        assert "can't be reached" in report["records"][1]
 
 
 def test_the_command_ends_with_1_when_there_is_a_problem(site: CelerySite) -> None:

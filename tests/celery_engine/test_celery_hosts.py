@@ -56,7 +56,7 @@ def test_one_worker_host_is_cut_off_and_another_dies_and_the_work_goes_on(
         jobs = site.offload.enqueue_many([celery_app.slow.call(0.2) for _ in range(60)])
         site.wait_for_witness("end", 10)
 
-        network.pull("one")  # a host that is cut off: it lives, and nobody knows
+        network.pull("one")  # cut off: it runs, and no other host can see it
         cut = time.monotonic()
         site.wait(*jobs, long, timeout=60)
         print(f"\nall done {time.monotonic() - cut:.0f} s after host one was cut off")

@@ -21,7 +21,7 @@ from flask_offload import JobStatus
 from worker_process import Workshop
 
 VISIBLE_AFTER = 1
-"""Seconds after which Redis hands a message that nobody has acknowledged to somebody else. (Its
+"""Seconds after which Redis delivers a message that was not acknowledged again. (Its
 client looks every ten seconds.)"""
 LONG = 11.0
 JOBS = int(os.environ.get("OFFLOAD_LATE_JOBS", "200"))

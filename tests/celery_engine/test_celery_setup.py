@@ -1,4 +1,4 @@
-"""What the Celery engine says of its settings: mistakes are told when the app is made."""
+"""The settings of the Celery engine: mistakes are reported when the app is created."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_offload import ConfigError, Offload
 from flask_offload_celery.engine import CeleryEngine
-from flask_offload_celery.setup import settle_worker
+from flask_offload_celery.setup import configure_worker
 
 RABBIT, REDIS = "amqp://guest:guest@localhost//", "redis://localhost:1/0"
 
@@ -28,7 +28,7 @@ def make(folder: Path, celery: Celery | None = None, **config: Any) -> CeleryEng
 
 
 @pytest.mark.parametrize("settings", [{}, {"CELERY": {}}, {"CELERY": "redis://localhost"}])
-def test_an_app_without_celery_is_told_where_to_put_it(
+def test_without_celery_the_error_says_where_to_put_it(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     text = r"before offload.init_app\(app\), set app.config\['CELERY'\].*app.extensions\['celery'\]"
@@ -36,8 +36,8 @@ def test_an_app_without_celery_is_told_where_to_put_it(
         make(tmp_path, **settings)
 
 
-def test_rabbitmq_alone_is_told_what_it_lacks_and_why(tmp_path: Path) -> None:
-    text = "no message broker can tell how a job stands.*OFFLOAD_CELERY_RECORDS = 'redis://"
+def test_with_rabbitmq_alone_the_error_says_what_is_missing_and_why(tmp_path: Path) -> None:
+    text = "no message broker can report the status of a job.*OFFLOAD_CELERY_RECORDS = 'redis://"
     with pytest.raises(ConfigError, match=text):
         make(tmp_path, CELERY={"broker_url": RABBIT})
     with pytest.raises(ConfigError, match=text):
@@ -63,14 +63,14 @@ def test_rabbitmq_alone_is_told_what_it_lacks_and_why(tmp_path: Path) -> None:
 def test_the_records_are_in_the_first_redis_that_is_named(
     tmp_path: Path, settings: dict[str, Any], place: str
 ) -> None:
-    assert make(tmp_path, **settings).office.ledger.place == place
+    assert make(tmp_path, **settings).connections.store.place == place
 
 
 def test_an_existing_celery_is_taken_as_it_is(tmp_path: Path) -> None:
     own = Celery("own", broker=RABBIT, backend=REDIS, set_as_current=False)
     own.conf.worker_prefetch_multiplier = 3
     engine = make(tmp_path, own)
-    assert engine.office.celery is own
+    assert engine.connections.celery is own
     assert own.conf.worker_prefetch_multiplier == 3
     assert own.conf.accept_content == ["json"]  # what it had not set itself
 
@@ -89,7 +89,22 @@ def test_a_place_that_is_no_redis_is_refused_without_showing_it(tmp_path: Path, 
 def test_the_mailbox_of_a_worker_belongs_to_no_connection_unless_the_app_says_so(
     tmp_path: Path, given: dict[str, bool], durable: bool
 ) -> None:
-    office = make(tmp_path, CELERY={"broker_url": RABBIT, "result_backend": REDIS, **given}).office
-    settle_worker(office.celery, office.host)
-    mailbox = office.celery.control.mailbox
+    connections = make(
+        tmp_path, CELERY={"broker_url": RABBIT, "result_backend": REDIS, **given}
+    ).connections
+    configure_worker(connections.celery, connections.host)
+    mailbox = connections.celery.control.mailbox
     assert (mailbox.queue_exclusive, mailbox.queue_durable) == (not durable, durable)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://localhost:1/0", "redis://localhost:1/0"),
+        ("redis://:secret@localhost:1/0", "redis://:**@localhost:1/0"),
+        ("amqp://me:secret@localhost:1//", "amqp://me:**@localhost:1//"),
+    ],
+)
+def test_a_broker_is_shown_without_its_password(tmp_path: Path, url: str, place: str) -> None:
+    engine = make(tmp_path, CELERY={"broker_url": url, "result_backend": REDIS})
+    assert engine.connections.broker.place == place

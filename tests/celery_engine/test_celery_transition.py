@@ -10,7 +10,7 @@ from flask_offload.config import Config
 from flask_offload.engines.host import Host
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error
-from flask_offload_celery.transition import settled
+from flask_offload_celery.transition import transition_of
 
 DIED = Error("WorkerDied", "its process died")
 
@@ -30,7 +30,7 @@ def host() -> Host:
     [
         (Ending.CRASHED, "fail", None, 5, 1000),
         (Ending.INTERRUPTED, "fail", None, 5, 1000),
-        # these run again, unless somebody wants them stopped: then they end as CANCELLED
+        # these run again, unless they are to stop: then they end as CANCELLED
         (Ending.CRASHED, "retry", None, 6, 1000),
         (Ending.RETRY, "retry", None, 6, 1000),
         (Ending.SUCCESSFUL, "retry", None, 100, 100),
@@ -47,5 +47,5 @@ def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(
             *(None, "call", 0.0, 0.0, "[]", None, None),
         )
         outcome = Outcome(0, 1, ending, 0.0, 1.0, error=DIED, keep=keep)
-        found.append(settled(outcome, claim, host, "w1", 10.0).expires_at - 10.0)
+        found.append(transition_of(outcome, claim, host, "w1", 10.0).expires_at - 10.0)
     assert found == [brief, plain]

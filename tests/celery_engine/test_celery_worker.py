@@ -18,9 +18,9 @@ from brokers import Server
 from celery_fixtures import redis, worker_process  # noqa: F401 (fixtures)
 from celery_server import COMMAND, CelerySite, make_site, stop
 from flask_offload import JobStatus, PayloadError
-from flask_offload_celery.pool import Crew
+from flask_offload_celery.pool import CeleryPool
 from flask_offload_celery.worker import register_tasks
-from flask_offload_celery.worker_identity import Seat
+from flask_offload_celery.worker_identity import WorkerIdentity
 from proc import alive, descendants
 from support import APPS, kill9, running, wait_until
 from worker_process import Forked, Workshop
@@ -45,10 +45,10 @@ def worker(site: CelerySite, worker_process: Workshop) -> Iterator[Forked]:  # n
 # --- jobs that fail, hang and die ----------------------------------------------------------------
 
 
-def test_a_deaf_job_is_killed_at_its_timeout_and_the_others_go_on(
+def test_a_job_that_ignores_its_timeout_is_killed_and_the_others_go_on(
     site: CelerySite, worker: Forked
 ) -> None:
-    hung = celery_app.deaf.enqueue(60)
+    hung = celery_app.ignores_timeout.enqueue(60)
     other = celery_app.slow.enqueue(2)
     site.wait(hung, other)
     assert hung.status is JobStatus.FAILED
@@ -97,17 +97,17 @@ def test_an_isolated_job_has_a_process_of_its_own(site: CelerySite, worker: Fork
     assert [tried.outcome for tried in deadly.attempts] == ["CRASHED", "SUCCESSFUL"]
 
 
-def test_a_running_job_hears_of_its_cancellation_and_a_deaf_one_is_killed(
+def test_a_running_job_is_cancelled_and_one_that_ignores_it_is_killed(
     site: CelerySite, worker: Forked
 ) -> None:
     listening, napping = celery_app.until_cancelled.enqueue(60), celery_app.nap.enqueue(60)
-    deaf = celery_app.slow.enqueue(60)
+    blocked = celery_app.slow.enqueue(60)
     site.wait_for_witness("start", 3)
     for job in (listening, napping):
         assert job.cancel().cancel_requested
-    deaf.cancel(force=True)
-    site.wait(listening, napping, deaf)
-    assert {job.status for job in (listening, napping, deaf)} == {JobStatus.CANCELLED}
+    blocked.cancel(force=True)
+    site.wait(listening, napping, blocked)
+    assert {job.status for job in (listening, napping, blocked)} == {JobStatus.CANCELLED}
     site.wait(celery_app.add.enqueue(1, 2))  # and the worker goes on
 
 
@@ -117,7 +117,7 @@ def test_a_retry_waits_in_the_records_and_not_in_the_worker(
     job = celery_app.ask_again.enqueue(1.5)
     wait_until(lambda: [tried.outcome for tried in job.refresh().attempts] == ["RETRY"])
     assert (job.status, job.waiting_for) == (JobStatus.READY, "its time")
-    assert site.engine.office.broker.depth("default") == 0
+    assert site.engine.connections.broker.depth("default") == 0
     site.wait(job)
     assert job.return_value == 2
 
@@ -252,26 +252,26 @@ def test_what_plain_celery_sends_runs_is_tried_again_and_answers(
         running([sys.executable, APPS / "plain_celery_app.py", url]) as client,
     ):
         assert client.wait(60) == 0, str(client)
-        told = json.loads(client.output().splitlines()[-1])
-    jobs = {name: site.offload.get_job(call["id"]) for name, call in told.items()}
-    assert told["sent"]["answer"] == jobs["sent"].return_value == 3
+        answers = json.loads(client.output().splitlines()[-1])
+    jobs = {name: site.offload.get_job(call["id"]) for name, call in answers.items()}
+    assert answers["sent"]["answer"] == jobs["sent"].return_value == 3
     assert jobs["sent"].origin == "celery"
-    assert (told["failed"]["status"], told["failed"]["answer"]) == (
+    assert (answers["failed"]["status"], answers["failed"]["answer"]) == (
         "FAILURE",
         "JobFailed: ValueError: no",
     )
     assert jobs["failed"].status is JobStatus.FAILED
-    assert told["chained"]["answer"] == 13  # its first link was tried three times before
-    first = site.offload.get_job(told["chained"]["parent"])
+    assert answers["chained"]["answer"] == 13  # its first link was tried three times before
+    first = site.offload.get_job(answers["chained"]["parent"])
     assert [tried.outcome for tried in first.attempts] == ["RETRY", "RETRY", "SUCCESSFUL"]
-    assert told["discarded"]["status"] == "REVOKED"
+    assert answers["discarded"]["status"] == "REVOKED"
     assert jobs["discarded"].status is JobStatus.CANCELLED
 
 
 def test_celerys_own_calls_check_their_arguments_and_run_here_and_now(site: CelerySite) -> None:
-    office = site.engine.office
-    register_tasks(office.celery, Crew(office, Seat(None, 1)))
-    tasks = office.celery.tasks
+    connections = site.engine.connections
+    register_tasks(connections.celery, CeleryPool(connections, WorkerIdentity(None, 1)))
+    tasks = connections.celery.tasks
     with pytest.raises(PayloadError):
         tasks["celery_app.add"].delay(1)
     with pytest.raises(ValueError, match="here and now"):
@@ -289,7 +289,7 @@ def test_the_command_starts_celery_where_the_engine_is_celery(site: CelerySite) 
     assert job.return_value == 4
 
 
-def test_unsafe_settings_of_the_app_are_told_and_kept(
+def test_unsafe_settings_of_the_app_are_reported_and_kept(
     site: CelerySite,
     worker_process: Workshop,  # noqa: F811
 ) -> None:

@@ -1,4 +1,4 @@
-"""The app of `celery_app` on a broker, in this process, with real workers for it; and its books."""
+"""The app of `celery_app` on a broker, in this process, with real workers; and its records."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class CelerySite:
         return running(words, env=self.env, cwd=self.folder)
 
     def workers(self) -> set[str]:
-        """The ids of the workers that are in the books."""
-        return set(self.engine.office.ledger.ask("HKEYS", "workers"))
+        """The ids of the workers in the store."""
+        return set(self.engine.connections.store.ask("HKEYS", "workers"))
 
     # --- what tasks did ---
 
@@ -112,7 +112,7 @@ class CelerySite:
             )
         return list(jobs)
 
-    # --- the books ---
+    # --- the records ---
 
     def account(self, jobs: Sequence[Job], title: str) -> Account:
         """Where every job stands and how often it ran; printed, so that it is in the test's log."""
@@ -134,7 +134,7 @@ class CelerySite:
 @dataclass
 class Account:
     """What became of jobs. starts: how many ran once, twice, …; unexcused: ran again although no
-    attempt of theirs was cut short; lost: without an end, or with a success that nobody saw."""
+    attempt of theirs was cut short; lost: without an end, or successful without a trace."""
 
     statuses: Counter[JobStatus]
     starts: Counter[int]

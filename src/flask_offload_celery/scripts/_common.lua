@@ -1,5 +1,5 @@
--- Put before every script. KEYS[1] is the prefix of every key; the names after it are told in
--- ledger.py. A job's hash is the truth; all other keys only help to find it.
+-- Put before every script. KEYS[1] is the prefix of every key; redis_store.py lists the names after
+-- it. A job's hash is authoritative; all other keys are indexes.
 local P = KEYS[1]
 local call = redis.call
 
@@ -22,7 +22,7 @@ local function move(id, queue, from, to)
   call('HINCRBY', P .. 'tally', queue .. '|' .. to, 1)
 end
 
--- Forget where a waiting job waits.
+-- Remove a waiting job from whatever it waits in.
 local function unqueue(id, queue, lane)
   call('ZREM', P .. 'due', id)
   call('ZREM', P .. 'unsent', id)
@@ -30,8 +30,8 @@ local function unqueue(id, queue, lane)
   call('ZREM', P .. 'held:' .. queue, id)
 end
 
--- Let a READY job wait for its time, or for a message. Whoever calls this sends that message
--- itself; `patience` seconds later a worker does it instead.
+-- Let a READY job wait for its time, or for a message. The caller sends that message itself;
+-- `patience` seconds later a worker does it instead.
 local function enqueue(id, lane, run_after, now, patience, place)
   if run_after > now then
     call('ZADD', P .. 'due', run_after, id)
@@ -68,7 +68,7 @@ local function delete(id)
 end
 
 -- The id of the job that holds a unique key; nil if the key is free.
-local function holder(unique, unique_for, states, now)
+local function key_owner(unique, unique_for, states, now)
   local id = call('GET', P .. 'unique:' .. unique)
   if not id then
     return nil
@@ -81,7 +81,7 @@ local function holder(unique, unique_for, states, now)
   return nil
 end
 
--- Write down a new job; {'new'}, {'known'} or {'duplicate', id of the holder}.
+-- Record a new job; {'new'}, {'known'} or {'duplicate', id of the other job}.
 -- job: a table of id, task, queue, lane, owner, enqueued_at, run_after, unique, unique_for, states,
 -- body (all else, as JSON).
 local function create(job, now, patience, place)
@@ -90,7 +90,7 @@ local function create(job, now, patience, place)
     return {'known'}
   end
   if job.unique ~= '' then
-    local id = holder(job.unique, job.unique_for, job.states, now)
+    local id = key_owner(job.unique, job.unique_for, job.states, now)
     if id then
       return {'duplicate', id}
     end

@@ -1,5 +1,5 @@
--- Start an attempt, if the job waits for one. ARGV: id, worker, now, a token of this call, by which
--- it is known when it is made twice because the first answer was lost, and for a message of plain
+-- Start an attempt, if the job waits for one. ARGV: id, worker, now, a token of this call, which
+-- identifies it when it is repeated because the first answer was lost, and for a message of plain
 -- Celery code the JSON of the job that it makes, else ''.
 -- {'run', body, enqueued_at, attempt, failures, crashes, cursor}, or {why not}.
 local id, worker, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -25,7 +25,7 @@ if call('HEXISTS', P .. 'paused', queue) == 1 then
   call('ZADD', P .. 'held:' .. queue, call('HGET', job_key(id), 'order'), id)
   return {'paused'}
 end
--- how far this lane has come: a message that was sent much earlier and is not here is lost
+-- when the newest claimed job of this lane was sent: a message that is much older is lost
 local served = tonumber(call('HGET', P .. 'served', lane) or 0)
 if sent and tonumber(sent) > served then
   call('HSET', P .. 'served', lane, sent)

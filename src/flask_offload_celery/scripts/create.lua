@@ -1,14 +1,14 @@
--- Accept jobs, all at once. A job that is known already is left as it is, so that whoever does not
--- know whether the first call arrived may call again.
--- ARGV: now, patience, outbox id or '', then JSON of each job. Of an outbox, `seq` numbers the jobs
--- for ever: what is not above the highest number seen has been accepted before.
+-- Record jobs, all at once. A known job is not changed, so that the call may be repeated when its
+-- answer was lost.
+-- ARGV: now, patience, outbox id or '', then JSON of each job. The number `seq` of an outbox is never
+-- used twice: a job whose number is not above the highest one seen has been recorded before.
 local now, patience, outbox = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
--- A job of an outbox, whose sender was told long ago that it is accepted.
+-- A job of an outbox: it was reported as accepted before.
 local function create_relayed(job, place)
   local result = create(job, now, patience, place)
   if result[1] == 'duplicate' then
-    -- so there has to be an answer about it
+    -- so its id must be known
     job.unique = ''
     create(job, now, patience, place)
     unqueue(job.id, job.queue, job.lane)
@@ -16,7 +16,7 @@ local function create_relayed(job, place)
     call('HSET', job_key(job.id), 'finished_at', now, 'duplicate_of', result[2])
     call('ZADD', P .. 'ends', now + job.keep, job.id)
   else
-    -- a sender that has hung until now must not take it back
+    -- a sender whose call was late must not withdraw it
     call('HSET', job_key(job.id), 'relayed', 1)
   end
   return result

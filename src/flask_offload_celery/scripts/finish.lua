@@ -1,4 +1,4 @@
--- Write down how an attempt ended, if it is still this worker's. ARGV: id, attempt, worker, now,
+-- Record how an attempt ended, if it is still this worker's. ARGV: id, attempt, worker, now,
 -- status that follows, started_at, finished_at, failures, crashes, run_after, patience, expires_at,
 -- attempt as JSON or '', result or '', seconds that the result is kept or '', status that follows if
 -- the job has been asked to stop.

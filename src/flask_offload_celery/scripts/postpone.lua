@@ -1,4 +1,4 @@
--- Let a READY job wait until a later moment: this worker does not know its task. ARGV: id, moment.
+-- Let a READY job wait until a later moment, as this app does not have its task. ARGV: id, moment.
 local id = ARGV[1]
 local status, queue, lane = unpack(fields(id, 'status', 'queue', 'lane'))
 if status == 'READY' then

@@ -1,4 +1,4 @@
--- Delete finished jobs whose time is over, and the oldest of those that are too many.
+-- Delete finished jobs whose retention time is over, and the oldest of those that are too many.
 -- ARGV: now, how many finished jobs are kept, limit. How many were deleted.
 local limit = tonumber(ARGV[3])
 local ids = call('ZRANGEBYSCORE', P .. 'ends', '-inf', ARGV[1], 'LIMIT', 0, limit)

@@ -1,6 +1,6 @@
--- Write down progress and cursor of an attempt, if it is still this worker's, and tell whether it is
+-- Record progress and cursor of an attempt, if it is still this worker's, and return whether it is
 -- to stop. ARGV: id, attempt, worker, then pairs of field and value.
--- 0: go on, 1: stop, 2: stop by force, -1: no longer yours.
+-- 0: go on, 1: stop, 2: stop by force, -1: it is another worker's.
 local id = ARGV[1]
 local job = fields(id, 'status', 'attempt', 'worker', 'cancel')
 if job[1] ~= 'RUNNING' or job[2] ~= ARGV[2] or job[3] ~= ARGV[3] then

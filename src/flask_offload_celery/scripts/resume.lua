@@ -1,4 +1,4 @@
--- Let a paused queue go on: its jobs are sent again. ARGV: queue, now. The ids.
+-- Resume a paused queue: its jobs are sent again. ARGV: queue, now. The ids.
 local queue, now = ARGV[1], tonumber(ARGV[2])
 call('HDEL', P .. 'paused', queue)
 call('SADD', P .. 'queues', queue)

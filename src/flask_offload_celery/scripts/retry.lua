@@ -1,4 +1,4 @@
--- Put a failed or cancelled job back, its counts at nought. ARGV: id, now, patience.
+-- Put a failed or cancelled job back, its counts at zero. ARGV: id, now, patience.
 -- The status before, or '' if there is no such job.
 local id, now = ARGV[1], tonumber(ARGV[2])
 local status, queue, lane = unpack(fields(id, 'status', 'queue', 'lane'))

@@ -1,5 +1,5 @@
--- What a worker asks again and again: show that it lives, make due jobs ready, and collect what
--- messages are to be sent by it. ARGV: worker, its description, now, patience, limit.
+-- A round of a worker's maintenance: send a heartbeat, make due jobs ready, and return the messages
+-- that it is to send. ARGV: worker, its description, now, patience, limit.
 -- {ids to send, jobs to stop as id and how}
 local worker, now, patience = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 call('HINCRBY', P .. 'beats', worker, 1)
@@ -11,7 +11,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, A
 end
 local send = call('ZRANGEBYSCORE', P .. 'unsent', '-inf', now, 'LIMIT', 0, ARGV[5])
 for i, id in ipairs(send) do
-  -- if we can't send them, somebody else tries after a while
+  -- if it can't send them, another worker tries later
   call('ZADD', P .. 'unsent', now + patience + i * 1e-6, id)
 end
 local stop = {}

@@ -1,6 +1,6 @@
--- Find jobs of one lane whose message must be lost, and have it sent again. A message that is there
--- after all does no harm: only the first to arrive can claim the job. ARGV: lane, now, seconds by
--- which a younger message must have come before it is taken for lost, seconds after which it is
+-- Find jobs of one lane whose message is lost, and have it sent again. A message that was only late
+-- does no harm: the first to arrive claims the job. ARGV: lane, now, seconds by
+-- which the message is older than that of a claimed job, seconds after which it is lost
 -- when the broker's queue is empty, 1 if it is, limit. How many.
 local lane, now = ARGV[1], tonumber(ARGV[2])
 local before = tonumber(call('HGET', P .. 'served', lane) or 0) - tonumber(ARGV[3])

@@ -1,6 +1,6 @@
--- Move a schedule on and enqueue the jobs of its times, if nobody else has. ARGV: name, last_at as
+-- Record that times of a schedule have fired and enqueue their jobs, unless another worker has. ARGV: name, last_at as
 -- the caller read it ('' if it is new), now, patience, then field-value pairs for the schedule as a
--- JSON list, then JSON of each job. {'late'}, or what came of each job.
+-- JSON list, then JSON of each job. {'late'}, or the result for each job.
 local key, now = P .. 'schedule:' .. ARGV[1], tonumber(ARGV[3])
 if (call('HGET', key, 'last_at') or '') ~= ARGV[2] then
   return {'late'}

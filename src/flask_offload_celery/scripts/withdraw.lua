@@ -1,4 +1,4 @@
--- Take jobs back that no message could be sent for. ARGV: ids. The ids that have started after all, or
+-- Delete jobs that no message could be sent for. ARGV: ids. The ids of those that have started, or
 -- that an outbox has delivered.
 local started = {}
 for _, id in ipairs(ARGV) do

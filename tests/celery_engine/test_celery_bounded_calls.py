@@ -1,0 +1,121 @@
+"""Calls whose callers wait no longer than promised, and the outbox's file. No server is used."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_app import add, create_app
+from flask_offload.errors import EngineUnavailable
+from flask_offload_celery.deadline import THREADS, Deadline
+from flask_offload_celery.outbox import Outbox
+from support import wait_until
+
+
+@pytest.fixture
+def deadline() -> Iterator[Deadline]:
+    made = Deadline(0.1, "the server")
+    yield made
+    made.close()
+
+
+def test_a_late_call_is_refused_undone_and_others_are_not_sent_after_it(deadline: Deadline) -> None:
+    answers, undone = threading.Event(), threading.Event()
+    with pytest.raises(EngineUnavailable, match=r"has not answered within 0\.1 s"):
+        deadline.run(lambda: answers.wait(30), undo=lambda _: undone.set())
+    began = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="has not answered an earlier call yet"):
+        deadline.run(lambda: pytest.fail("it was called"))
+    assert time.monotonic() - began < 0.1
+    answers.set()
+    assert undone.wait(10)
+    wait_until(lambda: _works(deadline))
+
+
+def _works(deadline: Deadline) -> bool:
+    try:
+        return deadline.run(lambda: True)
+    except EngineUnavailable:
+        return False
+
+
+def test_what_a_call_returns_or_raises_reaches_its_caller(deadline: Deadline) -> None:
+    assert deadline.run(lambda: 3, undo=lambda _: pytest.fail("it was in time")) == 3
+    with pytest.raises(ZeroDivisionError):
+        deadline.run(lambda: 1 // 0)
+
+
+def test_a_late_call_that_fails_is_not_undone(deadline: Deadline) -> None:
+    answers = threading.Event()
+
+    def work() -> None:
+        answers.wait(30)
+        raise EngineUnavailable("no")
+
+    with pytest.raises(EngineUnavailable):
+        deadline.run(work, undo=lambda _: pytest.fail("there is nothing to undo"))
+    answers.set()
+    wait_until(lambda: _works(deadline))
+
+
+def test_many_callers_share_a_few_threads() -> None:
+    deadline, names = Deadline(30, "the server"), set()
+
+    def call() -> None:
+        names.add(deadline.run(lambda: threading.current_thread().name))
+
+    callers = [threading.Thread(target=call) for _ in range(4 * THREADS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    deadline.close()
+    assert 1 <= len(names) <= THREADS
+    assert deadline.run(lambda: True)  # after close() the next call starts new threads
+    deadline.close()
+
+
+# --- the outbox -----------------------------------------------------------------------------------
+
+
+def test_jobs_in_the_outbox_belong_to_every_process_that_opens_its_file(tmp_path: Path) -> None:
+    path, delivered = tmp_path / "new" / "outbox", list[int]()
+    app = create_app(OFFLOAD_ENGINE="inline")
+    one, two = (
+        Outbox(path, durable=True, deliver=lambda _, rows: delivered.extend(seq for seq, _ in rows))
+        for _ in range(2)
+    )
+    assert (one.has_jobs(), one.count(), one.get("unknown"), path.exists()) == (
+        False,
+        0,
+        None,
+        False,
+    )
+    with app.app_context():
+        jobs = [add.call(number, 0).new_job for number in range(3)]
+    one.put(jobs)
+    two.put(jobs[:1])  # a job that is there already is not added
+    assert (two.has_jobs(), two.count(), two.get(jobs[1].id)) == (True, 3, jobs[1])
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    two.relay()
+    wait_until(lambda: not one.has_jobs())
+    two.close()
+    one.put(jobs)  # numbers are never used twice
+    one.relay()
+    wait_until(lambda: not one.has_jobs())
+    one.close()
+    assert delivered == sorted(set(delivered))
+    assert len(delivered) == 6
+
+
+def test_an_outbox_that_can_not_be_used_refuses_jobs(tmp_path: Path) -> None:
+    (tmp_path / "outbox").mkdir()
+    outbox = Outbox(tmp_path / "outbox", durable=False, deliver=lambda *_: None)
+    with pytest.raises(EngineUnavailable, match=r"the outbox .* can't be used"):
+        outbox.put([])
