@@ -7,7 +7,7 @@ so that a machine that speeds up or slows down does so for all; the first reques
 not counted. Each request is timed by itself, and the figure is the difference of the fifth
 percentiles: what other programs do to a busy machine is in the slower requests. Where a process
 has its code and data in memory makes half a microsecond: so it is the median of several processes,
-with the smallest and the largest. The last line is what the watchdog's thread takes meanwhile.
+with the smallest and the largest. The last line is what the sampler's thread takes meanwhile.
 Server-Timing is another matter: it is for debugging, and costs more.
 """
 
@@ -28,14 +28,14 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from flask_offload.profiler.install import EvidenceSettings, install
-from flask_offload.profiler.middleware import watchdog
+from flask_offload.profiler.install import ProfilerSettings, install
+from flask_offload.profiler.middleware import sampler
 
 BLOCK = 8
 PLAIN = "plain"
 
 
-def make_app(settings: EvidenceSettings | None) -> Flask:
+def make_app(settings: ProfilerSettings | None) -> Flask:
     """An app with a view that does nothing."""
     app = Flask(__name__)
 
@@ -70,20 +70,20 @@ def requester(app: Flask) -> Callable[[list[float]], None]:
     return run
 
 
-def variants(store: Path) -> dict[str, EvidenceSettings | None]:
+def variants(store: Path) -> dict[str, ProfilerSettings | None]:
     """What is compared; the first is the measure of the others."""
     return {
         PLAIN: None,
         "plain again (noise)": None,
-        "installed, but off": EvidenceSettings(False, False),
-        "a tenth of requests watched": EvidenceSettings(False, 0.1, store_path=store),
-        "watched": EvidenceSettings(False, True, store_path=store),
-        "Server-Timing": EvidenceSettings(True, False),
+        "installed, but off": ProfilerSettings(False, False),
+        "a tenth of requests watched": ProfilerSettings(False, 0.1, store_path=store),
+        "watched": ProfilerSettings(False, True, store_path=store),
+        "Server-Timing": ProfilerSettings(True, False),
     }
 
 
 def measure(seconds: float) -> tuple[dict[str, float], float]:
-    """Microseconds of a request to each variant, and the watchdog's share of a processor."""
+    """Microseconds of a request to each variant, and the sampler's share of a processor."""
     logging.disable()  # a stall of the machine is reported, rightly
     with tempfile.TemporaryDirectory() as folder:
         settings = variants(Path(folder) / "evidence.sqlite3")
@@ -99,7 +99,7 @@ def measure(seconds: float) -> tuple[dict[str, float], float]:
             for name in order:
                 run[name](took[name])
         beside = time.process_time() - time.thread_time() - beside
-        watchdog.stop()  # it writes a last time, before the folder goes
+        sampler.stop()  # it writes a last time, before the folder goes
     quiet = {name: sorted(each)[len(each) // 20] for name, each in took.items()}
     return quiet, beside / (time.monotonic() - began)
 
@@ -119,7 +119,7 @@ def main() -> None:
             f"{name:<30}{median(quiet[name] for quiet, _ in found):>8.1f}"
             f"{median(added):>8.2f}   {min(added):.2f} … {max(added):.2f}"
         )
-    print(f"the watchdog's thread: {median(beside for _, beside in found):.2%} of a processor")
+    print(f"the sampler's thread: {median(beside for _, beside in found):.2%} of a processor")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from flask import Flask
 
 from benchmarks.spot_cost import make_app
-from flask_offload.profiler.install import EvidenceSettings
+from flask_offload.profiler.install import ProfilerSettings
 from support import answers, free_port, require_tool, running
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ LATE = 30
 def create_app() -> Flask:
     """What gunicorn runs; SPOT_STORE in the environment turns spotting on."""
     store = os.environ.get("SPOT_STORE")
-    return make_app(EvidenceSettings(False, True, store_path=Path(store)) if store else None)
+    return make_app(ProfilerSettings(False, True, store_path=Path(store)) if store else None)
 
 
 @dataclass(frozen=True)

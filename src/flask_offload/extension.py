@@ -11,7 +11,7 @@ from flask import Flask, Response
 from . import web
 from .config import Config
 from .jobs.job import Job
-from .profiler.install import install as install_evidence
+from .profiler.install import install as install_profiler
 from .profiler.timing import span
 from .state import AppRegistry, AppState
 
@@ -52,7 +52,7 @@ class Offload(AppRegistry):
         app.extensions["offload"] = self
         self.states[app] = state
         app.register_blueprint(web.make_blueprint(self), url_prefix=state.config.url_prefix)
-        install_evidence(app, state.evidence_settings())
+        install_profiler(app, state.profiler_settings())
         app.before_request(state.on_request)
         app.cli.add_command(_commands())
 

@@ -21,7 +21,7 @@ from .jobs import log
 from .jobs.job import Job, JobRecord
 from .jobs.new_job import NewJob
 from .payload.spool import Spool
-from .profiler.install import EvidenceSettings
+from .profiler.install import ProfilerSettings
 from .profiler.timing import note_enqueue
 from .tasks.registry import Registry
 from .tasks.schedule import Schedule
@@ -102,10 +102,10 @@ class AppState(Host):
                 message = "%s was set after init_app, and has no effect: set it before"
                 log.write(logging.WARNING, "setting_ignored", message, key)
 
-    def evidence_settings(self) -> EvidenceSettings:
+    def profiler_settings(self) -> ProfilerSettings:
         """The part of the settings that the profiler needs."""
         config = self.config
-        return EvidenceSettings(
+        return ProfilerSettings(
             server_timing=config.server_timing,  # None: decided at the first request
             spot=config.spot,
             spot_above_ms=config.spot_above,

@@ -87,7 +87,7 @@ def routes(app: Flask) -> list[str]:
 def describe(app: Flask, folder: Path) -> None:
     """Write down for the lab which pages there are, and where the profiler writes."""
     offload: Offload = app.extensions["offload"]
-    store = offload.state_of(app).evidence_settings().store_path
+    store = offload.state_of(app).profiler_settings().store_path
     about = {"routes": routes(app), "evidence": None if store is None else str(store)}
     (folder / ABOUT).write_text(json.dumps(about))
 

@@ -30,7 +30,7 @@ from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_offload.profiler.findings import SpotReport
-from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload_lab.mailserver import MailServer, Pace
 
 SECONDS = 0.26
@@ -280,7 +280,7 @@ def price(value: float) -> str:
 # --- the app -----------------------------------------------------------------------------------
 
 
-def make_app(settings: EvidenceSettings) -> Flask:
+def make_app(settings: ProfilerSettings) -> Flask:
     """The app with all routes of CASES."""
     app = Flask(__name__)
     install(app, settings)
@@ -554,14 +554,14 @@ def add_mixes(app: Flask, mixes: list[Mix]) -> None:
 
 
 class Found:
-    """Collects what the spotter reports."""
+    """Collects what the profiler reports."""
 
     def __init__(self) -> None:
         self._reports: queue.SimpleQueue[SpotReport] = queue.SimpleQueue()
 
-    def settings(self, **changes: Any) -> EvidenceSettings:
+    def settings(self, **changes: Any) -> ProfilerSettings:
         """Settings that report to this, whatever is slower than 200 ms."""
-        return EvidenceSettings(False, True, on_report=self._reports.put, **changes)
+        return ProfilerSettings(False, True, on_report=self._reports.put, **changes)
 
     def next(self, timeout: float = 10.0) -> SpotReport:
         """The next report; raises queue.Empty when none comes."""

@@ -7,7 +7,7 @@ from types import CodeType
 import pytest
 
 from flask_offload.profiler.attribution import Part, parts_of
-from flask_offload.profiler.call_tree import Call, CallTree, Position, Spent
+from flask_offload.profiler.call_tree import CallNode, CallTree, Position, Spent
 from flask_offload.profiler.stacks import Place, Stack, UserCall
 
 CODES: dict[str, CodeType] = {}
@@ -28,26 +28,28 @@ class Tree:
     def __init__(self) -> None:
         self.lines = 0
 
-    def call(self, name: str, *inner: Call, own: float = 0.0, line: int | None = None) -> Call:
+    def call(
+        self, name: str, *inner: CallNode, own: float = 0.0, line: int | None = None
+    ) -> CallNode:
         """A call with the time it spent itself, in seconds; each has a line of its own."""
         self.lines += 1
         at = Place(code("caller"), 0, line or self.lines, code("caller"))
-        call = Call(code(name), {}, site=at)
+        call = CallNode(code(name), {}, site=at)
         if own:
             call.own[Position(at, None)] = Spent(own)
         self._adopt(call, *inner)
         return call
 
-    def request(self, *calls: Call, own: float = 0.0) -> Call:
+    def request(self, *calls: CallNode, own: float = 0.0) -> CallNode:
         """The root."""
-        root = Call(None, {})
+        root = CallNode(None, {})
         if own:
             root.own[Position(None, "redis.Redis.get")] = Spent(own)
         self._adopt(root, *calls)
         return root
 
     @staticmethod
-    def _adopt(call: Call, *inner: Call) -> None:
+    def _adopt(call: CallNode, *inner: CallNode) -> None:
         call.children.extend(inner)
         call.total = call.own_time()
         for each in inner:
@@ -55,7 +57,7 @@ class Tree:
             call.total.add(each.total)
 
 
-def named(root: Call) -> list[tuple[str, float]]:
+def named(root: CallNode) -> list[tuple[str, float]]:
     """The names and seconds of all parts."""
     parts = parts_of(root, lambda call: call.code is code("view"), root.total.seconds)
     return [(name_of(part), round(part.spent.seconds, 3)) for part in parts]
@@ -144,7 +146,7 @@ def test_naming_does_not_change_the_tree(tree: Tree) -> None:
     ("cpu", "known", "waiting"), [(0.0, 1.0, True), (0.9, 1.0, False), (0.0, 0.0, None)]
 )
 def test_waiting_is_told_from_computing(cpu: float, known: float, waiting: bool | None) -> None:
-    assert Part(Call(None, {}), Spent(1.0, cpu, known)).waiting is waiting
+    assert Part(CallNode(None, {}), Spent(1.0, cpu, known)).waiting is waiting
 
 
 # --- from samples to a tree --------------------------------------------------------------------

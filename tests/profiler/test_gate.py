@@ -22,8 +22,8 @@ from flask import Flask, request
 
 from flask_offload import Offload, OffloadError
 from flask_offload.profiler import audit_events as audit
-from flask_offload.profiler.gate import NothingWatched
-from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.gate import NoRequestProfiled
+from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.testing import BlockingCall, no_blocking
 from flask_offload_lab.mailserver import PROMPT, MailServer
 
@@ -50,7 +50,7 @@ def request_from(view: Callable[[], Any], *, spot: bool = False) -> Callable[[],
         return "done"
 
     app.add_url_rule("/", "index", index, methods=["GET", "POST"])
-    install(app, EvidenceSettings(False, spot))
+    install(app, ProfilerSettings(False, spot))
     return lambda: app.test_client().post("/").close()
 
 
@@ -288,7 +288,7 @@ def test_an_upload_that_is_spooled_to_disk_is_the_framework_s_own() -> None:
         with request.files["file"].stream as stream:
             return str(len(stream.read()))
 
-    install(app, EvidenceSettings(False, False))
+    install(app, ProfilerSettings(False, False))
     size = 1024 * 1024
     with tempfile.TemporaryFile() as file:
         file.write(b"x" * size)
@@ -325,7 +325,7 @@ def test_an_async_view_is_gated_too() -> None:
         run_shell()
         return "done"
 
-    install(app, EvidenceSettings(False, False))
+    install(app, ProfilerSettings(False, False))
     with pytest.raises(BlockingCall, match=r"run_shell <- .* index"), no_blocking():
         app.test_client().get("/").close()
 
@@ -349,7 +349,7 @@ def test_both_modes_can_be_asked_for() -> None:
 
 
 def test_without_a_request_it_has_seen_nothing_and_says_so() -> None:
-    with pytest.raises(NothingWatched, match="test client"), no_blocking():
+    with pytest.raises(NoRequestProfiled, match="test client"), no_blocking():
         pass
 
 

@@ -1,4 +1,4 @@
-"""The watchdog around real requests: what it reports, keeps, and leaves alone."""
+"""The sampler around real requests: what it reports, keeps, and leaves alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from werkzeug.wsgi import FileWrapper
 
 from blocking_app import Found
 from flask_offload import Offload
-from flask_offload.profiler import sampler as watchdog_module
-from flask_offload.profiler.install import EvidenceSettings, install
-from flask_offload.profiler.middleware import watchdog
+from flask_offload.profiler import sampler as sampler_module
+from flask_offload.profiler.install import ProfilerSettings, install
+from flask_offload.profiler.middleware import sampler
 from flask_offload.profiler.sampling import thread_seconds
 from flask_offload.profiler.stacks import UserCode
 from flask_offload.profiler.store import Batch, SpotRow, route_rows, spot_rows, write
@@ -37,7 +37,7 @@ def nap() -> None:
     time.sleep(SLOW)
 
 
-def app_with(settings: EvidenceSettings, view: Callable[[], Any] = nap, path: str = "/") -> Flask:
+def app_with(settings: ProfilerSettings, view: Callable[[], Any] = nap, path: str = "/") -> Flask:
     app = Flask(__name__)
 
     def index() -> Any:
@@ -59,7 +59,7 @@ def found() -> Found:
 
 
 def nothing_more(found: Found) -> bool:
-    """Whether nothing is left to report; a later request shows that the watchdog had its turn."""
+    """Whether nothing is left to report; a later request shows that the sampler had its turn."""
     marker = Found()
     get(app_with(marker.settings()))
     marker.next()
@@ -76,7 +76,7 @@ SHOP = """
 import smtplib
 from flask import Flask
 from mail import send_welcome
-from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.install import ProfilerSettings, install
 
 app = Flask(__name__)
 
@@ -340,7 +340,7 @@ def test_only_requests_above_the_threshold_are_reported(found: Found) -> None:
 
 
 def test_off_means_off(found: Found) -> None:
-    settings = EvidenceSettings(False, False, on_report=found.settings().on_report)
+    settings = ProfilerSettings(False, False, on_report=found.settings().on_report)
     get(app_with(settings))
     assert nothing_more(found)
 
@@ -351,7 +351,7 @@ def test_off_means_off(found: Found) -> None:
 def test_by_default_only_in_debug_and_testing(
     found: Found, config: dict[str, bool], is_watched: bool
 ) -> None:
-    app = app_with(EvidenceSettings(False, on_report=found.settings().on_report))
+    app = app_with(ProfilerSettings(False, on_report=found.settings().on_report))
     app.config.update(config)  # after init_app, as Flask's own documentation does
     get(app)
     assert nothing_more(found) is not is_watched
@@ -361,8 +361,8 @@ def test_a_fraction_of_requests_is_watched(tmp_path: Path) -> None:
     store = tmp_path / "evidence.sqlite3"
     watched: list[bool] = []
     app = app_with(
-        EvidenceSettings(False, 0.25, store_path=store),
-        lambda: watched.append(threading.get_ident() in watchdog.active),
+        ProfilerSettings(False, 0.25, store_path=store),
+        lambda: watched.append(threading.get_ident() in sampler.active),
     )
     for _ in range(400):
         get(app)
@@ -457,7 +457,7 @@ def test_event_streams_are_meant_to_last(found: Found) -> None:
 
 def test_bodies_that_the_server_sends_in_its_own_way_are_passed_on(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("content")
-    app = app_with(EvidenceSettings(False, True), lambda: send_file(tmp_path / "file.txt"))
+    app = app_with(ProfilerSettings(False, True), lambda: send_file(tmp_path / "file.txt"))
     environ = app.test_request_context("/").request.environ
     environ["wsgi.file_wrapper"] = FileWrapper
     body = app.wsgi_app(environ, lambda status, headers, exc_info=None: lambda data: None)
@@ -488,7 +488,7 @@ def test_looking_keeps_no_locals_alive() -> None:
             holds()
             assert closed_in.pop() is threading.current_thread()
 
-    get(app_with(EvidenceSettings(False, True), view))
+    get(app_with(ProfilerSettings(False, True), view))
     assert marks == [True] * 3  # or else this test has shown nothing
 
 
@@ -533,7 +533,7 @@ def test_a_watched_app_answers_as_before(tmp_path: Path) -> None:
 
     app = Flask(__name__)
     app.wsgi_app = application  # type: ignore[method-assign]
-    settings = EvidenceSettings(True, True, store_path=tmp_path / "evidence.sqlite3")
+    settings = ProfilerSettings(True, True, store_path=tmp_path / "evidence.sqlite3")
     install(app, settings)
     started: list[tuple[Any, ...]] = []
 
@@ -554,7 +554,7 @@ PROGRAM = """
 import os, sys, threading, time
 from pathlib import Path
 from flask import Flask
-from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.install import ProfilerSettings, install
 
 def nap():
     time.sleep(0.25)
@@ -562,11 +562,11 @@ def nap():
 def make(store):
     app = Flask(__name__)
     app.add_url_rule("/", "index", lambda: nap() or "done")
-    install(app, EvidenceSettings(False, True, store_path=store))
+    install(app, ProfilerSettings(False, True, store_path=store))
     return app
 
-def watchdogs():
-    return [each.name for each in threading.enumerate() if "watchdog" in each.name]
+def samplers():
+    return [each.name for each in threading.enumerate() if "sampler" in each.name]
 """
 
 
@@ -591,10 +591,10 @@ def test_there_is_no_thread_before_the_first_request_and_one_for_all_apps(tmp_pa
         tmp_path,
         """
 one, two = make(None), make(None)
-print(len(watchdogs()))
+print(len(samplers()))
 one.test_client().get("/")
 two.test_client().get("/")
-print(len(watchdogs()))
+print(len(samplers()))
 """,
     )
     assert printed.split()[:2] == ["0", "1"]
@@ -613,7 +613,7 @@ make(Path(sys.argv[1])).test_client().get("/")
 
 
 @pytest.mark.processes
-def test_a_forked_process_has_a_watchdog_of_its_own(tmp_path: Path) -> None:
+def test_a_forked_process_has_a_sampler_of_its_own(tmp_path: Path) -> None:
     printed = run_program(
         tmp_path,
         """
@@ -622,15 +622,15 @@ app.test_client().get("/")
 time.sleep(0.1)
 child = os.fork()
 if not child:
-    print("child", watchdogs())
+    print("child", samplers())
     app.test_client().get("/")
-    print("child", watchdogs(), flush=True)
+    print("child", samplers(), flush=True)
     sys.exit()
 print(os.waitpid(child, 0)[1], flush=True)
 """,
     )
     assert "child []" in printed
-    assert "child ['flask-offload-watchdog']" in printed
+    assert "child ['flask-offload-sampler']" in printed
     (row,) = spot_rows(tmp_path / "evidence.sqlite3")
     assert row.count == 2  # what the parent had counted was not written by both
 
@@ -645,7 +645,7 @@ def test_under_gevent_it_says_that_it_does_not_work(tmp_path: Path) -> None:
 app = make(None)
 for _ in range(3):
     assert app.test_client().get("/").text == "done"
-print(watchdogs())
+print(samplers())
 """
     )
     done = subprocess.run(
@@ -656,7 +656,7 @@ print(watchdogs())
         check=True,
     )
     assert done.stdout.strip() == "[]"
-    assert done.stderr.count("blocking requests are not spotted: gevent") == 1
+    assert done.stderr.count("requests are not profiled: gevent") == 1
 
 
 @pytest.mark.processes
@@ -687,7 +687,7 @@ def test_it_works_in_gunicorn(tmp_path: Path, options: list[str]) -> None:
     assert (row.route, row.function, row.waiting) == ("GET /", "nap", True)
 
 
-def test_the_watchdog_survives_an_error_of_its_own(
+def test_the_sampler_survives_an_error_of_its_own(
     found: Found, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = threading.Event()
@@ -696,20 +696,20 @@ def test_the_watchdog_survives_an_error_of_its_own(
         broken.set()
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watchdog_module, "sample", sample)
+    monkeypatch.setattr(sampler_module, "sample", sample)
     get(app_with(found.settings()))
     assert broken.is_set()
     monkeypatch.undo()
     found.next()
     get(app_with(found.settings()))
     assert found.next().blockers[0].function == "nap"
-    assert "it goes on" in caplog.text
+    assert "it continues" in caplog.text
 
 
-def test_a_watchdog_that_was_woken_stays_up_though_the_request_is_over() -> None:
+def test_a_sampler_that_was_woken_stays_up_though_the_request_is_over() -> None:
     """To be woken by each of thousands of fast requests costs a server a tenth of its speed."""
-    own = watchdog_module.Watchdog(())
-    ring = threading.Timer(0.05, own._bell.set)
+    own = sampler_module.Sampler(())
+    ring = threading.Timer(0.05, own._wake_up.set)
     ring.start()
     own._sleep()
     ring.join()
@@ -723,7 +723,7 @@ def sentences(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if "blocked" in each.getMessage()]
 
 
-def test_in_production_a_culprit_is_logged_once_a_minute(
+def test_in_production_a_blocker_is_logged_once_a_minute(
     found: Found, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = app_with(found.settings())
@@ -747,7 +747,7 @@ def test_in_testing_each_report_is_logged(found: Found, caplog: pytest.LogCaptur
 
 def test_a_report_is_soon_in_the_store_where_another_process_reads_it(tmp_path: Path) -> None:
     store = tmp_path / "instance" / "offload.sqlite3-evidence.sqlite3"
-    app = app_with(EvidenceSettings(False, True, store_path=store))
+    app = app_with(ProfilerSettings(False, True, store_path=store))
     get(app)
     rows: list[SpotRow] = wait_until(lambda: spot_rows(store), message="a row")
     (row,) = rows
@@ -763,7 +763,7 @@ def test_fast_requests_count_too(tmp_path: Path) -> None:
     store = tmp_path / "evidence.sqlite3"
     naps = iter([True] + [False] * 99)
     view = lambda: nap() if next(naps) else "at once"  # noqa: E731
-    app = app_with(EvidenceSettings(False, True, store_path=store), view)
+    app = app_with(ProfilerSettings(False, True, store_path=store), view)
     for _ in range(100):
         get(app)
     row = wait_until(

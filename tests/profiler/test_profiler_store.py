@@ -104,7 +104,7 @@ def test_sizes_and_queue_times_are_means_of_what_is_known(store: Path) -> None:
     assert other.mean_queue_ms is None
 
 
-def test_a_route_shows_its_worst_culprit_and_routes_come_by_time_lost(store: Path) -> None:
+def test_a_route_shows_its_worst_blocker_and_routes_come_by_time_lost(store: Path) -> None:
     write(
         store,
         batch(
@@ -177,13 +177,13 @@ def test_evidence_is_kept_for_some_days(store: Path, monkeypatch: pytest.MonkeyP
     assert {row.route for row in spot_rows(store)} == {"GET /new", "GET /newest"}
 
 
-def test_endlessly_many_culprits_do_not_fill_the_disk(store: Path) -> None:
+def test_endlessly_many_blockers_do_not_fill_the_disk(store: Path) -> None:
     for number in range(3):
         made = Batch()
-        for culprit in range(spot_store.MAX_CULPRITS * 2):
-            made.add_report(report(f"GET /{number}", f"function{culprit}"))
+        for blocker in range(spot_store.MAX_BLOCKERS * 2):
+            made.add_report(report(f"GET /{number}", f"function{blocker}"))
         write(store, made)
-        assert rows_in(store, "culprits") <= spot_store.MAX_CULPRITS
+        assert rows_in(store, "blockers") <= spot_store.MAX_BLOCKERS
 
 
 def test_endlessly_many_routes_do_not_fill_the_disk(
@@ -247,7 +247,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
     def fail(*args: object) -> None:
         raise apsw.IOError("no more room")
 
-    monkeypatch.setattr(spot_store, "_add_culprits", fail)
+    monkeypatch.setattr(spot_store, "_add_blockers", fail)
     with pytest.raises(apsw.IOError):
         write(store, batch(report("GET /lost"), lost=[1.0]))
     assert [row.route for row in route_rows(store)] == ["GET /kept"]

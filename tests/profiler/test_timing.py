@@ -14,9 +14,9 @@ from flask import Flask, Response, abort, g, request, stream_with_context
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_offload.profiler import request_sample as watched
+from flask_offload.profiler import request_sample
 from flask_offload.profiler import timing as timing_module
-from flask_offload.profiler.install import EvidenceSettings, install
+from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.profiler.queue_time import queue_seconds
 from flask_offload.profiler.server_timing import MAX_ENTRIES, MAX_LENGTH, Metric, server_timing
 from flask_offload.profiler.timing import note_enqueue, span
@@ -57,7 +57,7 @@ def _split(text: str) -> Iterator[str]:
     yield part
 
 
-def app_with(settings: EvidenceSettings, view: Callable[[], Any] = lambda: "ok") -> Flask:
+def app_with(settings: ProfilerSettings, view: Callable[[], Any] = lambda: "ok") -> Flask:
     app = Flask(__name__)
     app.add_url_rule("/", "index", view, methods=["GET", "POST"])
     install(app, settings)
@@ -69,7 +69,7 @@ def timings(app: Flask, **options: Any) -> dict[str, tuple[float | None, str]]:
         return parse(", ".join(answer.headers.getlist("Server-Timing")))
 
 
-ON = EvidenceSettings(server_timing=True, spot=False)
+ON = ProfilerSettings(server_timing=True, spot=False)
 
 
 # --- the text of the header --------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_the_longest_parts_stay_and_the_rest_is_summed_up() -> None:
 
 def test_the_clock_can_not_be_set() -> None:
     """A duration of the wall clock is wrong, or negative, whenever that is put right."""
-    for used in (timing_module._clock, watched.clock):
+    for used in (timing_module._clock, request_sample.clock):
         assert used in (time.perf_counter, time.monotonic)
 
 
@@ -259,15 +259,15 @@ def _spanned(name: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "config", "is_seen"),
     [
-        (EvidenceSettings(), {}, False),
-        (EvidenceSettings(), {"TESTING": True}, True),
-        (EvidenceSettings(), {"DEBUG": True}, True),
-        (EvidenceSettings(server_timing=True), {}, True),
-        (EvidenceSettings(server_timing=False), {"TESTING": True}, False),
+        (ProfilerSettings(), {}, False),
+        (ProfilerSettings(), {"TESTING": True}, True),
+        (ProfilerSettings(), {"DEBUG": True}, True),
+        (ProfilerSettings(server_timing=True), {}, True),
+        (ProfilerSettings(server_timing=False), {"TESTING": True}, False),
     ],
 )
 def test_by_default_only_in_debug_and_testing(
-    settings: EvidenceSettings, config: dict[str, bool], is_seen: bool
+    settings: ProfilerSettings, config: dict[str, bool], is_seen: bool
 ) -> None:
     app = app_with(settings)
     app.config.update(config)  # after init_app, as Flask's own documentation does
@@ -275,7 +275,7 @@ def test_by_default_only_in_debug_and_testing(
 
 
 def test_a_callable_decides_for_each_request_within_its_context() -> None:
-    app = app_with(EvidenceSettings(lambda: request.args.get("staff") == "yes"))
+    app = app_with(ProfilerSettings(lambda: request.args.get("staff") == "yes"))
     assert not timings(app)
     assert timings(app, query_string={"staff": "yes"})
 
@@ -283,7 +283,7 @@ def test_a_callable_decides_for_each_request_within_its_context() -> None:
 def test_a_callable_that_fails_hides_the_header_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = app_with(EvidenceSettings(lambda: bool(1 / 0)))
+    app = app_with(ProfilerSettings(lambda: bool(1 / 0)))
     with app.test_client().get("/") as answer:
         assert answer.get_data() == b"ok"
         assert "Server-Timing" not in answer.headers
@@ -291,7 +291,7 @@ def test_a_callable_that_fails_hides_the_header_and_nothing_else(
 
 
 def test_two_apps_have_their_own_settings() -> None:
-    seen, unseen = app_with(ON), app_with(EvidenceSettings(False))
+    seen, unseen = app_with(ON), app_with(ProfilerSettings(False))
     assert timings(seen)
     assert not timings(unseen)
 

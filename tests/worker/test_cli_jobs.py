@@ -390,7 +390,7 @@ def test_spot_says_when_there_is_nothing(tmp_path: Path) -> None:
 
 def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop(tmp_path)
-    store = shop.state.evidence_settings().store_path
+    store = shop.state.profiler_settings().store_path
     evidence = [
         SpotRow("POST /signup", 40, 810.0, 950.0, "signup", "app.py", 12, 0.9, True, "Slow. Move."),
         SpotRow("GET /list", 7, 301.4, 400.0, "load", "data.py", 3, 0.5, None, "Slow, too."),

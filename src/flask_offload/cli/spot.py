@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..profiler.store import forget as forget_evidence
+from ..profiler.store import forget as forget_samples
 from ..profiler.store import route_rows, spot_rows
 from ..textui import plain as printable
 from .common import (
@@ -29,10 +29,10 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
     taken in debug and testing mode, and elsewhere if OFFLOAD_SPOT is set.
     """
     state = offload_of_app()[1]
-    settings = state.evidence_settings()
+    settings = state.profiler_settings()
     assert settings.store_path is not None
     if forget:
-        forget_evidence(settings.store_path)
+        forget_samples(settings.store_path)
     rows = spot_rows(settings.store_path)[:limit]
     if as_json:
         echo_json(rows)

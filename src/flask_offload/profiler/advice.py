@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .attribution import Part
 from .call_site import Usage, call_site
-from .call_tree import Call
+from .call_tree import CallNode
 from .stacks import ENQUEUE, is_template
 from .wording import Surroundings, function_name
 
@@ -16,7 +16,7 @@ _HOOKS = {
     "handle_user_exception": "errorhandler",
     "handle_exception": "errorhandler",
 }
-"""Flask's methods, and the decorator of the functions that they call."""
+"""Flask's methods, and the decorators that register the functions they call."""
 
 
 def advice(part: Part, around: Surroundings) -> str:
@@ -87,7 +87,7 @@ def _advice_for_function(part: Part, around: Surroundings) -> str:
     )
 
 
-def _enqueue(call: Call, is_task: bool) -> str:
+def _enqueue(call: CallNode, is_task: bool) -> str:
     name = function_name(call)
     if is_task:
         return f"call {name}.enqueue(...)"
@@ -96,7 +96,7 @@ def _enqueue(call: Call, is_task: bool) -> str:
     return "do this in a function decorated with @offload.task, and enqueue that"
 
 
-def _answer(call: Call, is_task: bool) -> str:
+def _answer(call: CallNode, is_task: bool) -> str:
     name = function_name(call)
     if is_task:
         return f"answer with offload.accepted({name}.enqueue(...))"
@@ -109,26 +109,26 @@ def _answer(call: Call, is_task: bool) -> str:
     )
 
 
-def _is_enqueue(call: Call) -> bool:
-    """Whether most of its time went by in making a job."""
+def _is_enqueue(call: CallNode) -> bool:
+    """Whether most of its time was spent in enqueueing a job."""
     here = max(call.own, key=lambda position: call.own[position].seconds, default=None)
     if here is None or here.inside != ENQUEUE:
         return False
     return call.own[here].seconds >= call.total.seconds / 2
 
 
-def _view_name(call: Call, around: Surroundings) -> str:
+def _view_name(call: CallNode, around: Surroundings) -> str:
     names = [function_name(outer) for outer in call.callers() if around.is_view(outer)]
     return names[0] if names and "<" not in names[0] else "the view"
 
 
-def _can_be_task(call: Call) -> bool:
-    """Whether it can be decorated as it stands: no method, no lambda."""
+def _can_be_task(call: CallNode) -> bool:
+    """Whether it can be decorated: no method, no lambda."""
     return function_name(call).isidentifier()
 
 
-def _usage(call: Call) -> Usage:
-    """Whether the value of this call is used; what a decorator returns counts as the function's."""
+def _usage(call: CallNode) -> Usage:
+    """Whether the value of this call is used; a decorator passes its function's value on."""
     for inner in call.callers():
         if inner.site is None or not inner.is_direct:
             return Usage.UNKNOWN
@@ -138,7 +138,7 @@ def _usage(call: Call) -> Usage:
     return Usage.UNKNOWN
 
 
-def _outer_unused(call: Call, around: Surroundings) -> Call | None:
+def _outer_unused(call: CallNode, around: Surroundings) -> CallNode | None:
     """The innermost function around this one, within the view, whose own value is not used."""
     passes_on = _is_passed_on(call)
     for outer in list(call.callers())[1:]:
@@ -150,6 +150,6 @@ def _outer_unused(call: Call, around: Surroundings) -> Call | None:
     return None
 
 
-def _is_passed_on(call: Call) -> bool:
-    """Whether it was called by what its decorator has made of it, or by a lambda."""
+def _is_passed_on(call: CallNode) -> bool:
+    """Whether it was called by its decorator's wrapper, or by a lambda."""
     return call.site is not None and call.is_direct and call_site(call.site).passes_on

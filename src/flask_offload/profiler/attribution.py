@@ -1,14 +1,14 @@
-"""The rule that names the function to move. Pure functions over a complete tree of calls."""
+"""Attribution of a request's time to functions. Pure functions over a complete tree of calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .call_tree import Call, Spent
+from .call_tree import CallNode, Spent
 
 MOST = 0.8
-"""A call that holds this share of its caller's time stands for it."""
+"""A call with this share of its caller's time is named instead of it."""
 WORTH_NAMING = 0.1
 """The share of the request from which a part is reported."""
 WAITING_BELOW = 0.3
@@ -17,40 +17,40 @@ WAITING_BELOW = 0.3
 
 @dataclass(slots=True)
 class Part:
-    """A part of a request's time, and the call that stands for it.
+    """A part of a request's time, and the call that it is attributed to.
 
     is_own: only what the call did itself, without the functions that it called. is_loop: several
     calls of this function, from one place.
     """
 
-    call: Call
+    call: CallNode
     spent: Spent
     is_own: bool = False
     is_loop: bool = False
 
     @property
     def waiting(self) -> bool | None:
-        """Whether it waited rather than computed; None when the system can't tell.
+        """Whether it waited rather than computed; None when the system does not report it.
 
-        On a machine with more to compute than processors, computing looks like waiting.
+        On an overloaded machine, computing may look like waiting.
         """
         if self.spent.known <= 0:
             return None
         return self.spent.cpu / self.spent.known < WAITING_BELOW
 
 
-def parts_of(root: Call, is_view: Callable[[Call], bool], seconds: float) -> list[Part]:
+def parts_of(root: CallNode, is_view: Callable[[CallNode], bool], seconds: float) -> list[Part]:
     """The parts of a request that took `seconds`, largest first; parts under 10 % are left out.
 
-    The view itself can't be moved, so it is taken apart: every function that it calls is a part,
-    and so is what it does itself. A part is named after the innermost single call that still
-    holds 80 % of it: one call stands for its caller, but a call out of a loop does not, because
-    the function with the loop is what should be moved. A loop in the view itself names the
-    function that is called. Time without any user code is a part of the root.
+    The view itself can't be moved, so it is split: every function that it calls is a part, and so
+    is its own time. A part is named after the innermost single call that still holds 80 % of it;
+    but never after one call of a loop, because the function with the loop is what should be moved.
+    A loop in the view itself names the function that is called. Time without any user code is a
+    part of the root.
     """
-    on_the_way = _way_to_view(root, is_view)
+    path = _path_to_view(root, is_view)
     parts: list[Part] = []
-    _take_apart(root, on_the_way, parts)
+    _split(root, path, parts)
     merged: dict[object, Part] = {}
     for part in sorted(parts, key=lambda part: -part.spent.seconds):
         known = merged.setdefault(part.call.code, part)
@@ -61,24 +61,24 @@ def parts_of(root: Call, is_view: Callable[[Call], bool], seconds: float) -> lis
     return sorted(found, key=lambda part: -part.spent.seconds)
 
 
-def _way_to_view(root: Call, is_view: Callable[[Call], bool]) -> set[Call]:
+def _path_to_view(root: CallNode, is_view: Callable[[CallNode], bool]) -> set[CallNode]:
     """The root, the view, and what is called in between: middleware and decorators."""
-    way = {root}
+    path = {root}
     pending = list(root.children)
     while pending:
         call = pending.pop()
         if is_view(call):
-            way.update(call.callers())
+            path.update(call.callers())
         else:
             pending.extend(call.children)
-    return way
+    return path
 
 
-def _take_apart(call: Call, on_the_way: set[Call], parts: list[Part]) -> None:
-    groups: dict[object, list[Call]] = {}
+def _split(call: CallNode, path: set[CallNode], parts: list[Part]) -> None:
+    groups: dict[object, list[CallNode]] = {}
     for child in call.children:
-        if child in on_the_way:
-            _take_apart(child, on_the_way, parts)
+        if child in path:
+            _split(child, path, parts)
         else:
             groups.setdefault(child.code, []).append(child)
     for group in groups.values():
@@ -88,23 +88,23 @@ def _take_apart(call: Call, on_the_way: set[Call], parts: list[Part]) -> None:
         parts.append(Part(call, own, is_own=True))
 
 
-def _part_of(group: list[Call]) -> Part:
+def _part_of(group: list[CallNode]) -> Part:
     """One part out of all calls of one function from the same caller."""
-    settled = _settle(group)
+    innermost = _innermost(group)
     spent = Spent()
-    for call in settled:
+    for call in innermost:
         spent.add(call.total)
     sites = [call.site for call in group if call.site is not None]
-    return Part(max(settled, key=_seconds), spent, is_loop=len(set(sites)) < len(sites))
+    return Part(max(innermost, key=_seconds), spent, is_loop=len(set(sites)) < len(sites))
 
 
-def _settle(calls: list[Call]) -> list[Call]:
+def _innermost(calls: list[CallNode]) -> list[CallNode]:
     """The innermost calls, of one function and at most one in each of these, that still hold most
     of the time."""
     while True:
-        heaviest: dict[object, list[Call]] = {}
+        heaviest: dict[object, list[CallNode]] = {}
         for call in calls:
-            by_function: dict[object, Call] = {}
+            by_function: dict[object, CallNode] = {}
             for child in call.children:
                 known = by_function.setdefault(child.code, child)
                 if _seconds(child) > _seconds(known):
@@ -117,9 +117,9 @@ def _settle(calls: list[Call]) -> list[Call]:
         calls = inner
 
 
-def _seconds(call: Call) -> float:
+def _seconds(call: CallNode) -> float:
     return call.total.seconds
 
 
-def _total_seconds(calls: list[Call]) -> float:
+def _total_seconds(calls: list[CallNode]) -> float:
     return sum(map(_seconds, calls))

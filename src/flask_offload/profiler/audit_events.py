@@ -1,4 +1,4 @@
-"""Which of Python's audit events mean that somebody waits for the outside world.
+"""Which of Python's audit events mean that the code waits for something outside the process.
 
 The table of all events: https://docs.python.org/3/library/audit_events.html
 """
@@ -17,8 +17,8 @@ class Blocking(NamedTuple):
     """Something that blocks.
 
     kind: mail, network, process, file or sleep. does: a verb for the message. event: Python's name
-    for it. detail: the host, the program or the file. depth: 0 for a thing by itself; 1 and 2 for
-    the steps that it may consist of, such as finding a host and then connecting to it.
+    for it. detail: the host, the program or the file. depth: 0 for an operation; 1 and 2 for its
+    steps, such as looking up a host and then connecting to it.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Blocking(NamedTuple):
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-# event: kind, verb, which of its arguments tell the detail, depth
+# event: kind, verb, the arguments that are the detail, depth
 _EVENTS = {
     "smtplib.connect": ("mail", "sends mail", slice(1, 3), 0),
     "http.client.connect": ("network", "sends an HTTP request", slice(1, 3), 0),
@@ -57,13 +57,13 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 listener: ContextVar[Callable[[Blocking], None] | None] = ContextVar(
     "flask_offload_audit_listener", default=None
 )
-"""Told about each blocking event of this context, in the thread that causes it."""
+"""Called with each blocking event of this context, in the thread that causes it."""
 
 _is_installed = False
 
 
 def install_hook() -> None:
-    """Begin to listen. A hook can't be removed, so there is one, which asks for the listener."""
+    """Install the process's one hook, which calls the listener. A hook can't be removed."""
     global _is_installed
     if not _is_installed:
         _is_installed = True
@@ -71,7 +71,7 @@ def install_hook() -> None:
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    known = _EVENTS.get(event)  # it is called for every event of every thread: out again soon
+    known = _EVENTS.get(event)  # called for every event of every thread: return early
     if known is None:
         return
     listen = listener.get()

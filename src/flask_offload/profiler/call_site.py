@@ -1,7 +1,7 @@
-"""What the source says about a place in user code: which call stands there, is its value used?
+"""Reads from the source which call is at a place in user code, and whether its value is used.
 
-It looks at one call only and is a hint, not a proof: a function may also be needed for the
-exception that it raises, or for what it changes.
+This is a hint, not a proof: a function may also be needed for the exception that it raises, or for
+what it changes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Usage(Enum):
 
 class CallSite(NamedTuple):
     """The call at a place. name: the called function as it is written, such as "time.sleep"; None
-    if no call stands there. passes_on: its value is that of what it stands in, because this is a
-    decorator's wrapper or a lambda."""
+    if no call stands there. passes_on: its value is that of the function around it, a decorator's
+    wrapper or a lambda."""
 
     name: str | None
     usage: Usage
@@ -43,7 +43,7 @@ def call_site(place: Place) -> CallSite:
     source = _parsed(place.function)
     found = _find(source, _position(place)) if source else None
     if source is None or found is None:
-        # the lines that a lambda stands in are seldom a statement; most only call something
+        # the source lines of a lambda are seldom a statement; most lambdas only call something
         return CallSite(None, Usage.UNKNOWN, place.code.co_name == "<lambda>")
     node, *outward = found
     operation = _operation(place)
@@ -60,8 +60,8 @@ def call_site(place: Place) -> CallSite:
     )
 
 
-# From Python 3.13 on, what a statement does with a value has the place of the value's expression:
-# entering `with lock():` stands where the call stands.
+# From Python 3.13 on, the instructions of a statement have the position of its expression: entering
+# `with lock():` has the position of the call.
 _ENTERS = ("BEFORE_WITH", "BEFORE_ASYNC_WITH")
 _ITERATES = ("GET_ITER", "FOR_ITER", "GET_AITER", "GET_ANEXT")
 
@@ -80,16 +80,16 @@ def _entered(found: list[ast.AST]) -> ast.withitem:
 def _passes_on(call: ast.Call, outward: list[ast.AST], code: CodeType) -> bool:
     if isinstance(outward[0], ast.Lambda):
         return True
-    # a decorator's wrapper hands on whatever it got; what an app factory defines is a closure too,
-    # but is called with arguments of its own
+    # a decorator's wrapper passes on its own arguments; a function that an app factory defines is a
+    # closure too, but is called with other arguments
     is_of_closure = isinstance(call.func, ast.Name) and call.func.id in code.co_freevars
     return is_of_closure and any(isinstance(each, ast.Starred) for each in call.args)
 
 
 def full_name(name: str, module: dict[str, Any]) -> str:
-    """The name under which others know a function: `sleep` is `time.sleep` after an import of it.
+    """The qualified name of a function: `sleep` is `time.sleep` after an import of it.
 
-    Only modules are looked into, so that no code of the user runs.
+    Only attributes of modules are read, so that no code of the user runs.
     """
     first, *rest = name.split(".")
     value = module.get(first)
@@ -117,7 +117,7 @@ def _parsed(function: CodeType) -> ast.Module | None:
     try:
         lines, first = inspect.getsourcelines(function)
         source = "".join(lines)
-        if source[:1] in " \t":  # a method: indented code needs something around it
+        if source[:1] in " \t":  # a method: indented code needs a block around it
             source, first = "if 1:\n" + source, first - 1
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError):

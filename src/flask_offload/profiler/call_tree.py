@@ -1,6 +1,6 @@
 """The samples of one request, as a tree of single calls.
 
-A function that is called 25 times is 25 nodes: only so can one long call be told from a loop.
+A function that is called 25 times is 25 nodes, so that one long call differs from a loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Spent:
         self.known += other.known
 
     def copy(self) -> Spent:
-        """The same, to be changed by itself."""
+        """A copy."""
         return Spent(self.seconds, self.cpu, self.known)
 
     def half(self) -> Spent:
@@ -37,9 +37,9 @@ class Spent:
 
 
 class Position(NamedTuple):
-    """What a function itself was doing: where it stood, and in which library function.
+    """What a function itself was doing: its place, and the library function it called.
 
-    at: None for the root, which stands for everything outside of user code.
+    at: None for the root, which represents everything outside of user code.
     """
 
     at: Place | None
@@ -47,21 +47,21 @@ class Position(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class CallNode:
     """One call of a user's function. `own`: its time outside of the user functions it called.
 
-    `total` (own time and that of all calls inside) stands once the tree is complete.
+    `total` (own time and that of all calls inside) is set once the tree is complete.
     """
 
     code: CodeType | None
     module: dict[str, Any]
-    parent: Call | None = None
+    parent: CallNode | None = None
     site: Place | None = None
     is_direct: bool = False
     by: str | None = None
     is_task: bool = False
     is_job: bool = False
-    children: list[Call] = field(default_factory=list)
+    children: list[CallNode] = field(default_factory=list)
     own: dict[Position, Spent] = field(default_factory=dict)
     total: Spent = field(default_factory=Spent)
 
@@ -72,42 +72,42 @@ class Call:
             spent.add(part)
         return spent
 
-    def callers(self) -> Iterator[Call]:
+    def callers(self) -> Iterator[CallNode]:
         """This call and those around it, innermost first, without the root."""
-        call: Call | None = self
+        call: CallNode | None = self
         while call is not None and call.code is not None:
             yield call
             call = call.parent
 
 
 class CallTree:
-    """Grows by one sample after the other. Its root stands for the whole request."""
+    """Collects the samples of one request. Its root represents the whole request."""
 
     def __init__(self) -> None:
-        self.root = Call(None, {})
+        self.root = CallNode(None, {})
         self.samples = 0
-        self._calls: list[Call] = []  # callers come before what they call
-        self._path: list[tuple[object, Call]] = []
-        self._spot = (self.root, Position(None, None))
+        self._calls: list[CallNode] = []  # callers come before what they call
+        self._path: list[tuple[object, CallNode]] = []
+        self._last = (self.root, Position(None, None))
 
     def add(self, stack: Stack, between: Spent, late: Spent) -> None:
         """Add a sample.
 
-        between: the time since the last sample; half of it is given to either stack, because the
-        change lies somewhere in between. late: the time by which the sample came too late. Then
-        somebody kept the interpreter for himself, as a long C function does, and this sample is
-        the first thing seen of it. The time before the first sample is given to the first.
+        between: the time since the last sample; half of it is credited to either stack, because the
+        change happened somewhere in between. late: the time by which the sample was late. Then a
+        long C function held the interpreter, and this sample is the first to show it. The time
+        before the first sample is credited to the first.
         """
         self.samples += 1
-        before = self._spot
-        self._spot = self._enter(stack)
-        self._credit(before if self.samples > 1 else self._spot, between.half())
-        self._credit(self._spot, between.half())
-        self._credit(self._spot, late)
+        before = self._last
+        self._last = self._enter(stack)
+        self._credit(before if self.samples > 1 else self._last, between.half())
+        self._credit(self._last, between.half())
+        self._credit(self._last, late)
 
-    def complete(self, rest: Spent) -> Call:
-        """Give the time after the last sample to it, sum up, and return the root."""
-        self._credit(self._spot, rest)
+    def complete(self, rest: Spent) -> CallNode:
+        """Credit the time after the last sample to it, sum up, and return the root."""
+        self._credit(self._last, rest)
         self._path = []
         for call in [self.root, *self._calls]:
             call.total = call.own_time()
@@ -116,7 +116,7 @@ class CallTree:
             call.parent.total.add(call.total)
         return self.root
 
-    def _enter(self, stack: Stack) -> tuple[Call, Position]:
+    def _enter(self, stack: Stack) -> tuple[CallNode, Position]:
         call, same = self.root, 0
         for seen, (mark, known) in zip(stack.calls, self._path, strict=False):
             if seen.mark is not mark:
@@ -124,7 +124,7 @@ class CallTree:
             call, same = known, same + 1
         del self._path[same:]
         for seen in stack.calls[same:]:
-            inner = Call(
+            inner = CallNode(
                 seen.code,
                 seen.module,
                 call,
@@ -141,6 +141,6 @@ class CallTree:
         return call, Position(stack.at, stack.inside)
 
     @staticmethod
-    def _credit(spot: tuple[Call, Position], spent: Spent) -> None:
+    def _credit(spot: tuple[CallNode, Position], spent: Spent) -> None:
         call, position = spot
         call.own.setdefault(position, Spent()).add(spent)

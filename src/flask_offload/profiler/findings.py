@@ -1,4 +1,4 @@
-"""The findings about one slow request, and the sentence that says them. Pure functions."""
+"""The report about one slow request, and its sentence. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .advice import advice
 from .attribution import MOST, Part, parts_of
 from .call_site import call_site, full_name
-from .call_tree import Call, Position, Spent
+from .call_tree import CallNode, Position, Spent
 from .stacks import Place, is_template
 from .wording import (
     Surroundings,
@@ -20,7 +20,7 @@ from .wording import (
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A function that held a request up.
+    """A function that blocked a request.
 
     share: of the request's time, 0 to 1. waiting: it waited (True) or computed (False); None: not
     known. line: where in the function. what: what it did, and where. advice: what to do about it.
@@ -36,13 +36,12 @@ class Blocker:
 
 
 UNKNOWN = Blocker("(not seen)", "", 0, 1.0, None, "", "")
-"""Stands for the blocker of a request that could not be looked at."""
+"""The blocker of a request without samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpotReport:
-    """What was found about one slow request; `blockers` largest first, none if it
-    could not be looked at."""
+    """What was found about one slow request; `blockers` largest first, none without samples."""
 
     route: str
     seconds: float
@@ -52,7 +51,7 @@ class SpotReport:
 
 
 def report(
-    route: str, seconds: float, root: Call, samples: int, around: Surroundings
+    route: str, seconds: float, root: CallNode, samples: int, around: Surroundings
 ) -> SpotReport:
     """Find what blocked a request that took `seconds`, from its complete tree of calls."""
     parts = parts_of(root, around.is_view, seconds) if samples else []
@@ -96,8 +95,8 @@ def _blocker(part: Part, seconds: float, around: Surroundings) -> Blocker:
     )
 
 
-def _what(part: Part, inner: Call | None, where: str) -> str:
-    """What it did, and where; a function with several things to do is said not to do only one."""
+def _what(part: Part, inner: CallNode | None, where: str) -> str:
+    """What it did, and where; "most of it" if the heaviest callee is not nearly all of it."""
     if inner is not None:
         spent = Spent()
         for child in part.call.children:
@@ -113,7 +112,7 @@ def _doing_of(part: Part) -> str:
     return {True: "waiting", False: "computing", None: "spent"}[part.waiting]
 
 
-def _heaviest_inside(call: Call) -> Call | None:
+def _heaviest_inside(call: CallNode) -> CallNode | None:
     """The largest of the calls that it made, if most of its time went by in those."""
     if not call.children or call.own_time().seconds > call.total.seconds / 2:
         return None
@@ -121,13 +120,13 @@ def _heaviest_inside(call: Call) -> Call | None:
 
 
 def _where(
-    call: Call,
-    inner: Call | None,
+    call: CallNode,
+    inner: CallNode | None,
     position: Position | None,
     at: Place | None,
     around: Surroundings,
 ) -> str:
-    """From what it waits for out to the view: `in X <- mail.py:10 send <- app.py:3 view`."""
+    """The chain of calls out to the view: `in X <- mail.py:10 send <- app.py:3 view`."""
     if call.code is None:
         inside = position.inside if position else None
         return f"in {inside or 'Flask itself'}, which no code of this app has called"
@@ -136,13 +135,13 @@ def _where(
     return "in " + " <- ".join([doing, *chain] if doing else chain)
 
 
-def _calls_of(call: Call, inner: Call) -> str:
+def _calls_of(call: CallNode, inner: CallNode) -> str:
     name = function_name(inner)
     seen = sum(child.code is inner.code for child in call.children)
     return f"repeated calls of {name}" if seen > 1 else name
 
 
-def _doing(call: Call, position: Position | None) -> str | None:
+def _doing(call: CallNode, position: Position | None) -> str | None:
     """The library function, or the function written in C, that a function has called."""
     if position is None or position.at is None:
         return None

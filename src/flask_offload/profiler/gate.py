@@ -2,7 +2,7 @@
 
 with no_blocking():                 # deterministic: no mail, network, programs, written files
     client.post("/signup")
-with no_blocking(max_ms=300):       # by the clock: names the function, whatever it does
+with no_blocking(max_ms=300):       # by time: names the function, whatever it does
     client.post("/signup")
 """
 
@@ -19,24 +19,25 @@ from .advice import advice
 from .attribution import Part
 from .audit_events import Blocking, install_hook, listener
 from .call_tree import CallTree, Spent
-from .middleware import BOUNDARIES, observer, watchdog
+from .middleware import BOUNDARIES, observer, sampler
 from .profiler import route_name
-from .request_sample import FIRST_LOOK, Watched
+from .request_sample import FIRST_SAMPLE, RequestSample
 from .stacks import Place, Stack, frames_within, read_stack
 from .wording import chain_of
 
-_OUR_PACKAGE = __name__.partition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 _WRITERS = frozenset({"importlib", "linecache", "logging", "werkzeug", "flask", "jinja2"})
-"""Libraries that write files as a matter of course: bytecode, logs, parts of uploads, caches."""
+"""Libraries that write files routinely: bytecode, logs, parts of uploads, caches."""
 
 
 class BlockingCall(OffloadError, AssertionError):
-    """A request does what should be done by a background job."""
+    """A request does what a background job should do."""
 
 
-class NothingWatched(OffloadError):
-    """No request was made inside of no_blocking(), so it has seen nothing: make it with the test
-    client of an app that has Flask-Offload. A server in another thread or process is out of sight.
+class NoRequestProfiled(OffloadError):
+    """No request was made inside of no_blocking(), so nothing was checked: make it with the test
+    client of an app that has Flask-Offload. Requests to a server in another thread or process
+    are not seen.
     """
 
 
@@ -47,9 +48,10 @@ def no_blocking(
     """Fail if a request that is made inside of the block blocks.
 
     max_ms: milliseconds that a request may take. Names the function that took them; on a busy
-    machine a request may be slow for no fault of its own.
-    events: fail for what Python's audit events tell: connecting to a server, sending mail, starting
-    a program, opening a file to write. The same on every machine, however fast the other side is.
+    machine a request may be slow without blocking.
+    events: fail for what Python's audit events report: connecting to a server, sending mail,
+    starting a program, opening a file to write. The same on every machine, however fast the other
+    side is.
     It does not see computing, locks, queries on connections that are open already, drivers
     written in C, SQLite files, nor (before Python 3.13) `time.sleep`.
     The default is max_ms alone if it is given, else events alone.
@@ -58,7 +60,7 @@ def no_blocking(
     with `*` and `?`.
 
     Raises BlockingCall at the end of the block, an AssertionError that lists what was found, and
-    NothingWatched when no request was seen.
+    NoRequestProfiled when no request was seen.
     """
     if isinstance(allow, str):
         raise TypeError(f"allow takes a list of patterns: allow=[{allow!r}]")
@@ -73,14 +75,14 @@ def no_blocking(
     finally:
         listener.reset(listening)
         observer.reset(observing)
-    gate.judge()
+    gate.check()
 
 
 class _Found(NamedTuple):
     """A blocking event, the request that caused it, and the stack it came from."""
 
     blocking: Blocking
-    watched: Watched
+    request: RequestSample
     stack: Stack
 
 
@@ -88,36 +90,36 @@ class _Gate:
     def __init__(self, max_ms: float | None, allow: tuple[str, ...]) -> None:
         self._max_ms = max_ms
         self._allow = allow
-        self._requests: list[Watched] = []
+        self._requests: list[RequestSample] = []
         self._found: dict[tuple[int, CodeType | None], _Found] = {}
         self._attempt: tuple[Place | None, int, bool] = (None, 0, False)
 
-    def observe(self, watched: Watched) -> None:
+    def observe(self, request: RequestSample) -> None:
         """A request begins."""
         if self._max_ms is not None:
-            watched.look_at = min(FIRST_LOOK, self._max_ms / 3000)
-        self._requests.append(watched)
+            request.next_sample = min(FIRST_SAMPLE, self._max_ms / 3000)
+        self._requests.append(request)
 
     def note(self, blocking: Blocking) -> None:
-        """Somebody blocks: is it a request, and is it the user's doing?"""
-        watched = self._requests[-1] if self._requests else None
-        if watched is None or watched.is_over:
+        """Record a blocking event, if it belongs to a request and was caused by user code."""
+        request = self._requests[-1] if self._requests else None
+        if request is None or request.is_over:
             return
         frames, _ = frames_within(sys._getframe(2), BOUNDARIES)
-        stack = read_stack(frames, watched.spotter.user_code)
-        if _is_a_matter_of_course(blocking, _packages_inside(frames, watched)):
+        stack = read_stack(frames, request.profiler.user_code)
+        if _is_routine(blocking, _packages_inside(frames, request)):
             return
         if self._is_allowed(blocking, stack.at):
             return
-        watched.note_route()
-        function = stack.at.function if stack.at else None  # once is enough
-        found = _Found(blocking, watched, stack)
+        request.note_route()
+        function = stack.at.function if stack.at else None  # reported once
+        found = _Found(blocking, request, stack)
         self._found.setdefault((len(self._requests), function), found)
 
     def _is_allowed(self, blocking: Blocking, at: Place | None) -> bool:
         """Whether it is on the list, or a step of something that is.
 
-        Who may send mail may look up the host and connect to the address that it has.
+        What may send mail may look up the host and connect to its address.
         """
         last_at, last_depth, is_allowed = self._attempt
         if blocking.depth == 0 or blocking.depth < last_depth or at != last_at:
@@ -125,10 +127,10 @@ class _Gate:
         self._attempt = (at, blocking.depth, is_allowed)
         return is_allowed
 
-    def judge(self) -> None:
-        """Raise what there is to raise."""
+    def check(self) -> None:
+        """Raise BlockingCall if something was found, NoRequestProfiled without a request."""
         if not self._requests:
-            raise NothingWatched
+            raise NoRequestProfiled
         problems = [*self._too_long(), *map(_in_words, self._found.values())]
         if problems:
             raise BlockingCall("\n".join(problems))
@@ -136,40 +138,40 @@ class _Gate:
     def _too_long(self) -> Iterator[str]:
         if self._max_ms is None:
             return
-        for watched in self._requests:
-            if watched.seconds * 1000 > self._max_ms:
-                found = watchdog.report(watched)
+        for request in self._requests:
+            if request.seconds * 1000 > self._max_ms:
+                found = sampler.report(request)
                 yield f"{found.sentence} (at most {self._max_ms:,.0f} ms are allowed)"
 
 
-def _packages_inside(frames: list[FrameType], watched: Watched) -> set[str]:
+def _packages_inside(frames: list[FrameType], request: RequestSample) -> set[str]:
     """The libraries between the innermost user code and the event."""
     packages = set()
     for frame in reversed(frames):
-        if frame.f_code.co_filename in watched.spotter.user_code:
+        if frame.f_code.co_filename in request.profiler.user_code:
             break
         packages.add(str(frame.f_globals.get("__name__")).partition(".")[0])
     return packages
 
 
-def _is_a_matter_of_course(blocking: Blocking, packages: set[str]) -> bool:
-    if _OUR_PACKAGE in packages:
+def _is_routine(blocking: Blocking, packages: set[str]) -> bool:
+    if _PACKAGE in packages:
         return True  # an enqueue writes into its database and wakes a worker
     return blocking.kind == "file" and not packages.isdisjoint(_WRITERS)
 
 
 def _in_words(found: _Found) -> str:
     """`POST /signup sends mail (smtplib.connect mail:25) in mail.py:9 send <- app.py:30 signup.`"""
-    blocking, watched, stack = found
-    around = watched.spotter.surroundings(watched.rule, watched.method)
+    blocking, request, stack = found
+    around = request.profiler.surroundings(request.rule, request.method)
     tree = CallTree()
     tree.add(stack, Spent(), Spent())
     call = tree.complete(Spent())
     while call.children:
         call = call.children[0]
     what = f"{blocking.event} {blocking.detail}".rstrip()
-    text = f"{route_name(watched.rule, watched.method)} {blocking.does} ({what})"
+    text = f"{route_name(request.rule, request.method)} {blocking.does} ({what})"
     if call.code is None:
-        return f"{text}, which no code of this app has asked for"
+        return f"{text}, which no code of this app called"
     chain = " <- ".join(chain_of(call, stack.at, around.root))
     return f"{text} in {chain}. {advice(Part(call, Spent()), around)}"

@@ -1,4 +1,4 @@
-"""Add timing and spotting to an app."""
+"""Add `Server-Timing` and the profiler to an app."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from types import CodeType
 from flask import Flask
 
 from .findings import SpotReport
-from .middleware import SpotMiddleware
-from .profiler import Spotter
+from .middleware import ProfilerMiddleware
+from .profiler import Profiler
 from .timing import Allowed, TimingMiddleware
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceSettings:
+class ProfilerSettings:
     """server_timing: who gets the header, as OFFLOAD_SERVER_TIMING. spot: as OFFLOAD_SPOT, True,
-    False or the fraction of requests that are watched. None, for both: in debug and testing.
+    False or the fraction of requests to profile. None, for both: in debug and testing.
     spot_above_ms: requests slower than this are reported. store_path: the evidence file; None: only
     the log. is_task: whether a function's code is that of a declared task. on_report: is called, in
-    the watchdog's thread, with what was found about each slow request.
+    the sampler's thread, with the report of each slow request.
     """
 
     server_timing: Allowed = None
@@ -32,11 +32,11 @@ class EvidenceSettings:
     on_report: Callable[[SpotReport], None] | None = None
 
 
-def install(app: Flask, settings: EvidenceSettings) -> None:
-    """Wrap the app's `wsgi_app`. To be called once for each app, in `init_app`."""
+def install(app: Flask, settings: ProfilerSettings) -> None:
+    """Wrap the app's `wsgi_app`. Call it once for each app."""
     if settings.server_timing is not False:
         app.wsgi_app = TimingMiddleware(app, settings.server_timing)  # type: ignore[method-assign]
-    spotter = Spotter(
+    profiler = Profiler(
         app,
         settings.spot_above_ms / 1000,
         settings.store_path,
@@ -44,5 +44,5 @@ def install(app: Flask, settings: EvidenceSettings) -> None:
         settings.on_report,
     )
     # even when it is off: no_blocking() needs it
-    spotting = SpotMiddleware(app, spotter, settings.spot)
-    app.wsgi_app = spotting.handle  # type: ignore[method-assign]
+    middleware = ProfilerMiddleware(app, profiler, settings.spot)
+    app.wsgi_app = middleware.handle  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
-"""Spotting: which requests block, and which function is to blame.
+"""The WSGI middleware that passes requests to the sampler.
 
-The middleware is around the whole app, so that before_request, teardown and the making of a
-streamed body count as well.
+It wraps the whole app, so that before_request, teardown and the iteration of a streamed body count
+as well.
 """
 
 from __future__ import annotations
@@ -16,71 +16,71 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
-from .profiler import Spotter
-from .request_sample import Watched, clock
-from .sampler import Watchdog
+from .profiler import Profiler
+from .request_sample import RequestSample, clock
+from .sampler import Sampler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-observer: ContextVar[Callable[[Watched], None] | None] = ContextVar(
+observer: ContextVar[Callable[[RequestSample], None] | None] = ContextVar(
     "flask_offload_observer", default=None
 )
-"""Told about each request of this context before it begins, whatever fraction is spotted."""
+"""Called with each request of this context before it begins, whatever fraction is profiled."""
 
 
-class SpotMiddleware:
-    """fraction: of the requests to watch, 0 to 1; None: all in debug and testing, else none."""
+class ProfilerMiddleware:
+    """fraction: of the requests to profile, 0 to 1; None: all in debug and testing, else none."""
 
-    def __init__(self, app: Flask, spotter: Spotter, fraction: float | None) -> None:
+    def __init__(self, app: Flask, profiler: Profiler, fraction: float | None) -> None:
         self._app = app
         self._wsgi_app: WSGIApplication = app.wsgi_app
-        self._spotter = spotter
+        self._profiler = profiler
         self._wanted = fraction
         self._fraction: float | None = None
 
     def handle(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """The WSGI app: its bound method, which is called faster than an object is."""
-        # Every request comes through here. What stands elsewhere as enter(), leave() and count() is
-        # written out for the usual case: to call them would cost as much again.
+        # Every request passes here. enter(), leave() and count() are inlined for the usual case,
+        # because calling them would double the cost.
         fraction = self._fraction
         if fraction is None:
             fraction = self._first_request()
         observe = observer.get()
         if observe is None and fraction < 1 and random() >= fraction:
             return self._wsgi_app(environ, start_response)
-        watched = Watched()
-        watched.spotter = spotter = self._spotter
-        watched.environ = environ
-        watched.next_start = start_response
+        request = RequestSample()
+        request.profiler = profiler = self._profiler
+        request.environ = environ
+        request.next_start = start_response
         if observe is not None:
-            observe(watched)
+            observe(request)
         thread = get_ident()
-        watched.since = since = clock()
-        outer = _active.setdefault(thread, watched)
-        if outer is not watched or not watchdog.is_awake:
-            watchdog.enter(watched)
-        goes_on = False
+        request.since = since = clock()
+        outer = _active.setdefault(thread, request)
+        if outer is not request or not sampler.is_awake:
+            sampler.enter(request)
+        is_streamed = False
         try:
-            body = self._wsgi_app(environ, watched.start_response)
-            # servers know some kinds of body and send them in ways of their own: only Werkzeug's
-            # ordinary one is followed
-            goes_on = watched.streams and type(body) is ClosingIterator
-            return _Streamed(watched, body, observe is not None) if goes_on else body
+            body = self._wsgi_app(environ, request.start_response)
+            # servers treat some types of body specially (files): only Werkzeug's ordinary one is
+            # wrapped
+            is_streamed = request.streams and type(body) is ClosingIterator
+            return _Streamed(request, body, observe is not None) if is_streamed else body
         finally:
-            seconds = watched.seconds = clock() - since
-            if outer is watched:
+            seconds = request.seconds = clock() - since
+            if outer is request:
                 _active.pop(thread, None)
             else:
                 _active[thread] = outer
-            if not goes_on:
-                if spotter.store is not None:
-                    seen = (environ["REQUEST_METHOD"], watched.rule, seconds, watched.length)
-                    spotter.seen.extend(seen)
+            if not is_streamed:
+                if profiler.store is not None:
+                    seen = (environ["REQUEST_METHOD"], request.rule, seconds, request.length)
+                    profiler.seen.extend(seen)
                     if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
-                        spotter.note_arrival(environ, watched.rule, seconds)
-                if seconds >= spotter.above or observe is not None:
-                    watchdog.end(watched)
+                        profiler.note_arrival(environ, request.rule, seconds)
+                if seconds >= profiler.above or observe is not None:
+                    sampler.end(request)
 
     def _first_request(self) -> float:
         # not in init_app: TESTING is often set after it
@@ -90,22 +90,22 @@ class SpotMiddleware:
         patched = cooperative_threads()
         if fraction and patched:
             self._app.logger.warning(
-                "blocking requests are not spotted: %s replaces the threads, and with them the"
-                " clock and the stack that a request has to itself. Spot them with a threaded or"
-                " sync worker, or set OFFLOAD_SPOT = False",
+                "requests are not profiled: %s replaces the threads, so a request has no thread"
+                " whose clock and stack can be read. Profile them with a threaded or sync worker,"
+                " or set OFFLOAD_SPOT = False",
                 patched,
             )
             fraction = 0.0
         self._fraction = float(fraction)
-        watchdog.know(self._spotter)
+        sampler.add_profiler(self._profiler)
         return self._fraction
 
 
 class _Streamed:
-    """A body that is made while it is sent: watched while its chunks are made, not in between."""
+    """A body that is generated while it is sent: profiled during each chunk, not in between."""
 
-    def __init__(self, watched: Watched, body: Any, is_gated: bool) -> None:
-        self._watched = watched
+    def __init__(self, request: RequestSample, body: Any, is_gated: bool) -> None:
+        self._request = request
         self._body = body
         self._is_gated = is_gated
         self._is_over = False
@@ -114,14 +114,14 @@ class _Streamed:
         return self
 
     def __next__(self) -> bytes:
-        watchdog.enter(self._watched)
+        sampler.enter(self._request)
         try:
             chunk: bytes = next(self._body)
-        except BaseException:  # StopIteration, as a rule; not everybody calls close()
-            watchdog.leave(self._watched)
+        except BaseException:  # StopIteration, as a rule; not every server calls close()
+            sampler.leave(self._request)
             self._finish()
             raise
-        watchdog.leave(self._watched)
+        sampler.leave(self._request)
         return chunk
 
     def close(self) -> None:
@@ -133,16 +133,16 @@ class _Streamed:
     def _finish(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._watched.count()
-            if self._is_gated or self._watched.is_slow:
-                watchdog.end(self._watched)
+            self._request.count()
+            if self._is_gated or self._request.is_slow:
+                sampler.end(self._request)
 
 
-BOUNDARIES = (SpotMiddleware.handle.__code__, _Streamed.__next__.__code__)
-"""Where the part of a stack ends that belongs to a request."""
+BOUNDARIES = (ProfilerMiddleware.handle.__code__, _Streamed.__next__.__code__)
+"""The code whose frames are the outer ends of requests on a stack."""
 
-watchdog = Watchdog(BOUNDARIES)
-_active = watchdog.active
+sampler = Sampler(BOUNDARIES)
+_active = sampler.active
 
 
 def cooperative_threads() -> str | None:

@@ -1,4 +1,4 @@
-"""The spotter of one app: what it knows about the app, and how it tells what was found."""
+"""The profiler of one app: its routes and views, and where its reports go."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
 NO_ROUTE = "(no route)"
-_TELL_AGAIN = 60.0
-"""Seconds until the same culprit is logged again, in production."""
+_LOG_AGAIN = 60.0
+"""Seconds until the same function is logged again, in production."""
 _BUSY_AT_MOST = 10
-"""Writes in a row for which another process may have the store locked before something is lost."""
+"""Writes in a row that may find the store locked before samples are discarded."""
 
 
-class Spotter:
+class Profiler:
     """above: seconds from which a request is reported. store: the evidence file, None for none."""
 
     def __init__(
@@ -50,19 +50,19 @@ class Spotter:
         self._on_report = on_report
         self._is_writable = True
         self._busy = 0
-        self._told: dict[tuple[str, str], float] = {}
-        self.start_anew()
+        self._logged: dict[tuple[str, str], float] = {}
+        self.reset()
 
-    def start_anew(self) -> None:
-        """Forget what is not written yet."""
-        # four things for each request, one after the other: its method, its rule, its seconds, the
-        # length of its response. Objects would cost a fast request more than all the rest.
+    def reset(self) -> None:
+        """Discard what is not written yet."""
+        # four values for each request, flat: its method, rule, seconds, and the length of its
+        # response. One object each would cost a fast request more than all the rest.
         self.seen: list[Any] = []
         self._arrivals: list[tuple[str, Rule | None, str | None, float]] = []
         self._batch = Batch()
 
     def note_arrival(self, environ: WSGIEnvironment, rule: Rule | None, seconds: float) -> None:
-        """Note when a request has come that is over and took so long, if a proxy told it."""
+        """Record when a finished request arrived, if a proxy reported it."""
         header = arrival_header(environ)
         if header is not None:
             began = time.time() - seconds
@@ -78,7 +78,7 @@ class Spotter:
         *,
         streams: bool = False,
     ) -> SpotReport:
-        """The finding about one request. last_age: the age at which it was looked at last."""
+        """The finding about one request. last_age: its age at the last sample."""
         tree = tree or CallTree()
         root = tree.complete(Spent(max(seconds - last_age, 0.0)))
         around = self.surroundings(rule, method, streams=streams)
@@ -87,33 +87,33 @@ class Spotter:
     def surroundings(
         self, rule: Rule | None, method: str, *, streams: bool = False
     ) -> Surroundings:
-        """What has to be known about the app to word a finding about one route."""
+        """What the wording of a report about one route needs of the app."""
         codes = self._view_codes(rule, method)
         return Surroundings(codes, self._app.root_path, self._is_task, streams)
 
-    def tell(self, found: SpotReport) -> None:
-        """Note it for the store, and log it: always in debug and testing, else once a minute for
-        each culprit."""
+    def add_report(self, found: SpotReport) -> None:
+        """Record it for the store, and log it: always in debug and testing, else once a minute for
+        each function."""
         if self.store is not None:
             self._batch.add_report(found)
         if self._on_report is not None:
             self._on_report(found)
         function = found.blockers[0].function if found.blockers else ""
         now = time.monotonic()
-        last = self._told.get((found.route, function), -_TELL_AGAIN)
-        if self._app.debug or self._app.testing or now - last >= _TELL_AGAIN:
-            self._told[found.route, function] = now
+        last = self._logged.get((found.route, function), -_LOG_AGAIN)
+        if self._app.debug or self._app.testing or now - last >= _LOG_AGAIN:
+            self._logged[found.route, function] = now
             self._app.logger.warning("%s", found.sentence)
 
     @property
     def has_unwritten(self) -> bool:
         """Whether there is something to write."""
-        return bool(self.seen or self._batch.routes or self._batch.culprits)
+        return bool(self.seen or self._batch.routes or self._batch.blockers)
 
     def write(self) -> None:
-        """Write into the store what has come together since the last time."""
+        """Write into the store what was recorded since the last write."""
         self._gather()
-        if self.store is None or not (self._batch.routes or self._batch.culprits):
+        if self.store is None or not (self._batch.routes or self._batch.blockers):
             return
         try:
             write(self.store, self._batch)
@@ -130,8 +130,8 @@ class Spotter:
         self._batch = Batch()
 
     def _gather(self) -> None:
-        """Sort by routes what the requests have noted."""
-        # a request that is being counted right now may be lost: no lock is worth that
+        """Group by route what the requests have recorded."""
+        # a request that is being recorded right now may be lost: a lock would cost every request
         seen, self.seen = iter(self.seen), []
         arrivals, self._arrivals = self._arrivals, []
         for method, rule, seconds, length in zip(seen, seen, seen, seen, strict=True):
@@ -148,7 +148,7 @@ class Spotter:
         view_class = getattr(view, "view_class", None)
         if view_class is not None:
             names = (method.lower(), "get" if method == "HEAD" else "", "dispatch_request")
-            candidates = [vars_in(view_class, name) for name in names]
+            candidates = [_static_attribute(view_class, name) for name in names]
         else:
             candidates = [view]
         codes = (getattr(_innermost(item), "__code__", None) for item in candidates if item)
@@ -163,8 +163,8 @@ def _innermost(function: Any) -> Any:
     return function
 
 
-def vars_in(kind: type, name: str) -> Any:
-    """A class's attribute as it is written there, without asking its descriptors."""
+def _static_attribute(kind: type, name: str) -> Any:
+    """A class's attribute, without running descriptors."""
     return inspect.getattr_static(kind, name, None)
 
 

@@ -1,4 +1,4 @@
-"""How long a request waited in line before this server began with it, if a proxy tells."""
+"""How long a request waited before this server began with it, if a proxy reports it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _HEADERS = ("HTTP_X_REQUEST_START", "HTTP_X_QUEUE_START")
 _NUMBER = re.compile(r"^\s*(?:t=)?\s*(\d{9,17}(?:\.\d+)?)\s*$")
 _LONGEST = 600.0
-"""Seconds. Above it the two clocks differ, or somebody made the header up."""
+"""Seconds. Above it the clocks differ, or the header is forged."""
 
 
 def arrival_header(environ: dict[str, object]) -> str | None:
@@ -17,7 +17,7 @@ def arrival_header(environ: dict[str, object]) -> str | None:
 
 
 def queue_seconds(header: str | None, now: float) -> float | None:
-    """Seconds between the time in the header and `now` (unix seconds); None when it can't be told.
+    """Seconds between the time in the header and `now` (unix seconds); None when it is not known.
 
     Proxies write seconds (nginx: `t=${msec}`), milliseconds (Heroku) or microseconds (New Relic's
     `t=<microseconds>`), so the unit is taken from the size of the number. A clock that is slightly

@@ -1,4 +1,4 @@
-"""One request under watch: the little that the request itself has to do for it."""
+"""One profiled request, and what its own thread has to record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .findings import SpotReport
-from .profiler import Spotter
+from .profiler import Profiler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 clock = time.perf_counter
 
-FIRST_LOOK = 0.030
-"""Age in seconds from which a request is looked at. Looking later makes the shares much less exact
-(mean error 1.7 points when looking from 50 ms on, 9 from 200 ms on)."""
+FIRST_SAMPLE = 0.030
+"""Age in seconds of a request at its first sample. Starting later makes the shares much less exact
+(mean error 1.7 points when sampling from 50 ms on, 9 from 200 ms on)."""
 
 
-class Watched:
-    """A request under watch. There is no __init__, and the defaults stand in the class: every
-    request makes one of these, and most change no default.
+class RequestSample:
+    """A profiled request. There is no __init__, and the defaults are class attributes, because
+    every request creates one of these and most change no default.
 
     next_start: the server's `start_response`.
     since: when its code began to run. seconds: how long it ran before that; once it is over, in
-    all. The `last_` fields belong to the thread that looks at it.
+    all. The `last_` fields belong to the sampler's thread.
     """
 
-    spotter: Spotter
+    profiler: Profiler
     environ: WSGIEnvironment
     next_start: StartResponse
     tree: CallTree | None = None
-    look_at = FIRST_LOOK
+    next_sample = FIRST_SAMPLE
     last_age = 0.0
     last_thread: int | None = -1
     last_cpu: float | None = None
@@ -43,7 +43,7 @@ class Watched:
     length: str | None = None
     streams = False
     is_over = False
-    outer: Watched | None = None
+    outer: RequestSample | None = None
     since = 0.0
     seconds = 0.0
     method = ""
@@ -56,10 +56,10 @@ class Watched:
     @property
     def is_slow(self) -> bool:
         """Whether it took long enough to be reported, once it is over."""
-        return self.seconds >= self.spotter.above
+        return self.seconds >= self.profiler.above
 
     def note_route(self) -> None:
-        """Note the route, for which Flask's request object must still be there."""
+        """Record the route, for which Flask's request object must still exist."""
         request = self.environ.get("werkzeug.request")
         if request is not None:
             self.rule = request.url_rule
@@ -67,7 +67,7 @@ class Watched:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
-        """Note what is known only now, and pass it on."""
+        """Record the route and the length, and pass the call on."""
         try:  # noqa: SIM105 (suppress() costs more than all the rest)
             self.rule = self.environ["werkzeug.request"].url_rule  # gone when the app returns
         except (KeyError, AttributeError):
@@ -78,27 +78,27 @@ class Watched:
                 break
         else:
             kind = next((value for name, value in headers if name == "Content-Type"), "")
-            self.streams = not kind.startswith("text/event-stream")  # those are meant to last
+            self.streams = not kind.startswith("text/event-stream")  # those last by design
         return self.next_start(status, headers, exc_info)
 
     def count(self) -> None:
-        """Note what it has cost, now that it is over."""
-        spotter, environ = self.spotter, self.environ
-        if spotter.store is not None:
-            spotter.seen.extend((environ["REQUEST_METHOD"], self.rule, self.seconds, self.length))
-            spotter.note_arrival(environ, self.rule, self.seconds)
+        """Record what it cost, once it is over."""
+        profiler, environ = self.profiler, self.environ
+        if profiler.store is not None:
+            profiler.seen.extend((environ["REQUEST_METHOD"], self.rule, self.seconds, self.length))
+            profiler.note_arrival(environ, self.rule, self.seconds)
 
     def end(self) -> None:
-        """It is over: let go of what belongs to the request."""
+        """Mark it as over, and release what belongs to the request."""
         self.method = self.environ["REQUEST_METHOD"]
         self.is_over = True
-        self.environ = {}  # not deleted: the watchdog may be looking at this moment
+        self.environ = {}  # not deleted: the sampler may be reading it
         del self.next_start
 
     def report(self) -> SpotReport:
-        """What was found, once it is over."""
+        """The report, once it is over."""
         if self._report is None:
-            self._report = self.spotter.report(
+            self._report = self.profiler.report(
                 self.rule,
                 self.method,
                 self.seconds,

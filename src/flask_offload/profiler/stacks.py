@@ -1,4 +1,4 @@
-"""What a thread is doing right now, as far as the user's own code is concerned."""
+"""The user's functions on a thread's stack."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 MAX_CALLS = 200
 """Calls of user code that a stack keeps; a deeper recursion counts as its outermost calls."""
 
-_OURS = str(Path(__file__).parents[1]) + "/"
+_PACKAGE = str(Path(__file__).parents[1]) + "/"
 ENQUEUE = "Flask-Offload's enqueue"
-"""What `Stack.inside` says of it."""
-_ENQUEUES = {(_OURS + "tasks/task.py", "enqueue"), (_OURS + "extension.py", "enqueue_many")}
+"""The value of `Stack.inside` for it."""
+_ENQUEUES = {(_PACKAGE + "tasks/task.py", "enqueue"), (_PACKAGE + "extension.py", "enqueue_many")}
 _FOLDED = {"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 _FRAMEWORK = {"flask", "werkzeug", "asgiref"}
 _USER_SHELLS = ("<stdin>", "<ipython")
@@ -67,7 +67,7 @@ class Stack(NamedTuple):
 
 
 class UserCode:
-    """Tells the user's own code from libraries, by file name.
+    """Distinguishes user code from libraries, by file name.
 
     root: the app's own folder counts as the user's even when it is installed as a package.
     """
@@ -88,7 +88,7 @@ class UserCode:
         if self._root and self._root not in _library_folders() and filename.startswith(self._root):
             return True
         return not (
-            filename.startswith((_OURS, *_library_folders()))
+            filename.startswith((_PACKAGE, *_library_folders()))
             or "/site-packages/" in filename
             or "/dist-packages/" in filename
         )
@@ -102,9 +102,9 @@ def _library_folders() -> tuple[str, ...]:
 
 
 class _Mark:
-    """Stands for one call. Hung on its frame, so that the frame itself need not be kept.
+    """The identity of one call. Stored on its frame, so that the frame need not be kept.
 
-    It is callable because a debugger that wakes up later may take it for a trace function.
+    It is callable because a debugger that starts later may use it as a trace function.
     """
 
     def __call__(self, *args: object) -> None:
@@ -115,8 +115,8 @@ def _mark(frame: FrameType) -> object:
     """An object that stays the same for as long as this is the same call.
 
     A frame kept alive would keep the call's locals alive: files would be closed late, and in
-    another thread. So the frame gets a mark in `f_trace`, which is unused unless somebody
-    traces; then the frame itself has to do.
+    another thread. So the mark is stored in `f_trace`; while a debugger uses that, the frame itself
+    is the mark.
     """
     if frame.f_trace is None:
         frame.f_trace = _Mark()
@@ -170,10 +170,10 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
                 at = Place(code, frame.f_lasti, frame.f_lineno, code)
                 by = None
             direct, inside, is_task, is_job = True, None, False, False
-        elif code.co_filename.startswith(_OURS):
-            # a task object or a span between caller and function: as if it were not there
-            is_task = code.co_name == "__call__" and code.co_filename == _OURS + "tasks/task.py"
-            is_job = is_job or code.co_filename == _OURS + "engines/inline.py"
+        elif code.co_filename.startswith(_PACKAGE):
+            # a task object or a span between caller and function is skipped
+            is_task = code.co_name == "__call__" and code.co_filename == _PACKAGE + "tasks/task.py"
+            is_job = is_job or code.co_filename == _PACKAGE + "engines/inline.py"
             if (code.co_filename, code.co_name) in _ENQUEUES:
                 inside = ENQUEUE
         else:
@@ -193,10 +193,10 @@ def _is_part_of(code: CodeType, at: Place) -> bool:
 def follow_async(
     frames: list[FrameType], thread: int, threads: Mapping[int, FrameType]
 ) -> tuple[list[FrameType], int | None]:
-    """Where an async view really is: Flask runs it in another thread, through asgiref.
+    """Follow an async view, which Flask runs in another thread, through asgiref.
 
-    Returns the frames with those of the coroutine in place of the waiting, and the thread that
-    executes them, None while the coroutine waits.
+    Returns the frames with those of the coroutine in place of the waiting thread's, and the thread
+    that executes them, None while the coroutine waits.
     """
     bridge = getattr(sys.modules.get("asgiref.sync"), "AsyncToSync", None)
     if bridge is None:

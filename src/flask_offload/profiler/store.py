@@ -1,7 +1,7 @@
-"""The evidence file: what routes cost and who blocked them. Small, bounded, beside the database.
+"""The evidence file: what routes cost and what blocked them. Bounded, beside the database.
 
-Written by the watchdog of every web process, every few seconds; read by `flask offload spot`. It is
-opened for each write, so that nothing is carried over a fork.
+Written by the sampler of every web process, every few seconds; read by `flask offload spot`. It is
+opened for each write, so that no connection is inherited over a fork.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .findings import UNKNOWN, SpotReport
 from .queue_time import queue_seconds
 
 DAYS = 7
-"""Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_CULPRITS) small rows."""
-MAX_CULPRITS = 500
+"""Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_BLOCKERS) small rows."""
+MAX_BLOCKERS = 500
 MAX_ROUTES = 1000
 MAX_SAMPLES = 1000
 """Durations of one route that are looked at for one write; of more, evenly spread ones."""
-_TABLES = ("route_times", "route_sizes", "culprits")
-_VERSION = 1
+_TABLES = ("route_times", "route_sizes", "blockers")
+_VERSION = 2
 _WRITER_WAITS, _READER_WAITS = 250, 10_000
 """Milliseconds for which another process may have the file locked."""
 _DAY = 86_400
@@ -41,11 +41,11 @@ CREATE TABLE IF NOT EXISTS route_times (      -- how many requests took how long
   day INTEGER, route TEXT, bucket INTEGER, requests INTEGER,
   PRIMARY KEY (day, route, bucket)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS route_sizes (      -- of those that tell: response size, time in line
+CREATE TABLE IF NOT EXISTS route_sizes (      -- where it is known: response size, time in the queue
   day INTEGER, route TEXT, sized INTEGER, bytes INTEGER, queued INTEGER, queue_ms REAL,
   PRIMARY KEY (day, route)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS culprits (         -- what was found about slow requests
+CREATE TABLE IF NOT EXISTS blockers (         -- what was found about slow requests
   day INTEGER, route TEXT, function TEXT, file TEXT, line INTEGER, waiting INTEGER,
   reports INTEGER, request_ms REAL, blocked_ms REAL, sentence TEXT, seen_at REAL,
   PRIMARY KEY (day, route, function, file)
@@ -55,13 +55,13 @@ PRAGMA user_version = {_VERSION};
 
 
 class EvidenceUnreadable(OffloadError):
-    """The evidence file can't be read: delete it, it is made anew with the next slow request."""
+    """The evidence file can't be read: delete it, the next slow request creates another."""
 
 
 @dataclass(slots=True)
 class RouteBatch:
-    """Requests of one route, as raw as they come: how long they took (seconds), when they came
-    according to a proxy and when they were begun (header, unix seconds), the responses' lengths."""
+    """Requests of one route, unprocessed. seconds: how long they took. arrivals: a proxy's header
+    with the time of arrival, and when the app began (unix seconds). lengths: of the responses."""
 
     seconds: list[float] = field(default_factory=list)
     arrivals: list[tuple[str | None, float]] = field(default_factory=list)
@@ -69,7 +69,7 @@ class RouteBatch:
 
 
 @dataclass(slots=True)
-class _Culprit:
+class _BlockerTotals:
     line: int = 0
     waiting: bool | None = None
     reports: int = 0
@@ -81,37 +81,37 @@ class _Culprit:
 
 @dataclass(slots=True)
 class Batch:
-    """What has come together since the last write. A route is a method and a rule."""
+    """What was recorded since the last write. A route is a method and a rule."""
 
     routes: dict[tuple[str, str], RouteBatch] = field(default_factory=dict)
-    culprits: dict[tuple[str, str, str], _Culprit] = field(default_factory=dict)
+    blockers: dict[tuple[str, str, str], _BlockerTotals] = field(default_factory=dict)
 
     def route(self, method: str, rule: str) -> RouteBatch:
-        """The requests of a route, to be added to."""
+        """The requests of a route; creates the entry."""
         known = self.routes.get((method, rule))
         if known is None:
             known = self.routes[method, rule] = RouteBatch()
         return known
 
     def add_report(self, found: SpotReport) -> None:
-        """Count what was found about a slow request; the largest blocker stands for it."""
+        """Count what was found about a slow request; only its largest blocker."""
         blocker = found.blockers[0] if found.blockers else UNKNOWN
         key = (found.route, blocker.function, blocker.file)
-        if key not in self.culprits and len(self.culprits) >= MAX_CULPRITS:
+        if key not in self.blockers and len(self.blockers) >= MAX_BLOCKERS:
             return
-        culprit = self.culprits.setdefault(key, _Culprit())
-        culprit.reports += 1
-        culprit.request_ms += found.seconds * 1000
-        culprit.blocked_ms += found.seconds * 1000 * blocker.share
-        culprit.line, culprit.waiting = blocker.line, blocker.waiting
-        culprit.sentence, culprit.seen_at = found.sentence, time.time()
+        totals = self.blockers.setdefault(key, _BlockerTotals())
+        totals.reports += 1
+        totals.request_ms += found.seconds * 1000
+        totals.blocked_ms += found.seconds * 1000 * blocker.share
+        totals.line, totals.waiting = blocker.line, blocker.waiting
+        totals.sentence, totals.seen_at = found.sentence, time.time()
 
 
 def buckets_of(durations: list[float]) -> Counter[int]:
     """How many of these seconds fall into each bucket; buckets grow with the logarithm.
 
-    Of more than MAX_SAMPLES it takes every second, third, ... and counts it so many times: a busy
-    server is not to spend its time on statistics. The sum stays exact.
+    Of more than MAX_SAMPLES it takes every second, third, ... and counts it as many times, which
+    bounds the work on a busy server. The sum stays exact.
     """
     step = len(durations) // MAX_SAMPLES + 1
     taken = Counter([int(math.log2(seconds * 1e6 + 1) * _STEPS) for seconds in durations[::step]])
@@ -148,7 +148,7 @@ def write(path: Path, batch: Batch) -> None:
         connection.execute("BEGIN IMMEDIATE")
         _prepare(connection)
         _add_routes(connection, batch, today)
-        _add_culprits(connection, batch, today)
+        _add_blockers(connection, batch, today)
         _prune(connection, today)
         connection.execute("COMMIT")
 
@@ -156,9 +156,10 @@ def write(path: Path, batch: Batch) -> None:
 def _prepare(connection: apsw.Connection) -> None:
     version = connection.execute("PRAGMA user_version").get
     if version != _VERSION:
-        if version:  # another release's: evidence is not worth a migration
-            for table in _TABLES:
-                connection.execute(f"DROP TABLE IF EXISTS {table}")
+        if version:  # written by another release; a week of samples is not worth a migration
+            tables = _select(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'")
+            for (table,) in tables:
+                connection.execute(f"DROP TABLE {table}")
         connection.execute(_SCHEMA)
 
 
@@ -198,9 +199,9 @@ def _add_routes(connection: apsw.Connection, batch: Batch, today: int) -> None:
         )
 
 
-def _add_culprits(connection: apsw.Connection, batch: Batch, today: int) -> None:
+def _add_blockers(connection: apsw.Connection, batch: Batch, today: int) -> None:
     connection.executemany(
-        "INSERT INTO culprits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        "INSERT INTO blockers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " line = excluded.line, waiting = excluded.waiting, reports = reports + excluded.reports,"
         " request_ms = request_ms + excluded.request_ms,"
         " blocked_ms = blocked_ms + excluded.blocked_ms,"
@@ -209,15 +210,15 @@ def _add_culprits(connection: apsw.Connection, batch: Batch, today: int) -> None
             (
                 today,
                 *key,
-                culprit.line,
-                culprit.waiting,
-                culprit.reports,
-                culprit.request_ms,
-                culprit.blocked_ms,
-                culprit.sentence,
-                culprit.seen_at,
+                totals.line,
+                totals.waiting,
+                totals.reports,
+                totals.request_ms,
+                totals.blocked_ms,
+                totals.sentence,
+                totals.seen_at,
             )
-            for key, culprit in batch.culprits.items()
+            for key, totals in batch.blockers.items()
         ],
     )
 
@@ -226,18 +227,18 @@ def _prune(connection: apsw.Connection, today: int) -> None:
     for table in _TABLES:
         connection.execute(f"DELETE FROM {table} WHERE day <= ?", (today - DAYS,))
     connection.execute(
-        "DELETE FROM culprits WHERE seen_at <"
-        " (SELECT seen_at FROM culprits ORDER BY seen_at DESC LIMIT 1 OFFSET ?)",
-        (MAX_CULPRITS - 1,),
+        "DELETE FROM blockers WHERE seen_at <"
+        " (SELECT seen_at FROM blockers ORDER BY seen_at DESC LIMIT 1 OFFSET ?)",
+        (MAX_BLOCKERS - 1,),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SpotRow:
-    """A route and who blocks it, over the days that are kept.
+    """A route and what blocks it, over the days that are kept.
 
-    count, p50_ms, p95_ms: of all requests of the route that were watched, not only the slow ones.
-    function, file, line: the culprit that cost most time. share: its part of the slow requests, 0
+    count, p50_ms, p95_ms: of all profiled requests of the route, not only the slow ones.
+    function, file, line: the blocker that cost most time. share: its part of the slow requests, 0
     to 1. waiting: it waited (True) or computed (False); None: not known. sentence: the latest.
     """
 
@@ -257,8 +258,8 @@ class SpotRow:
 class RouteRow:
     """What a route costs, over the days that are kept.
 
-    mean_bytes: of the responses with a known length. mean_queue_ms: time in line before the server
-    began, of the requests for which a proxy told it. None: of none.
+    mean_bytes: of the responses with a known length. mean_queue_ms: time in the queue before the
+    server began, of the requests for which a proxy reported it. None: of none.
     """
 
     route: str
@@ -283,12 +284,12 @@ def spot_rows(path: Path) -> list[SpotRow]:
             # a bare column next to max() is taken from the row that holds the maximum
             "SELECT route, function, file, line, waiting, sentence, sum(request_ms),"
             " sum(blocked_ms), max(seen_at)"
-            " FROM culprits GROUP BY route, function, file ORDER BY sum(blocked_ms) DESC",
+            " FROM blockers GROUP BY route, function, file ORDER BY sum(blocked_ms) DESC",
         )
     rows: dict[str, SpotRow] = {}
     for route, function, file, line, waiting, sentence, request_ms, blocked_ms, _ in found:
         if route in rows:
-            continue  # its worst culprit came first
+            continue  # its worst blocker came first
         count, p50_ms, p95_ms = times.get(route, (0, 0.0, 0.0))
         rows[route] = SpotRow(
             route,
@@ -306,7 +307,7 @@ def spot_rows(path: Path) -> list[SpotRow]:
 
 
 def route_rows(path: Path) -> list[RouteRow]:
-    """What each watched route costs, by name. Empty without a file. Raises EvidenceUnreadable."""
+    """What each profiled route costs, by name. Empty without a file. Raises EvidenceUnreadable."""
     with _reading(path) as connection:
         if connection is None:
             return []
@@ -330,7 +331,7 @@ def sentences_since(path: Path, moment: float) -> dict[str, str]:
         if connection is None:
             return {}
         # a bare column next to max() is taken from the row that holds the maximum
-        sql = "SELECT route, sentence, max(seen_at) FROM culprits WHERE seen_at >= ? GROUP BY route"
+        sql = "SELECT route, sentence, max(seen_at) FROM blockers WHERE seen_at >= ? GROUP BY route"
         return {route: sentence for route, sentence, _ in connection.execute(sql, (moment,))}
 
 
@@ -355,7 +356,7 @@ def _reading(path: Path) -> Iterator[apsw.Connection | None]:
         raise EvidenceUnreadable(f"{path} is locked by another process: try again") from error
     except apsw.Error as error:
         raise EvidenceUnreadable(
-            f"{path} can't be read ({error}): delete it, it is made anew with the next slow request"
+            f"{path} can't be read ({error}): delete it, the next slow request creates another"
         ) from error
 
 

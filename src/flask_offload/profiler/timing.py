@@ -25,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Allowed = bool | Callable[[], bool] | None
-"""Who sees the header: all, nobody, whom a callable allows; None: all in debug and testing."""
+"""Which requests get the header: all, none, those a callable allows; None: in debug and testing."""
 
 _MAX_PARTS = 50
 _clock = time.perf_counter
@@ -59,7 +59,7 @@ class RequestTiming:
 
 
 def _part(name: str, seconds: float, count: int, description: str) -> Metric:
-    # the token loses blanks and accents: the description keeps what can be kept
+    # the token has no blanks or accents: the description keeps the name
     text = description or ("" if name.isidentifier() and name.isascii() else name)
     if count > 1:
         text = f"{text} {count} times".lstrip()
@@ -127,8 +127,8 @@ def note_enqueue(seconds: float) -> None:
 class TimingMiddleware:
     """Times every request of an app and adds the header.
 
-    It is added in `start_response`: the last moment before the headers go out, with the request
-    context still there for the callable. So a streamed response is timed up to its first byte.
+    It is added in `start_response`, the last moment before the headers are sent, while the request
+    context still exists for the callable. So a streamed response is timed up to its first byte.
     """
 
     def __init__(self, app: Flask, allowed: Allowed) -> None:
@@ -148,8 +148,8 @@ class TimingMiddleware:
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: Any = None
         ) -> Callable[[bytes], object]:
-            if self._may_see():
-                headers = [*headers, ("Server-Timing", timing.header())]  # beside those of others
+            if self._is_allowed():
+                headers = [*headers, ("Server-Timing", timing.header())]  # others may exist
             return start_response(status, headers, exc_info)
 
         try:
@@ -165,7 +165,7 @@ class TimingMiddleware:
             request_finished.connect(_app_finished, self._app)
         self._enabled = bool(enabled)
 
-    def _may_see(self) -> bool:
+    def _is_allowed(self) -> bool:
         if not callable(self._allowed):
             return True
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
-from .call_tree import Call
+from .call_tree import CallNode
 from .stacks import Place, is_template
 
 _MAX_CHAIN = 6
@@ -15,7 +15,7 @@ _MAX_CHAIN = 6
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What has to be known about the app to put a report into words.
+    """What the wording of a report needs of the app.
 
     view_codes: the code of the view, without decorators; empty when it has none of its own.
     root: the app's folder, to shorten paths. is_task: whether a function is a declared task.
@@ -26,15 +26,15 @@ class Surroundings:
     is_task: Callable[[CodeType], bool] = lambda code: False
     streams: bool = False
 
-    def is_view(self, call: Call) -> bool:
+    def is_view(self, call: CallNode) -> bool:
         """Whether this call is the call of the view."""
         if self.view_codes:
             return call.code in self.view_codes
         return call.by == "dispatch_request"
 
 
-def function_name(call: Call) -> str:
-    """A function's name as its author calls it: without the function that it was defined in."""
+def function_name(call: CallNode) -> str:
+    """A function's name, without the function that it was defined in."""
     if call.code is None:
         return "(no code of this app)"
     if is_template(call.module):
@@ -42,7 +42,7 @@ def function_name(call: Call) -> str:
     return call.code.co_qualname.rpartition("<locals>.")[2]
 
 
-def file_name(call: Call) -> str:
+def file_name(call: CallNode) -> str:
     """The whole path of the file that a function stands in; of the template, for a template."""
     if call.code is None:
         return ""
@@ -51,7 +51,7 @@ def file_name(call: Call) -> str:
     return call.code.co_filename
 
 
-def line_number(call: Call, at: Place | None) -> int:
+def line_number(call: CallNode, at: Place | None) -> int:
     """The line of a place in a function; of its definition, when the place is not known."""
     if at is None:
         return call.code.co_firstlineno if call.code else 0
@@ -60,7 +60,7 @@ def line_number(call: Call, at: Place | None) -> int:
     return at.line
 
 
-def chain_of(call: Call, at: Place | None, root: str) -> list[str]:
+def chain_of(call: CallNode, at: Place | None, root: str) -> list[str]:
     """From a place in a function out to the view: `mail.py:10 send_welcome`, `app.py:30 signup`."""
     chain = [_step(call, at, root)]
     for called in call.callers():
@@ -74,7 +74,7 @@ def chain_of(call: Call, at: Place | None, root: str) -> list[str]:
     return chain
 
 
-def _step(call: Call, at: Place | None, root: str) -> str:
+def _step(call: CallNode, at: Place | None, root: str) -> str:
     path = Path(file_name(call))
     short = path.relative_to(root) if root and path.is_relative_to(root) else path.name
     return f"{short}:{line_number(call, at)} {function_name(call)}"
