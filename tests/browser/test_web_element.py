@@ -52,7 +52,7 @@ def wait_for_event(page: Page, type_: str) -> list[dict[str, Any]]:
 # --- events ------------------------------------------------------------------------------------
 
 
-def test_it_tells_progress_and_the_end(ada: Visitor) -> None:
+def test_it_fires_events_for_progress_and_the_end(ada: Visitor) -> None:
     page = embed(ada, start(ada.origin, "ev-1", "ev-2"), "furnished")
     expect(page.get_by_role("status")).to_have_text("before ev-1")
     ada.site.open("ev-1")
@@ -69,7 +69,7 @@ def test_it_tells_progress_and_the_end(ada: Visitor) -> None:
     assert page.url.endswith(f"/furnished/{fired[-1]['detail']['id']}")  # it stays where it is
 
 
-def test_what_is_done_already_is_told_once(ada: Visitor) -> None:
+def test_a_finished_job_fires_one_event(ada: Visitor) -> None:
     page = embed(ada, enqueue(ada, shown, "hello"))
     fired = wait_for_event(page, DONE)
     assert [event["type"] for event in fired].count(DONE) == 1
@@ -77,7 +77,7 @@ def test_what_is_done_already_is_told_once(ada: Visitor) -> None:
     assert fired[-1]["detail"]["links"]["result"]
 
 
-def test_a_failure_is_told_with_its_reason(ada: Visitor) -> None:
+def test_a_failure_fires_an_event_with_its_reason(ada: Visitor) -> None:
     page = embed(ada, enqueue(ada, shown_failure))
     fired = wait_for_event(page, FAILED)
     assert fired[-1]["status"] == "FAILED"
@@ -134,7 +134,7 @@ def test_it_asks_only_for_what_is_new(ada: Visitor) -> None:
     ada.site.open("tag")
 
 
-def test_it_waits_as_long_as_it_is_told(ada: Visitor) -> None:
+def test_it_waits_as_long_as_retry_after_says(ada: Visitor) -> None:
     page = ada.tab()
     page.clock.install()
     job_id = enqueue(ada, steps, ["x"], run_after=timedelta(hours=1))  # Retry-After: 60

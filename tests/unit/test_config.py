@@ -90,7 +90,7 @@ def test_the_environment_knows_the_words_of_json_and_of_python(
     assert Config.from_app(app).spot is False
 
 
-def test_a_setting_that_comes_too_late_is_told_once(
+def test_a_setting_that_comes_too_late_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Flask("some_app", instance_path=str(tmp_path))
@@ -188,7 +188,7 @@ def test_a_task_that_no_worker_would_know_is_refused_where_it_is_declared(tmp_pa
     del sys.modules["lazily_imported"]
 
 
-def test_what_is_no_call_and_no_id_is_told_so(tmp_path: Path) -> None:
+def test_what_is_no_call_and_no_id_is_refused(tmp_path: Path) -> None:
     app = Flask("some_app", instance_path=str(tmp_path))
     offload = Offload(app)
     with app.app_context():

@@ -82,7 +82,7 @@ def test_files_anywhere_in_the_arguments(spool: Spool) -> None:
     assert kwargs["deep"]["k"][0].read() == b"3"
 
 
-def test_a_file_that_the_view_has_read_is_still_carried_whole(spool: Spool) -> None:
+def test_a_file_that_the_view_has_read_is_still_encoded_whole(spool: Spool) -> None:
     photo = upload(b"pixels")
     assert photo.read(3) == b"pix"
     encoded = SPEC.encode((photo,), {}, limit=LIMIT, spool=spool)

@@ -221,7 +221,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-def test_depth_is_bounded_and_the_bound_is_carried() -> None:
+def test_depth_is_bounded_and_the_bound_is_accepted() -> None:
     deepest = nested(64)
     data = encode_value(deepest, CODECS, what="it", limit=LIMIT)
     assert decode_value(data, CODECS) == deepest

@@ -200,7 +200,7 @@ def test_a_row_inserted_in_a_savepoint_is_not_committed_yet(app: Flask) -> None:
         assert SPEC.encode((user,), {}, limit=LIMIT)
 
 
-def test_a_row_whose_session_is_gone_is_carried(app: Flask) -> None:
+def test_a_row_whose_session_is_gone_is_encoded(app: Flask) -> None:
     with app.app_context():
         user = save(User(name="x"))
         assert user.id

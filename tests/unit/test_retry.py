@@ -147,7 +147,7 @@ def test_full_jitter_draws_between_zero_and_the_ceiling() -> None:
     assert drawn == [(0.0, 2.0), (0.0, 3)]
 
 
-def test_jitter_is_random_unless_told_otherwise() -> None:
+def test_jitter_is_random_by_default() -> None:
     policy = RetryPolicy(2, exponential(first=100, cap=100))
     waits = {answer.after for answer in _agains(policy, 50)}
     assert len(waits) > 1

@@ -155,7 +155,7 @@ def test_drain_runs_what_is_ready_in_this_thread_and_gives_it_back(app: Flask) -
     assert drain(app) == []
 
 
-def test_drain_runs_what_the_jobs_enqueue_and_tells_when_there_is_no_end(app: Flask) -> None:
+def test_drain_runs_what_the_jobs_enqueue_and_raises_when_there_is_no_end(app: Flask) -> None:
     with app.app_context():
         for_ever.enqueue()
     with pytest.raises(RuntimeError, match=r"more than 10 attempts.*limit="):
@@ -217,7 +217,7 @@ def test_jobs_see_nothing_of_the_test_and_leave_nothing_behind(app: Flask) -> No
     assert (job.return_value, mark.get()) == ([False, "nothing"], "set in the test")
 
 
-def test_a_job_whose_task_is_gone_is_told_and_stays(app: Flask) -> None:
+def test_a_job_whose_task_is_gone_raises_and_stays(app: Flask) -> None:
     gone = Offload().task(name="shop.gone")(lambda: None)
     with app.app_context():
         job = offload.enqueue_many([gone_call(gone)])[0]
@@ -273,7 +273,7 @@ def test_files_of_a_job_are_removed_when_it_is_done(app: Flask) -> None:
     assert (job.return_value, spool.total_bytes()) == (b"bytes", 0)
 
 
-def test_what_can_not_be_run_here_is_told(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_run_here_is_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     class Elsewhere(Engine):
         name = "elsewhere"
         flags = Flags()
@@ -387,7 +387,7 @@ def test_schedules_fire_in_travelled_time(hourly: Flask) -> None:
         assert len(drain(hourly)) == 1
 
 
-def test_schedules_rest_while_nobody_travels(hourly: Flask) -> None:
+def test_schedules_do_not_fire_outside_of_travel(hourly: Flask) -> None:
     drain(hourly)
     state = hourly.extensions["offload"].state_of(hourly)
     before, state.clock = state.clock, lambda: datetime(2030, 1, 1, tzinfo=UTC).timestamp()

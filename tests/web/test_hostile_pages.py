@@ -19,7 +19,7 @@ from web_app import give_up, offload, shown_failure, steps
 from web_servers import WebSite, make_web_site
 
 HTML = {"Accept": "text/html"}
-INNOCENT = "x"
+HARMLESS = "x"
 CORPUS = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
@@ -84,7 +84,7 @@ def jobs(site: WebSite) -> Iterator[dict[str, Job]]:
 
 
 def say(site: WebSite, jobs: dict[str, Job], text: str) -> None:
-    """Put the text wherever a task, or whoever enqueues, can put one."""
+    """Put the text wherever a task, or the code that enqueues it, can put one."""
     job_of = "(SELECT seq FROM jobs WHERE id = ?)"
     statements = [
         (
@@ -137,7 +137,7 @@ def pages(site: WebSite, jobs: dict[str, Job], text: str) -> dict[str, str]:
 def test_hostile_text_adds_no_element_and_no_attribute(
     site: WebSite, jobs: dict[str, Job], text: str
 ) -> None:
-    good, bad = pages(site, jobs, INNOCENT), pages(site, jobs, text)
+    good, bad = pages(site, jobs, HARMLESS), pages(site, jobs, text)
     for name in good:
         assert Skeleton(bad[name]).parts == Skeleton(good[name]).parts, name
     for name in ("running", "failed", "failed, debug", "element"):  # it is shown there indeed
@@ -197,6 +197,6 @@ def test_no_form_of_the_lab_is_taken_from_elsewhere(
 
 
 def test_the_lab_answers_under_its_own_name_only(lab: RunningLab, tmp_path: Path) -> None:
-    """A name that somebody makes point here (DNS rebinding) opens nothing."""
+    """A foreign name that resolves to this server (DNS rebinding) opens nothing."""
     for path in (*VISITED, "/offload/jobs/x", "/offload/openapi.json", "/static/x"):
         assert lab.get(path, Host="evil.example").status == 403

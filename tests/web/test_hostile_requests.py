@@ -1,4 +1,4 @@
-"""Hostile requests: whatever comes in, the answer is one that is documented, and nobody is hurt.
+"""Hostile requests: each response is a documented one, and no job or session is affected.
 
 OFFLOAD_HOSTILE_EXAMPLES=2000 runs the long form.
 """
@@ -136,7 +136,7 @@ def path_of(site: WebSite, ids: list[str], data: st.DataObject) -> tuple[str, st
 
 
 def check(response: TestResponse, method: str, part: str, described: dict[str, Any]) -> None:
-    """That the answer is documented, well-formed, and tells nothing that is private."""
+    """Check that the response is documented, well-formed, and contains nothing private."""
     # a stored response may be of any bytes
     status, text = response.status_code, response.get_data().decode(errors="replace")
     where = described["paths"].get(f"/jobs/{{job_id}}{part}", {})
@@ -145,7 +145,7 @@ def check(response: TestResponse, method: str, part: str, described: dict[str, A
     documented |= {"204"} if method == "OPTIONS" else set()
     if part == "view":
         assert status < 500, text
-    elif status not in (302, 308):  # Flask's own, of addresses that are none of ours
+    elif status not in (302, 308):  # Flask's own, of other addresses
         # what a stored response of the app itself said is its own affair
         assert str(status) in documented or "default" in documented, (status, text)
     assert "Traceback (most recent call last)" not in text
@@ -199,7 +199,7 @@ def contents(site: WebSite) -> dict[str, list[Any]]:
 
 
 def test_looking_changes_nothing(site: WebSite, ids: list[str]) -> None:
-    """A crawl over all addresses of ours and of the app, of all jobs, by all methods that look."""
+    """Request all our addresses and the app's, for all jobs, by all safe methods."""
     client = site.app.test_client()
     before = contents(site)
     rules = [
@@ -252,7 +252,7 @@ def test_a_button_on_a_foreign_page_does_nothing(
 
 
 def test_no_browser_may_delete_across_sites(site: WebSite, ids: list[str]) -> None:
-    """It asks first (a preflight), and is never told that it may."""
+    """The browser sends a preflight, which never allows the request."""
     ask = {**FOREIGN, "Access-Control-Request-Method": "DELETE"}
     answer = site.app.test_client().options(f"/offload/jobs/{ids[-1]}", headers=ask)
     assert answer.status_code == 204
@@ -275,7 +275,7 @@ def test_with_csrf_protection_every_change_needs_the_token(tmp_path: Path) -> No
 
 
 def test_an_id_that_is_nearly_right_is_as_wrong_as_any(site: WebSite, ids: list[str]) -> None:
-    """Same answer to all, so that nobody learns how near a guess was."""
+    """The same response for all, so that no guess can be judged."""
     client = site.app.test_client()
     good = ids[-1]
     count = 50_000 if EXAMPLES > 100 else 500
@@ -290,8 +290,8 @@ def test_an_id_that_is_nearly_right_is_as_wrong_as_any(site: WebSite, ids: list[
         if guess == good:
             continue
         response = client.get(f"/offload/jobs/{quote(guess)}")
-        told = response.get_json()
-        answers.add((response.status_code, told["title"], told["detail"]))
+        problem = response.get_json()
+        answers.add((response.status_code, problem["title"], problem["detail"]))
     assert len(answers) == 1
     assert next(iter(answers))[0] == 404
     assert client.get(f"/offload/jobs/{good}").status_code == 200
@@ -349,7 +349,7 @@ def _flood(port: int, path: str) -> int:
             for _ in range(MEGABYTES):
                 connection.sendall(b"[" * 1024 * 1024)
         except OSError:
-            pass  # it would not hear any more; perhaps it has answered
+            pass  # the server has closed the connection, perhaps after a response
         try:
             line = connection.makefile("rb").readline().split()
         except OSError:
@@ -361,8 +361,8 @@ def _flood(port: int, path: str) -> int:
 
 
 @pytest.mark.processes
-def test_nobody_else_may_read_what_is_kept(tmp_path: Path) -> None:
-    """Under the most careless umask, whoever makes the files."""
+def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    """Under the most permissive umask, for all processes that create files."""
     before = os.umask(0)
     try:
         site = make_web_site(tmp_path / "instance")

@@ -77,7 +77,7 @@ def hammer(client: FlaskClient, url: str, times: int = 40, **options: Any) -> li
     return [client.get(url, **options) for _ in range(times)]
 
 
-def test_a_client_that_hammers_is_told_to_wait(limited: FlaskClient) -> None:
+def test_a_client_that_polls_too_often_gets_429(limited: FlaskClient) -> None:
     url = location(limited.post("/steps/p1"))
     answers = hammer(limited, url)
     assert {answer.status_code for answer in answers} == {200, 429}

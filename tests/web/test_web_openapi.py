@@ -30,7 +30,7 @@ def test_the_description_is_valid(description: dict[str, Any]) -> None:
     validate(description)
 
 
-def test_it_tells_where_this_app_has_the_addresses(site: WebSite) -> None:
+def test_it_has_the_prefix_of_this_app(site: WebSite) -> None:
     moved = make_web_site(site.folder, OFFLOAD_URL_PREFIX="/background")
     with client_of(moved) as client:
         described = client.get(

@@ -63,7 +63,7 @@ def test_half_done_in_ten_seconds_takes_ten_more() -> None:
     ],
     ids=["silent", "countless", "full", "1%", "young", "retried", "stopping", "ready", "done"],
 )
-def test_what_cannot_be_known_is_not_told(job: Job) -> None:
+def test_an_unknown_remaining_time_is_none(job: Job) -> None:
     assert remaining_seconds(job, NOW) is None
 
 
@@ -90,7 +90,7 @@ def test_a_telling_job_is_asked_for_each_hundredth() -> None:
     assert retry_after(job_with(started_at=NOW - 30, done=50, total=100), NOW) == FASTEST
 
 
-def test_nobody_sleeps_beyond_the_expected_end() -> None:
+def test_no_pause_ends_after_the_expected_end() -> None:
     job = job_with(started_at=NOW - 600, done=99.5, total=100)
     assert retry_after(job, NOW) <= 4
 
@@ -143,7 +143,7 @@ def test_a_client_in_a_tight_loop_gets_the_rate_and_no_more() -> None:
     assert allowed == pytest.approx(10 * (10 + BURST_SECONDS), abs=2)
 
 
-def test_who_waits_as_told_is_served() -> None:
+def test_a_client_that_waits_as_asked_is_served() -> None:
     limiter = PollLimiter()
     now = NOW
     while not (wait := limiter.check("a", 0.5, now)):

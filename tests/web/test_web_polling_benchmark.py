@@ -23,7 +23,7 @@ def measured() -> dict[str, float]:
     return figures
 
 
-def test_four_polling_clients_do_not_slow_an_innocent_page() -> None:
+def test_four_polling_clients_do_not_slow_another_page() -> None:
     """At most a tenth, on one sync worker. A real cost would show each time, a disturbance not."""
     tries: list[dict[str, float]] = []
     while len(tries) < 4:

@@ -223,7 +223,7 @@ def test_a_token_of_another_session_is_refused(client: FlaskClient, site: WebSit
     assert "valid Ada" not in shown
 
 
-def test_global_protection_covers_moved_views_and_our_buttons(site: WebSite) -> None:
+def test_global_protection_covers_async_views_and_our_buttons(site: WebSite) -> None:
     """With CSRFProtect on, the buttons of the page carry its token."""
     strict = make_web_site(site.folder, WTF_CSRF_CHECK_DEFAULT=True)
     html = {"Accept": "text/html"}

@@ -45,7 +45,7 @@ def problem_of(response: TestResponse) -> Any:
 
 
 @pytest.mark.processes
-def test_accepted_tells_where_to_look(client: FlaskClient, site: WebSite) -> None:
+def test_accepted_has_the_address_of_the_job(client: FlaskClient, site: WebSite) -> None:
     response = client.post("/steps/a1")
     assert response.status_code == 202
     assert response.get_json()["status"] == "READY"
@@ -226,7 +226,7 @@ def allowed(headers: Any) -> set[str]:
         ("/retry", {"POST", "OPTIONS"}),
     ],
 )
-def test_wrong_methods_are_told_the_right_ones(
+def test_wrong_methods_get_405_with_allow(
     client: FlaskClient, app: Flask, path: str, methods: set[str]
 ) -> None:
     url = url_of(steps.using(run_after=timedelta(hours=1)).enqueue(["i1"])) + path

@@ -1,4 +1,4 @@
-"""`Prefer: respond-async`: who waits, who gets an address, and what lies there in the end."""
+"""`Prefer: respond-async`: who waits, who gets an address, and the result at that address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_the_preference_the_view_runs_as_usual(client: FlaskClient) -> N
     assert "Prefer" in response.vary
 
 
-def test_with_it_the_client_is_told_where_to_look(client: FlaskClient, site: WebSite) -> None:
+def test_with_it_the_client_gets_the_address_of_the_job(client: FlaskClient, site: WebSite) -> None:
     response = client.get("/gated/a1", headers=ASYNC)
     assert response.status_code == 202
     assert response.headers["Preference-Applied"] == "respond-async"
@@ -92,7 +92,7 @@ def test_a_browser_with_a_slow_form_sees_the_page(client: FlaskClient, site: Web
     page = client.get(url, headers=HTML)
     assert page.status_code == 200
     assert int(page.headers["Refresh"]) >= 2
-    assert int(page.headers["Retry-After"]) >= 1  # the rule for `Location` holds for everybody
+    assert int(page.headers["Retry-After"]) >= 1  # the rule for `Location` holds for all clients
     site.open("d-0", "d-1", "d-2")
     poll_until(client, url, "SUCCESSFUL")
     assert location(client.get(url, headers=HTML)) == f"{url}/result"
@@ -103,7 +103,7 @@ def test_other_clients_of_the_same_form_get_202(client: FlaskClient, site: WebSi
     site.open("e-0", "e-1", "e-2")
     response = client.post("/slow-form", data={"name": "Ada", "gate": "e"})
     assert response.status_code == 202
-    assert "Preference-Applied" not in response.headers  # nobody had asked
+    assert "Preference-Applied" not in response.headers  # not asked for
     poll_until(client, location(response), "SUCCESSFUL")
 
 
@@ -136,7 +136,7 @@ def test_a_view_that_fails_ends_in_500(client: FlaskClient) -> None:
         assert "secret sauce" not in text
 
 
-def test_a_failure_in_time_is_told_at_once(client: FlaskClient) -> None:
+def test_a_failure_in_time_is_returned_at_once(client: FlaskClient) -> None:
     response = client.get("/answers/broken", headers={"Prefer": "respond-async, wait=10"})
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")
 
@@ -199,7 +199,7 @@ def make(folder: Path) -> tuple[Flask, Offload]:
     return app, offload
 
 
-def test_a_moved_view_is_a_task_under_the_views_name(tmp_path: Path) -> None:
+def test_an_async_view_is_a_task_under_the_views_name(tmp_path: Path) -> None:
     app, offload = make(tmp_path)
 
     @app.get("/one")
@@ -212,7 +212,7 @@ def test_a_moved_view_is_a_task_under_the_views_name(tmp_path: Path) -> None:
     assert (task.options.queue_name, task.options.timeout) == ("slow", 5)
 
 
-def test_class_based_views_are_told_apart(tmp_path: Path) -> None:
+def test_class_based_views_have_different_names(tmp_path: Path) -> None:
     app, offload = make(tmp_path)
 
     class One(MethodView):

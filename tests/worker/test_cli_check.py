@@ -98,10 +98,12 @@ def test_an_app_with_a_worker_is_well(shop: Shop) -> None:
     add.enqueue(1)
     with worker(shop) as ledger:
         assert findings(shop, "problem") == findings(shop, "note") == {}
-        told = findings(shop, "ok")
-        assert told["worker"] == f"{ledger.worker_id} (flask offload worker, all queues, 4 threads)"
-        assert told["database"] == f"{shop.database}, version 1, quick_check ok"
-        assert told.keys() == {
+        found = findings(shop, "ok")
+        assert (
+            found["worker"] == f"{ledger.worker_id} (flask offload worker, all queues, 4 threads)"
+        )
+        assert found["database"] == f"{shop.database}, version 1, quick_check ok"
+        assert found.keys() == {
             *("configuration", "sqlite", "file system", "database", "permissions", "log size"),
             *("worker", "queues", "tasks", "waiting", "invariants", "clock", "schedules"),
         }
@@ -115,7 +117,7 @@ def test_the_levels_are_words_in_columns(shop: Shop) -> None:
     assert "\x1b" not in "".join(lines), "no colours where no terminal is"
 
 
-# --- nobody works ------------------------------------------------------------------------------
+# --- no worker -------------------------------------------------------------------------------
 
 
 def test_ready_jobs_without_a_worker_are_a_problem(shop: Shop) -> None:
@@ -142,8 +144,8 @@ def test_no_worker_where_the_app_keeps_none_is_a_problem(tmp_path: Path) -> None
 
 def test_a_queue_that_no_worker_serves(shop: Shop) -> None:
     with worker(shop, "default"):
-        told = findings(shop, "note")
-        assert told == {
+        found = findings(shop, "note")
+        assert found == {
             "queues": "no running worker serves mail, though a task uses it: start one with"
             " --queue mail"
         }
@@ -155,7 +157,7 @@ def test_a_queue_that_no_worker_serves(shop: Shop) -> None:
             assert findings(shop, "problem") == {}
 
 
-def test_a_worker_that_is_stopping_serves_nobody(shop: Shop) -> None:
+def test_a_worker_that_is_stopping_serves_no_queue(shop: Shop) -> None:
     add.enqueue(1)
     with worker(shop) as ledger:
         set_stopping(shop.engine, ledger.worker_id)
@@ -230,7 +232,7 @@ def test_a_low_priority_that_starves(shop: Shop) -> None:
         assert message.startswith("1 job of priority -5 in default starve: the oldest has waited")
 
 
-def test_waiting_long_is_no_starving_while_nobody_overtakes(shop: Shop) -> None:
+def test_waiting_long_is_no_starving_while_no_job_overtakes(shop: Shop) -> None:
     with worker(shop) as ledger, travel(shop.app) as clock:
         send.enqueue("first")
         clock.move(MINUTE)
@@ -241,7 +243,7 @@ def test_waiting_long_is_no_starving_while_nobody_overtakes(shop: Shop) -> None:
         assert "waited 1 h, in default" in findings(shop, "note")["waiting"]
 
 
-def test_a_younger_job_of_the_same_priority_overtakes_nobody(shop: Shop) -> None:
+def test_a_younger_job_of_the_same_priority_does_not_overtake(shop: Shop) -> None:
     with worker(shop) as ledger, travel(shop.app) as clock:
         add.using(queue_name="patient").enqueue(1)
         clock.move(MINUTE)
@@ -261,7 +263,7 @@ def test_waiting_counts_from_when_the_job_could_start(shop: Shop) -> None:
         assert findings(shop, "ok")["waiting"].startswith("the oldest ready job has waited 0 ms")
 
 
-def test_a_due_job_that_nobody_wakes(shop: Shop) -> None:
+def test_a_due_job_that_is_not_promoted(shop: Shop) -> None:
     with travel(shop.app) as clock:
         add.using(run_after=MINUTE).enqueue(1)
         clock.move(2 * MINUTE)
@@ -273,7 +275,7 @@ def test_a_due_job_that_nobody_wakes(shop: Shop) -> None:
             )
 
 
-def test_a_limit_that_lets_nobody_through(shop: Shop) -> None:
+def test_a_limit_without_a_holder_that_blocks(shop: Shop) -> None:
     add.enqueue(1)
     add.enqueue(2)
     write(shop, "INSERT INTO limits VALUES ('concurrency', 'key', 1, NULL, NULL)")
@@ -315,7 +317,7 @@ def test_a_clock_that_was_never_set(shop: Shop) -> None:
         assert problem(shop)[0] == "clock"
 
 
-def test_schedules_that_nobody_declares_and_those_that_are_late(shop: Shop) -> None:
+def test_schedules_that_are_not_declared_and_those_that_are_late(shop: Shop) -> None:
     (spec,) = worker_settings(shop.state).schedules
     with worker(shop), travel(shop.app) as clock:
         assert findings(shop, "problem") == {}
@@ -388,7 +390,7 @@ def test_a_database_of_a_later_generation(shop: Shop) -> None:
     assert "has version 1001" in message
 
 
-def test_a_database_that_somebody_else_holds_locked(tmp_path: Path) -> None:
+def test_a_database_that_another_process_holds_locked(tmp_path: Path) -> None:
     shop = Shop(tmp_path, OFFLOAD_BUSY_TIMEOUT=0.05)
     drain(shop.app)
     other = apsw.Connection(str(shop.database))

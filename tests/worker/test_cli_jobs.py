@@ -85,7 +85,7 @@ def test_jobs_are_filtered(shop: Shop, arguments: list[str], expected: list[str]
         assert shop.text("jobs", *arguments) == "No such jobs.\n"
 
 
-def test_an_empty_store_is_told(shop: Shop) -> None:
+def test_an_empty_store_is_reported(shop: Shop) -> None:
     assert shop.text("jobs") == "No jobs.\n"
     assert shop.json("jobs") == shop.json("queues") == []
     assert shop.text("queues") == "No queues: no job has been enqueued yet.\n"
@@ -116,7 +116,7 @@ def test_the_documents_have_the_names_of_the_job(shop: Shop) -> None:
     assert shop.json("job", waiting.id)["run_after"] is not None
 
 
-def test_job_tells_everything(shop: Shop) -> None:
+def test_job_shows_everything(shop: Shop) -> None:
     good, bad, waiting = three_jobs(shop)
     text = shop.text("job", good.id)
     assert "cli_app.add(1, b=2)" in text
@@ -444,7 +444,7 @@ def test_every_command_prints_one_json_document(shop: Shop) -> None:
         ["spot"],
     ):
         shop.json(*arguments)
-    assert shop.json("check", code=1)["ok"] is False  # a job is ready and nobody runs it
+    assert shop.json("check", code=1)["ok"] is False  # a job is ready and no worker runs
 
 
 def test_every_command_can_be_loaded_and_has_help(shop: Shop) -> None:
@@ -504,7 +504,7 @@ def badly_configured() -> Flask:
     ],
 )
 @pytest.mark.parametrize("command", ["jobs", "queues", "check"])
-def test_an_app_that_can_not_be_used_is_told_in_one_sentence(
+def test_an_app_that_can_not_be_used_is_reported_in_one_sentence(
     create: Any, said: str, command: str
 ) -> None:
     runner = CliRunner()
@@ -515,7 +515,7 @@ def test_an_app_that_can_not_be_used_is_told_in_one_sentence(
     assert "Traceback" not in result.output
 
 
-def test_a_database_that_can_not_be_used_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_database_that_can_not_be_used_is_reported_in_one_sentence(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.database.write_bytes(b"no database at all" * 100)
     assert "is not a usable job database" in shop.error("jobs")

@@ -39,10 +39,10 @@ class Propagator:
 def save_context(propagators: Iterable[Propagator]) -> str | None:
     """The values to propagate, as JSON; None without any. Raises PayloadError."""
     saved = {}
-    for carry in propagators:
-        value = carry.save()
+    for propagator in propagators:
+        value = propagator.save()
         if value is not None:
-            saved[carry.name] = value
+            saved[propagator.name] = value
     if not saved:
         return None
     try:
@@ -63,11 +63,11 @@ def load_context(text: str | None) -> dict[str, Any]:
 def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -> Iterator[None]:
     """Restore the saved values for the block."""
     with ExitStack() as stack:
-        for carry in propagators:
-            if carry.name in saved and carry.restore_value is not None:
-                held = carry.restore_value(saved[carry.name])
-                if held is not None:
-                    stack.enter_context(held)
+        for propagator in propagators:
+            if propagator.name in saved and propagator.restore_value is not None:
+                context = propagator.restore_value(saved[propagator.name])
+                if context is not None:
+                    stack.enter_context(context)
         yield
 
 

@@ -64,11 +64,10 @@ CONTROL = (Discard, JobCancelled, JobTimeout, Retry)
 
 @dataclass(frozen=True)
 class RequestSnapshot:
-    """What a view can see of its request. session: the keys that are carried, see
-    `snapshot_request`.
+    """What a view can see of its request. session: the session keys that are stored.
 
-    body: text where it is UTF-8, which takes less room than bytes. form, files: instead of a body,
-    where something has read the form already, or where it brings files.
+    body: text if it is UTF-8, which takes less space than bytes. form, files: instead of a body,
+    if the form has been parsed already, or has files.
     """
 
     environ: dict[str, str]
@@ -176,9 +175,9 @@ def _context(app: Flask, snapshot: RequestSnapshot) -> Iterator[None]:
         "wsgi.run_once": False,
         "wsgi.version": (1, 0),
     }
-    carried = {name: g.get(name) for name in g}
+    propagated = {name: g.get(name) for name in g}
     with app.request_context(environ):
-        for name, value in carried.items():  # `g` may be another one in here
+        for name, value in propagated.items():  # `g` may be another one in here
             setattr(g, name, value)
         if snapshot.csrf_valid:
             g.csrf_valid = True  # set by Flask-WTF for a validated request

@@ -191,7 +191,7 @@ class _ViewTask:
 
     @property
     def __code__(self) -> Any:
-        """The view's, so that two views of one name are told from one view declared twice."""
+        """The view's, to distinguish two views of one name from one view declared twice."""
         return getattr(self._view, "__code__", self._view)
 
     def __call__(self, snapshot: RequestSnapshot, values: dict[str, Any]) -> ResponseSnapshot:

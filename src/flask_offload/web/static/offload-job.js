@@ -113,7 +113,7 @@ class OffloadJob extends HTMLElement {
       this.#take(await response.json());
       this.#etag = response.headers.get("ETag");
     } else if (GONE.has(response.status) || response.type === "opaqueredirect") {
-      this.#say("message", "This job can’t be seen any more.");
+      this.#setText("message", "This job can’t be seen any more.");
       this.#end("offload:failed", { ...this.#job, status: null });
     } else if (response.status !== 304 && response.status !== 429) {
       throw new Error(`${response.status}`);
@@ -125,7 +125,7 @@ class OffloadJob extends HTMLElement {
 
   #missed() {
     this.#misses += 1;
-    if (this.#misses > 1) this.#say("message", "No connection. Trying again…");
+    if (this.#misses > 1) this.#setText("message", "No connection. Trying again…");
     const pause = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#misses);
     return pause * (0.75 + Math.random() / 2); // so that not all pages retry at the same time
   }
@@ -173,15 +173,15 @@ class OffloadJob extends HTMLElement {
     const percent = fraction === null ? "" : `${Math.floor(fraction * 100)} %`;
     const left = job.remaining_seconds;
     const heading = HEADINGS[job.status];
-    this.#say("percent", percent);
-    this.#say("remaining", left === null ? "" : `${duration(left)} left`);
-    this.#say("message", (this.#over && job.error?.message) || job.summary);
-    this.#say("heading", heading);
+    this.#setText("percent", percent);
+    this.#setText("remaining", left === null ? "" : `${duration(left)} left`);
+    this.#setText("message", (this.#over && job.error?.message) || job.summary);
+    this.#setText("heading", heading);
     for (const cancel of this.#parts("cancel")) cancel.hidden = !job.links.cancel;
     if (this.hasAttribute("follow")) document.title = percent ? `${percent} · ${heading}` : heading;
   }
 
-  #say(part, text) {
+  #setText(part, text) {
     for (const element of this.#parts(part)) {
       if (element.textContent !== text) element.textContent = text;
     }
