@@ -25,7 +25,7 @@ from .profiler.install import ProfilerSettings
 from .profiler.timing import note_enqueue
 from .tasks.registry import Registry
 from .tasks.schedule import Schedule
-from .tasks.task import Call, Task
+from .tasks.task import Task, TaskCall
 from .worker.keeper import Keeper
 
 
@@ -166,7 +166,7 @@ class AppRegistry(Registry):
         for state in self.states.values():
             check_schedule(state.engine, schedule.name)
 
-    def enqueue_many(self, calls: Iterable[Call]) -> list[Job]:
+    def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Job]:
         """Enqueue calls made with `task.call(…)` in one transaction.
 
         Raises PayloadError for anything else than a call, EngineUnavailable, and
@@ -192,7 +192,7 @@ class AppRegistry(Registry):
 
 
 def _new_job(call: object) -> NewJob:
-    if not isinstance(call, Call):
+    if not isinstance(call, TaskCall):
         raise PayloadError(
             f"enqueue_many takes calls, not {type(call).__name__}: write"
             " offload.enqueue_many([task.call(…), …])"

@@ -74,7 +74,7 @@ def test_find_python_says_what_is_missing(tmp_path: Path) -> None:
     assert (none.returncode, none.stdout) == (1, "")
     assert none.stderr.startswith("Python 3.11 or newer is needed, and none was found: ")
 
-    # A program that tells its own path, and then fails at one question.
+    # A program that prints its own path, and then fails at one question.
     old = program(tmp_path, "old", 'case "$2" in *executable*) echo "$0" ;; *) exit 1 ;; esac')
     done = run("scripts/find-python", PYTHON=old)
     assert (done.returncode, done.stdout) == (1, "")

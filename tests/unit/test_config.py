@@ -56,7 +56,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
         ("OFFLOAD_SPOT_ABOVE", 1),
         ("OFFLOAD_SQLITE_PATH", 7),
         ("OFFLOAD_SQLITE_PATH", ":memory:"),
-        ("OFFLOAD_SQLITE_PATH", "~nobody-of-this-name/jobs.db"),
+        ("OFFLOAD_SQLITE_PATH", "~no-user-of-this-name/jobs.db"),
         ("OFFLOAD_SQLITE_FORCE", 1),
     ],
 )

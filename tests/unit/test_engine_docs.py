@@ -1,4 +1,4 @@
-"""docs/engines.md tells what the code says."""
+"""docs/engines.md agrees with the code."""
 
 from __future__ import annotations
 

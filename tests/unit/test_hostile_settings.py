@@ -32,7 +32,7 @@ words = st.sampled_from(
             "/off\0load",
             "a/../..",
             "~",
-            "~nobody/x",
+            "~no-such-user/x",
             "/dev/null",
             "/proc/self/mem",
             ":memory:",

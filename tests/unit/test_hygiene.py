@@ -145,7 +145,7 @@ def test_every_public_name_says_what_it_is() -> None:
 def project_files() -> list[Path]:
     """What git knows or would take; without git (an unpacked sdist), all that is not hidden."""
     if (ROOT / ".git").exists():
-        # Whoever owns the checkout: CI may run as somebody else.
+        # Any owner of the checkout: CI may run as another user.
         command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
         command += ["--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)

@@ -82,7 +82,7 @@ def test_the_metadata_is_what_an_installer_needs(wheel: Path) -> None:
     assert "Flask-Offload" in str(metadata.get_payload())
     for text in metadata.get_all("Requires-Dist", []):
         operators = {spec.operator for spec in Requirement(text).specifier}
-        assert operators == {">="}, f"lower bounds only, so that nobody is held back: {text}"
+        assert operators == {">="}, f"lower bounds only, so that no app is held back: {text}"
 
 
 def test_the_sdist_can_be_tested_by_who_packages_it(built: Path) -> None:
@@ -154,4 +154,4 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
     loaded = {canonicalize_name(o) for root in done.stdout.split() for o in owners.get(root, [])}
     core = {canonicalize_name(found.name) for found in core_distributions()} | {"flask-offload"}
     core.add("typing-extensions")  # msgspec uses it where it happens to be installed
-    assert loaded <= core, "an extra's package is imported where nobody has asked for the extra"
+    assert loaded <= core, "an extra's package is imported without the extra"

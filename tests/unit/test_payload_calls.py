@@ -370,7 +370,7 @@ def test_long_containers() -> None:
     def rows(values: list[list[int]]) -> None:
         pass
 
-    # a type that tells by itself is looked at in every element, however many there are
+    # elements of a scalar type are all checked, however many there are
     assert "argument 'values'[200000] must be int" in wrong(numbers, [1] * 200_000 + ["a"])
     # what has to be looked into is looked into up to a bound
     assert "argument 'values'[900][0] must be int" in wrong(rows, [[1]] * 900 + [["a"]])

@@ -63,9 +63,9 @@ LEAKING = """
         flask.Flask("leaky").test_request_context("/here").push()
 
     def test_thread():
-        bell = threading.Event()
-        threading.Thread(target=bell.wait, name="forgotten", daemon=True).start()
-        kept.append(bell)
+        event = threading.Event()
+        threading.Thread(target=event.wait, name="forgotten", daemon=True).start()
+        kept.append(event)
 
     def test_process():
         kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
@@ -214,7 +214,7 @@ def test_running_serves_and_leaves_nothing() -> None:
     assert "GET /a" in server.output()
 
 
-def test_running_tells_why_it_did_not_start() -> None:
+def test_running_reports_why_it_did_not_start() -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such luck')"]
 
     def up(_: Running) -> bool:

@@ -129,7 +129,7 @@ def test_an_endless_stream_is_cut_off_in_words(client: FlaskClient, site: WebSit
     assert "OFFLOAD_MAX_PAYLOAD" in error.message
 
 
-def test_no_cookie_is_given_to_whoever_asks(client: FlaskClient) -> None:
+def test_no_cookie_is_part_of_the_result(client: FlaskClient) -> None:
     direct = client.get("/answers/cookie", headers={"Prefer": "respond-async, wait=10"})
     assert direct.text == "with a cookie"
     assert "Set-Cookie" not in direct.headers

@@ -96,11 +96,12 @@ def test_an_app_that_has_not_enqueued_anything_is_well_and_nothing_is_made(shop:
 def test_an_app_with_a_worker_is_well(shop: Shop) -> None:
     drain(shop.app)
     add.enqueue(1)
-    with worker(shop) as ledger:
+    with worker(shop) as worker_store:
         assert findings(shop, "problem") == findings(shop, "note") == {}
         found = findings(shop, "ok")
         assert (
-            found["worker"] == f"{ledger.worker_id} (flask offload worker, all queues, 4 threads)"
+            found["worker"]
+            == f"{worker_store.worker_id} (flask offload worker, all queues, 4 threads)"
         )
         assert found["database"] == f"{shop.database}, version 1, quick_check ok"
         assert found.keys() == {
@@ -159,8 +160,8 @@ def test_a_queue_that_no_worker_serves(shop: Shop) -> None:
 
 def test_a_worker_that_is_stopping_serves_no_queue(shop: Shop) -> None:
     add.enqueue(1)
-    with worker(shop) as ledger:
-        set_stopping(shop.engine, ledger.worker_id)
+    with worker(shop) as worker_store:
+        set_stopping(shop.engine, worker_store.worker_id)
         assert "threads, stopping)" in findings(shop, "ok")["worker"]
         assert problem(shop)[1].startswith("no running worker serves default")
 
@@ -188,12 +189,12 @@ def test_jobs_of_a_task_that_is_gone(shop: Shop) -> None:
 
 def test_jobs_of_a_dead_worker(shop: Shop) -> None:
     add.enqueue(1)
-    with worker(shop) as ledger:
-        (claim,) = ledger.exchange([], {THREADS: 1}).claims
+    with worker(shop) as worker_store:
+        (claim,) = worker_store.exchange([], {THREADS: 1}).claims
         assert findings(shop, "problem") == {}
     check, message = problem(shop)
     assert check == "invariants"
-    dead = f"the dead worker {ledger.worker_id}"
+    dead = f"the dead worker {worker_store.worker_id}"
     assert message == f"1 job RUNNING under {dead}: the next one puts back what it held"
     with worker(shop):
         assert "the living one has not put back what it held" in problem(shop)[1]
@@ -204,13 +205,13 @@ def test_a_job_that_changes_hands_is_no_problem(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add.enqueue(1)
-    with worker(shop) as ledger:
-        (claim,) = ledger.exchange([], {THREADS: 1}).claims
+    with worker(shop) as worker_store:
+        (claim,) = worker_store.exchange([], {THREADS: 1}).claims
     looks = []
 
     def recover_meanwhile(seconds: float) -> None:
         looks.append(seconds)
-        ledger.give_back([claim])
+        worker_store.give_back([claim])
 
     monkeypatch.setattr(time, "sleep", recover_meanwhile)
     assert list(findings(shop, "problem")) == ["worker"]
@@ -218,11 +219,11 @@ def test_a_job_that_changes_hands_is_no_problem(
 
 
 def test_a_low_priority_that_starves(shop: Shop) -> None:
-    with worker(shop) as ledger, travel(shop.app) as clock:
+    with worker(shop) as worker_store, travel(shop.app) as clock:
         add.using(priority=-5).enqueue(1)
         clock.move(MINUTE)
         send.enqueue("urgent")
-        ledger.exchange([], {THREADS: 1})
+        worker_store.exchange([], {THREADS: 1})
         clock.move(8 * MINUTE)
         assert findings(shop, "problem") == {}
         assert "waited 9 min" in findings(shop, "note")["waiting"]
@@ -233,23 +234,23 @@ def test_a_low_priority_that_starves(shop: Shop) -> None:
 
 
 def test_waiting_long_is_no_starving_while_no_job_overtakes(shop: Shop) -> None:
-    with worker(shop) as ledger, travel(shop.app) as clock:
+    with worker(shop) as worker_store, travel(shop.app) as clock:
         send.enqueue("first")
         clock.move(MINUTE)
         add.using(priority=-5).enqueue(1)
-        ledger.exchange([], {THREADS: 1})
+        worker_store.exchange([], {THREADS: 1})
         clock.move(60 * MINUTE)
         assert findings(shop, "problem") == {}
         assert "waited 1 h, in default" in findings(shop, "note")["waiting"]
 
 
 def test_a_younger_job_of_the_same_priority_does_not_overtake(shop: Shop) -> None:
-    with worker(shop) as ledger, travel(shop.app) as clock:
+    with worker(shop) as worker_store, travel(shop.app) as clock:
         add.using(queue_name="patient").enqueue(1)
         clock.move(MINUTE)
         send.enqueue("another queue")
         shop.engine.pause("patient")
-        ledger.exchange([], {THREADS: 1})
+        worker_store.exchange([], {THREADS: 1})
         shop.engine.resume("patient")
         clock.move(60 * MINUTE)
         assert findings(shop, "problem") == {}

@@ -46,7 +46,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def three_jobs(shop: Shop) -> tuple[Job, Job, Job]:
     """One that succeeded, one that failed, one that waits."""
     good = add.using(owner="user:7").enqueue(1, b=2)
-    bad = send.enqueue("nobody@example.org")
+    bad = send.enqueue("unknown@example.org")
     drain(shop.app)
     waiting = add.using(run_after=timedelta(hours=1), priority=5).enqueue(3)
     return good.refresh(), bad.refresh(), waiting
@@ -61,7 +61,7 @@ def test_jobs_lists_the_newest_first(shop: Shop) -> None:
     assert header.split() == ["id", "task", "queue", "status", "enqueued", "details"]
     assert [line.split()[0] for line in lines] == [waiting.id, bad.id, good.id]
     assert re.search(r"add +default +READY +just now +due in (59|60) min$", lines[0])
-    assert lines[1].endswith("ConnectionError: no route to nobody@example.org")
+    assert lines[1].endswith("ConnectionError: no route to unknown@example.org")
     assert re.search(r"SUCCESSFUL .* took \d+ ms$", lines[2])
 
 
@@ -379,7 +379,7 @@ def quick_requests() -> Batch:
 
 def test_spot_says_when_there_is_nothing(tmp_path: Path) -> None:
     shop = Shop(tmp_path, OFFLOAD_SPOT=False)
-    assert "spotting is off here (OFFLOAD_SPOT)" in shop.text("spot")
+    assert "profiling is off here (OFFLOAD_SPOT)" in shop.text("spot")
     assert shop.json("spot") == []
     watching = Shop(tmp_path, OFFLOAD_SPOT=True, OFFLOAD_SPOT_ABOVE=150)
     assert watching.text("spot") == "No request was slower than 150 ms so far.\n"

@@ -1,4 +1,4 @@
-"""A small photo album: people join, send photos, and nobody waits for mail or thumbnails."""
+"""A small photo album: people join, send photos, and do not wait for mail or thumbnails."""
 
 from __future__ import annotations
 

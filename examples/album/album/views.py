@@ -48,7 +48,7 @@ def join() -> ResponseReturnValue:
         abort(409, "This address has joined already.")
     message = Message("Welcome to the album", recipients=[member.address])
     message.body = render_template("welcome.txt", member=member)
-    send.enqueue(message)  # after the commit: nobody is welcomed who is not there
+    send.enqueue(message)  # after the commit: no mail for a sign-up that was rolled back
     return redirect(url_for(".show_member", member_id=member.id), 303)
 
 

@@ -89,7 +89,7 @@ def test_what_is_no_address_gets_no_mail(client: FlaskClient, address: str) -> N
     assert_not_enqueued(send)
 
 
-def test_nobody_is_welcomed_twice(client: FlaskClient) -> None:
+def test_no_member_is_welcomed_twice(client: FlaskClient) -> None:
     assert [join(client).status_code, join(client).status_code] == [303, 409]
     assert len(enqueued(send)) == 1
 

@@ -59,11 +59,11 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
         click.echo(f"No request was slower than {settings.spot_above_ms:g} ms so far.")
     elif settings.spot is None:
         click.echo(
-            "No request was sampled so far. Spotting is on in debug mode (flask run --debug);"
+            "No request was sampled so far. Profiling is on in debug mode (flask run --debug);"
             " elsewhere, OFFLOAD_SPOT = 0.1 samples every tenth request."
         )
     else:
         click.echo(
-            "No request was sampled: spotting is off here (OFFLOAD_SPOT). It is on in debug mode;"
+            "No request was sampled: profiling is off here (OFFLOAD_SPOT). It is on in debug mode;"
             " in production, OFFLOAD_SPOT = 0.1 samples every tenth request."
         )

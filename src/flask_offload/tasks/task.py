@@ -49,7 +49,7 @@ class Using:
     owner: str | None = None
 
 
-class Call(msgspec.Struct, frozen=True):
+class TaskCall(msgspec.Struct, frozen=True):
     """A task with its checked and encoded arguments, for `enqueue_many`."""
 
     task: Task[Any, Any]
@@ -104,9 +104,9 @@ class Task(Generic[P, R]):
 
     delay = enqueue  # Celery's name for it
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
-        return Call(self, self.owner.new_job(self, args, kwargs))
+        return TaskCall(self, self.owner.new_job(self, args, kwargs))
 
     def using(
         self,
