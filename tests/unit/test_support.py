@@ -51,8 +51,9 @@ def run_pytest(folder: Path, source: str, *arguments: str, **env: str) -> str:
 
 LEAKING = """
     import socket, subprocess, sys, threading
-    import apsw, flask, leaks
+    import apsw, flask, leaks, pytest
 
+    pytestmark = pytest.mark.processes
     leaks.GRACE = 0.3
     kept = []
 
