@@ -3,7 +3,7 @@
     python -m torture [--long] [--only NAME] [--seed N] [--list]
 
 Each scenario does harm to a running system and then has every accepted job accounted for by an
-auditor that knows nothing of the scenario: it reads the database and the witness log alone.
+auditor that knows nothing of the scenario: it reads the database and the event log alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The app under torture: tasks that tell the witness log when they start and when they end."""
+"""The app under torture: tasks that tell the event log when they start and when they end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from flask import Flask, Response, request
 
 from flask_offload import EngineUnavailable, Job, Offload, Task, current_job
-from torture.witness import note
+from torture.event_log import note
 
 offload = Offload()
 
 
 @contextmanager
-def witnessed() -> Iterator[None]:
+def logged() -> Iterator[None]:
     """Around a task's work: its first line and its last."""
     note("start", current_job.id, current_job.attempt)
     yield
@@ -34,20 +34,20 @@ def told() -> int:
 
 @offload.task
 def quick() -> int:
-    with witnessed():
+    with logged():
         return told()
 
 
 @offload.task
 def message(text: str) -> int:
     """As short, and with something to carry."""
-    with witnessed():
+    with logged():
         return told()
 
 
 @offload.task
 def slow(seconds: float) -> int:
-    with witnessed():
+    with logged():
         time.sleep(seconds)
         return told()
 
@@ -55,7 +55,7 @@ def slow(seconds: float) -> int:
 @offload.task
 def telling(seconds: float) -> int:
     """Says all the time which attempt it is: see `watch` of the auditor."""
-    with witnessed():
+    with logged():
         for step in range(10):
             time.sleep(seconds / 10)
             current_job.progress(step, 10, f"attempt {current_job.attempt}")
@@ -64,8 +64,8 @@ def telling(seconds: float) -> int:
 
 @offload.task
 def until_killed() -> int:
-    """Waits for the axe in its first attempt, and is done at once in the second."""
-    with witnessed():
+    """Waits to be killed in its first attempt, and is done at once in the second."""
+    with logged():
         if current_job.attempt == 1:
             time.sleep(60)
         return told()
@@ -74,7 +74,7 @@ def until_killed() -> int:
 @offload.task(on_crash="fail")
 def careful(seconds: float) -> int:
     """Must never run twice."""
-    with witnessed():
+    with logged():
         time.sleep(seconds)
         return told()
 
@@ -82,7 +82,7 @@ def careful(seconds: float) -> int:
 @offload.task
 def parent(children: int) -> int:
     """Enqueues others, so that a child of the worker writes to the database too."""
-    with witnessed():
+    with logged():
         for _ in range(children):
             accept(quick.enqueue())
         return told()
@@ -90,21 +90,21 @@ def parent(children: int) -> int:
 
 @offload.task(concurrency=2)
 def limited(seconds: float) -> int:
-    with witnessed():
+    with logged():
         time.sleep(seconds)
         return told()
 
 
 @offload.task(rate="200/s")
 def rated() -> int:
-    with witnessed():
+    with logged():
         return told()
 
 
 @offload.task(max_attempts=2, backoff=0.0)
 def flaky() -> int:
     """Fails the first time."""
-    with witnessed():
+    with logged():
         if current_job.attempt == 1:
             raise RuntimeError("the first time")
         return told()
@@ -112,21 +112,21 @@ def flaky() -> int:
 
 @offload.task(isolate=True)
 def alone(seconds: float) -> int:
-    with witnessed():
+    with logged():
         time.sleep(seconds)
         return told()
 
 
 @offload.task
 async def asleep(seconds: float) -> int:
-    with witnessed():
+    with logged():
         await asyncio.sleep(seconds)
         return told()
 
 
 @offload.task
 def resumable(steps: int, pause: float) -> int:
-    with witnessed():
+    with logged():
         for step in range(current_job.cursor or 0, steps):
             time.sleep(pause)
             current_job.checkpoint(step + 1)

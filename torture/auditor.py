@@ -1,9 +1,9 @@
-"""The auditor: accounts for every accepted job, from the database and the witness log alone.
+"""The auditor: accounts for every accepted job, from the database and the event log alone.
 
-    python -m torture.auditor DATABASE WITNESS
+    python -m torture.auditor DATABASE EVENT_LOG
 
 It shares no code with Flask-Offload and none with the scenarios, and runs when all is quiet. What
-it finds wrong is a violation; a job that ran more than once is none if an axe fell on its process
+it finds wrong is a violation; a job that ran more than once is none if its process was killed
 while it ran, or if it asked to be run again itself. With `watch`, the database itself notes what
 would be gone by then.
 """
@@ -26,8 +26,8 @@ MOST_TOLD = 20
 NO_ERROR = "None: None"
 TOLD_WITHIN = 5.0
 """Seconds after a task's last line within which its outcome is written down. A job that ended
-longer ago was not running when the axe fell, and has no excuse to run again."""
-TELLS_ITS_ATTEMPT = "torture.app."
+longer ago was not running at the kill, and has no excuse to run again."""
+RETURNS_ITS_ATTEMPT = "torture.app."
 """Tasks of this module return the number of their attempt, so each success has a result."""
 
 WATCH = """
@@ -66,7 +66,7 @@ class End:
 
 
 @dataclass
-class Axe:
+class Kill:
     """A violent death, between these moments."""
 
     began: float
@@ -75,14 +75,14 @@ class Axe:
 
 @dataclass
 class Log:
-    """The witness log, sorted out."""
+    """The event log, sorted out."""
 
     accepted: Counter[str] = field(default_factory=Counter)
     starts: dict[str, list[Start]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
-    axes: dict[int, list[Axe]] = field(default_factory=lambda: defaultdict(list))
+    kills: dict[int, list[Kill]] = field(default_factory=lambda: defaultdict(list))
     accepted_at: dict[str, float] = field(default_factory=dict)
-    power_cuts: list[Axe] = field(default_factory=list)
+    power_cuts: list[Kill] = field(default_factory=list)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Audit:
     """Jobs whose enqueue() never returned, because its process died just then."""
     integrity: str = ""
     restarts: list[float] = field(default_factory=list)
-    """Seconds from the axe to the next start of each job that it hit."""
+    """Seconds from a kill to the next start of each job whose process it hit."""
     reasons: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
@@ -135,10 +135,10 @@ def read_log(path: str) -> Log:
                 case "end":
                     log.ends[words[0]].append(End(float(at), int(words[1])))
                 case "power":
-                    log.power_cuts.append(Axe(float(words[0]), float(at)))
-                case "axe":
+                    log.power_cuts.append(Kill(float(words[0]), float(at)))
+                case "kill":
                     for victim in words[3].split(","):
-                        log.axes[int(victim)].append(Axe(float(words[1]), float(words[2])))
+                        log.kills[int(victim)].append(Kill(float(words[1]), float(words[2])))
     return log
 
 
@@ -151,9 +151,9 @@ def watch(database: str) -> None:
     connection.close()
 
 
-def audit(database: str, witness: str) -> Audit:
+def audit(database: str, event_log: str) -> Audit:
     """Account for every job."""
-    log, found = read_log(witness), Audit()
+    log, found = read_log(event_log), Audit()
     connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
     found.integrity = str(connection.execute("PRAGMA integrity_check(3)").get)
     if found.integrity != "ok":
@@ -252,9 +252,11 @@ def _asked_for_it(attempt: tuple[str, str] | None) -> bool:
 
 def _restarts(starts: list[Start], log: Log) -> Iterator[float]:
     for earlier, later in pairwise(starts):
-        fell = [axe.began for axe in log.axes[earlier.pid] if earlier.at <= axe.began <= later.at]
-        if fell:
-            yield later.at - fell[0]
+        kills = [
+            kill.began for kill in log.kills[earlier.pid] if earlier.at <= kill.began <= later.at
+        ]
+        if kills:
+            yield later.at - kills[0]
 
 
 def _reason(attempts: dict[int, tuple[str, str]]) -> str:
@@ -266,7 +268,7 @@ def _violations(
 ) -> Iterator[str]:
     state, numbers = job["state"], [start.attempt for start in starts]
     if state == "running":
-        yield "still RUNNING, and nobody runs it"
+        yield "still RUNNING, and no process runs it"
     if len(set(numbers)) < len(numbers) and not _cut_between(starts, log):
         # a claim need not survive a power cut, as it can be repeated
         yield f"attempts {numbers} began: one of them was run, and not counted"
@@ -285,30 +287,31 @@ def _violations(
             since = "" if ended is None else f"; it had ended {later.at - ended:.1f} s before"
             yield (
                 f"attempt {earlier.attempt} in process {earlier.pid} was let go as {outcome}"
-                f" ({error}), and attempt {later.attempt} began, though no axe fell on it{since}"
+                f" ({error}), and attempt {later.attempt} began,"
+                f" though its process was not killed{since}"
             )
 
 
 def _violations_of_success(job: dict[str, Any], log: Log) -> Iterator[str]:
     if job["attempt"] not in [end.attempt for end in log.ends[job["id"]]]:
         yield f"SUCCESSFUL by attempt {job['attempt']}, which never came to its end"
-    if job["result"] is None and job["task"].startswith(TELLS_ITS_ATTEMPT):
+    if job["result"] is None and job["task"].startswith(RETURNS_ITS_ATTEMPT):
         yield "SUCCESSFUL, and its result is not there"
     if job["result"] is not None and json.loads(job["result"]) != job["attempt"]:
         yield f"stale result: of attempt {job['result']}, and {job['attempt']} counts"
 
 
 def _fell_on(start: Start, log: Log, job_id: str, *, before: float = math.inf) -> bool:
-    """Whether an axe fell on the process after this start, and while the job still ran in it.
+    """Whether the process was killed after this start, and while the job still ran in it.
 
     A power cut falls on everybody, also on the outcome of a job whose own process has just left.
     """
     ended = _end_of(start, log, job_id)
     return any(
-        axe.ended >= start.at
-        and axe.began <= before
-        and (ended is None or axe.began <= ended + TOLD_WITHIN)
-        for axe in (*log.axes[start.pid], *log.power_cuts)
+        kill.ended >= start.at
+        and kill.began <= before
+        and (ended is None or kill.began <= ended + TOLD_WITHIN)
+        for kill in (*log.kills[start.pid], *log.power_cuts)
     )
 
 
@@ -326,9 +329,9 @@ def _not_hit(
         return None
     last = [start for start in starts if start.attempt == max(attempts)]
     hit = any(_fell_on(start, log, job_id) for start in last)
-    if not last:  # an axe may fall just before the first line, and then we can't tell whose
-        hit = any(log.axes.values())
-    return None if hit else f"FAILED ({reason}), though no axe fell on it"
+    if not last:  # a kill may come just before the first line: then it is not known of which job
+        hit = any(log.kills.values())
+    return None if hit else f"FAILED ({reason}), though its process was not killed"
 
 
 def _was_in_cut(log: Log, job_id: str) -> bool:

@@ -83,6 +83,6 @@ def _mount_first(folder: Path, *arguments: str) -> None:
 def _unmount(folder: Path) -> None:
     try:
         _run("umount", str(folder))
-    except OSError:  # a process of ours holds a file still: let the kernel do it when it is gone
+    except OSError:  # a file is open still: the kernel unmounts when it is closed
         with suppress(OSError):
             _run("umount", "-l", str(folder))

@@ -1,4 +1,4 @@
-"""A process that enqueues, as a web process or a script would, until it is told or killed.
+"""A process that enqueues, as a web process or a script would, until it is stopped or killed.
 
 python -m torture.enqueuer COUNT SEED PAUSE
 """
@@ -12,7 +12,7 @@ import time
 from flask_offload import EngineUnavailable
 
 from .app import create_app, enqueue_some
-from .witness import note
+from .event_log import note
 
 
 def main(count: int, seed: int, pause: float) -> None:

@@ -17,7 +17,7 @@ class Item(NamedTuple):
 PLAN: dict[str, Item] = {
     "T1": Item(
         "`kill -9` of everybody at random moments",
-        "nothing lost, nothing stuck; only jobs on which an axe fell ran again",
+        "nothing lost, nothing stuck; only jobs whose process was killed ran again",
         ("worker/test_promises.py", "store/test_store_processes.py"),
     ),
     "T2": Item(
@@ -65,7 +65,7 @@ PLAN: dict[str, Item] = {
         ("store/test_store_plans.py",),
     ),
     "T13": Item(
-        "sixteen writers", "nobody is refused; each has its share", ("profiler/test_gate.py",)
+        "sixteen writers", "no writer is refused; each has its share", ("profiler/test_gate.py",)
     ),
     "T14": Item("a long reader", "the log is short again soon after it has ended"),
     "T15": Item(

@@ -49,7 +49,7 @@ class Run:
     """One run of a scenario: where it may write, how long it may be, what it has found.
 
     long: the long form, for figures; the short one is for CI. length: seconds for scenarios that
-    go on for as long as they are told; None: their own choice.
+    go on for as long as it says; None: their own choice.
     """
 
     folder: Path
@@ -112,7 +112,7 @@ class Run:
         self.figure(
             "jobs",
             f"{audit.accepted:,} accepted: {audit.done:,} done ({audit.again:,} of them ran again"
-            f" after an axe fell on them), {audit.failed:,} failed as they should,"
+            f" after their process was killed), {audit.failed:,} failed as they should,"
             f" {audit.cancelled:,} cancelled, {audit.waiting:,} waiting",
         )
         self.gate("no job lost", audit.lost, audit.lost == 0)

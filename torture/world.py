@@ -1,4 +1,4 @@
-"""A system under torture: a database, a witness log, and the real processes around them."""
+"""A system under torture: a database, a event log, and the real processes around them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from support import Running, answers, free_port, http_request, running, wait_unt
 from . import HELPERS, ROOT
 from .app import create_app
 from .auditor import Audit, watch
-from .witness import VARIABLE, axe, note
+from .event_log import VARIABLE, note, record_kill
 
 PYTHON = sys.executable
-APP = "torture.pills:create_app()"
+APP = "torture.poison_tasks:create_app()"
 """The tortured app with all its tasks."""
 
 
@@ -43,15 +43,15 @@ class World:
     def __init__(self, folder: Path, database: Path | None = None, **env: Any) -> None:
         self.folder = folder
         self.database = database or folder / "jobs.sqlite3"
-        self.witness = folder / "witness"
-        self.witness.touch()
+        self.event_log = folder / "events"
+        self.event_log.touch()
         self.engine = SqliteEngine(self.database)
         self.env = {
             "FLASK_OFFLOAD_SQLITE_PATH": str(self.database),
             "PYTHONPATH": os.pathsep.join(
                 [str(ROOT), str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
-            VARIABLE: str(self.witness),
+            VARIABLE: str(self.event_log),
             # all, until the auditor has seen them, also those of a clock that is set by a day
             "FLASK_OFFLOAD_KEEP_COUNT": "1000000",
             "FLASK_OFFLOAD_KEEP_SUCCESSFUL": f"{30 * 86_400}",
@@ -124,7 +124,7 @@ class World:
         """A process that enqueues the mix."""
         return self.start([PYTHON, "-m", "torture.enqueuer", f"{count}", f"{seed}", f"{pause}"])
 
-    # --- the axe ---
+    # --- kills ---
 
     def kill(self, what: str, pid: int, *, alone: bool = False) -> float:
         """kill -9 a process, and note whose jobs may have died: its own and those of its children,
@@ -158,7 +158,7 @@ class World:
             10,
             lambda: f"{what}: {[pid for pid in doomed if alive(pid)]} to die",
         )
-        axe(what, began, doomed, path=str(self.witness))
+        record_kill(what, began, doomed, path=str(self.event_log))
 
     # --- looking ---
 
@@ -172,12 +172,12 @@ class World:
         return counts[JobStatus.READY] + counts[JobStatus.RUNNING]
 
     def note(self, kind: str, *words: object) -> None:
-        """Write a line into the witness log."""
-        note(kind, *words, path=str(self.witness))
+        """Write a line into the event log."""
+        note(kind, *words, path=str(self.event_log))
 
     def lines(self, kind: str) -> list[list[str]]:
-        """The words of the witness log's lines of this kind, from the time on."""
-        found = (line.split() for line in self.witness.read_text().splitlines())
+        """The words of the event log's lines of this kind, from the time on."""
+        found = (line.split() for line in self.event_log.read_text().splitlines())
         return [words[1:] for words in found if words[0] == kind]
 
     def wait_for_lines(self, kind: str, count: int, timeout: float = 60.0) -> list[list[str]]:
@@ -191,7 +191,7 @@ class World:
 
     def quiesce(self, timeout: float) -> None:
         """Wait until no job is READY or RUNNING, or nothing has changed for so many seconds: the
-        auditor tells what is wrong then."""
+        auditor says what is wrong then."""
         before, deadline = -1, time.monotonic() + timeout
         while (left := self.unfinished()) and time.monotonic() < deadline:
             if left != before:
@@ -211,7 +211,7 @@ class World:
         """End all processes, and let the auditor look."""
         self.close()
         self.engine.close()
-        argv = [PYTHON, "-m", "torture.auditor", str(self.database), str(self.witness)]
+        argv = [PYTHON, "-m", "torture.auditor", str(self.database), str(self.event_log)]
         told = subprocess.run(
             argv, env={**os.environ, **self.env}, capture_output=True, text=True, check=False
         )
@@ -224,7 +224,7 @@ class World:
     @contextmanager
     def here(self, **config: object) -> Iterator[Flask]:
         """An app context of the tortured app in this process, which runs no jobs."""
-        os.environ[VARIABLE] = str(self.witness)
+        os.environ[VARIABLE] = str(self.event_log)
         app = create_app(OFFLOAD_SQLITE_PATH=str(self.database), OFFLOAD_WORKER="off", **config)
         try:
             with app.app_context():
@@ -237,7 +237,7 @@ class World:
 class Web:
     """A web server, and a client that keeps asking it.
 
-    errors: what the client got that no client should get. refused: how often it was told (503)
+    errors: what the client got that no client should get. refused: how often it was refused (503)
     that the job can't be taken just now.
     """
 
@@ -258,7 +258,7 @@ class Web:
             return
         if response.status == 202:
             job_id = response.headers["Location"].rpartition("/")[2]
-            note("accepted", job_id, path=str(self.world.witness))
+            note("accepted", job_id, path=str(self.world.event_log))
         elif response.status == 503:
             self.refused += 1
         elif response.status != 200 or not path.startswith("/slowly/"):

@@ -12,9 +12,10 @@ import apsw
 import pytest
 from torture import ROOT, pages, scenarios  # noqa: F401  (importing the scenarios makes them known)
 from torture.auditor import TOLD_WITHIN, Audit, audit, watch
+from torture.event_log import VARIABLE, note, record_kill
+from torture.kill_points import MOMENTS, target
 from torture.plan import PLAN
 from torture.scenario import SCENARIOS
-from torture.witness import axe, note
 
 from flask_offload import Job, JobStatus
 from flask_offload.testing import drain
@@ -70,12 +71,17 @@ time.sleep(60)
 
 
 @pytest.mark.processes
-def test_an_axe_on_a_group_hits_whom_its_parent_has_left_behind() -> None:
+def test_a_killed_group_includes_what_its_leader_has_left_behind() -> None:
     """Such as the worker that a web process kept which died a moment earlier."""
     with running([sys.executable, "-c", ORPHAN], ready="alone") as leader:
         orphan = int(leader.output().split()[0])
         assert orphan not in descendants(leader.pid)
         assert orphan in process_group(leader.pid)
+
+
+def test_every_kill_point_is_in_the_code() -> None:
+    for name, moment in MOMENTS.items():
+        assert callable(target(moment)[2]), name
 
 
 # --- the auditor -------------------------------------------------------------------------------
@@ -84,12 +90,13 @@ def test_an_axe_on_a_group_hits_whom_its_parent_has_left_behind() -> None:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with make_site(tmp_path, monkeypatch) as made:
+        monkeypatch.setenv(VARIABLE, str(made.witness_file))
         yield made
 
 
 @pytest.fixture
 def jobs(site: Site) -> list[Job]:
-    """Three that were accepted, started and done, as the log tells."""
+    """Three that were accepted, started and done, as the log says."""
     done = [add.enqueue(1, 2) for _ in range(3)]
     drain(site.app)
     for job in done:
@@ -121,7 +128,7 @@ def test_it_finds_a_job_that_is_gone(site: Site, jobs: list[Job]) -> None:
     assert f"{jobs[0].id} was accepted and is not in the database" in found.violations
 
 
-def test_it_finds_a_job_that_nobody_runs(site: Site, jobs: list[Job]) -> None:
+def test_it_finds_a_job_that_no_process_runs(site: Site, jobs: list[Job]) -> None:
     change(site, "UPDATE jobs SET state = 'running' WHERE id = ?", jobs[0].id)
     assert judged(site).stuck == 1
 
@@ -131,12 +138,12 @@ def test_it_finds_a_job_that_ran_twice_without_need(site: Site, jobs: list[Job])
     note("start", jobs[0].id, 2)
     note("end", jobs[0].id, 2)
     (violation,) = judged(site).violations
-    assert "attempt 2 began, though no axe fell on it" in violation
+    assert "attempt 2 began, though its process was not killed" in violation
 
 
-def test_an_axe_excuses_a_second_run(site: Site, jobs: list[Job]) -> None:
+def test_a_kill_excuses_a_second_run(site: Site, jobs: list[Job]) -> None:
     change(site, "UPDATE jobs SET attempt = 2 WHERE id = ?", jobs[0].id)
-    axe("test", 0.0, [os.getpid()])
+    record_kill("test", 0.0, [os.getpid()])
     note("start", jobs[0].id, 2)
     note("end", jobs[0].id, 2)
     found = judged(site)
@@ -153,19 +160,19 @@ def test_a_power_cut_excuses_a_job_whose_process_had_just_left(site: Site, jobs:
     assert (found.violations, found.again) == ([], 1)
 
 
-def test_an_axe_does_not_excuse_a_job_that_had_ended_long_before(
+def test_a_kill_does_not_excuse_a_job_that_had_ended_long_before(
     site: Site, jobs: list[Job]
 ) -> None:
     change(site, "UPDATE jobs SET attempt = 2 WHERE id = ?", jobs[0].id)
     later = time.monotonic() + TOLD_WITHIN + 1
-    axe("test", later, [os.getpid()], until=later)
+    record_kill("test", later, [os.getpid()], until=later)
     site.witness_file.write_text(
         site.witness_file.read_text()
         + f"start {later:.6f} {os.getpid()} {jobs[0].id} 2\n"
         + f"end {later:.6f} {os.getpid()} {jobs[0].id} 2\n"
     )
     (violation,) = judged(site).violations
-    assert "no axe fell on it" in violation
+    assert "its process was not killed" in violation
 
 
 def give_up(site: Site, job: Job) -> None:
@@ -182,14 +189,14 @@ def give_up(site: Site, job: Job) -> None:
 def test_it_finds_a_job_given_up_for_a_worker_that_lives(site: Site, jobs: list[Job]) -> None:
     give_up(site, jobs[0])
     later = time.monotonic() + TOLD_WITHIN + 1
-    axe("test", later, [os.getpid()], until=later)  # when the job had ended long before
+    record_kill("test", later, [os.getpid()], until=later)  # when the job had ended long before
     (violation,) = judged(site).violations
-    assert "though no axe fell on it" in violation
-    axe("test", 0.0, [os.getpid()])
+    assert "though its process was not killed" in violation
+    record_kill("test", 0.0, [os.getpid()])
     assert judged(site).violations == []
 
 
-def test_it_counts_who_waits_though_nobody_was_told_of_it(site: Site, jobs: list[Job]) -> None:
+def test_it_counts_a_waiting_job_that_was_never_acknowledged(site: Site, jobs: list[Job]) -> None:
     add.enqueue(1, 2)
     found = judged(site)
     assert (found.waiting, found.unacknowledged) == (1, 1)
@@ -226,7 +233,7 @@ def test_it_finds_a_result_of_another_attempt(site: Site, jobs: list[Job]) -> No
     assert "stale result: of attempt 7, and 1 counts" in found.violations[0]
 
 
-def test_it_finds_a_success_that_nobody_saw(site: Site, jobs: list[Job]) -> None:
+def test_it_finds_a_success_that_is_not_in_the_log(site: Site, jobs: list[Job]) -> None:
     lines = site.witnessed()
     kept = [line for line in lines if not (line.startswith("end") and jobs[0].id in line)]
     site.witness_file.write_text("\n".join(kept) + "\n")

@@ -166,7 +166,7 @@ def contention(run: Run) -> None:
     refused = fast.refused + slow.refused
     fast.audit.add(slow.audit)
     run.judge(fast.audit, may_wait=True)
-    run.gate("nobody was refused", refused, refused == 0)
+    run.gate("no writer was refused", refused, refused == 0)
     slowest = min(fast.shares) / mean
     run.gate("the slowest has its share", f"{slowest:.0%} of the mean", slowest >= share / 100)
     most = run.size(500, 50)
@@ -179,7 +179,7 @@ WRITER = """
 import sys, time
 from flask_offload import EngineUnavailable
 from torture.app import create_app, quick
-from torture.witness import note
+from torture.event_log import note
 with create_app().app_context():
     while True:
         began = time.monotonic()

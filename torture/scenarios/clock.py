@@ -154,11 +154,11 @@ def _day_around(run: Run, zone: str, change: float, cron: str, hours: int) -> li
 
 def _not_due_in_time(run: Run, zone: str, change: float) -> list[str]:
     """Jobs for every quarter of an hour around the change, told as a wall clock shows it: an hour
-    that comes twice is told apart by `fold`."""
+    that comes twice is distinguished by `fold`."""
     now = [change - 4 * HOUR]
     folder = run.new_folder()
     engine = SqliteEngine(folder / "jobs.sqlite3", clock=lambda: now[0], durable=False)
-    ledger = SqliteClaims(engine, "w1", Retention(DAY, DAY, 10**6))
+    claims = SqliteClaims(engine, "w1", Retention(DAY, DAY, 10**6))
     expected, found = {}, {}
     try:
         with World(folder) as world, world.here():
@@ -169,8 +169,8 @@ def _not_due_in_time(run: Run, zone: str, change: float) -> list[str]:
                 expected[job.id] = moment
         for minute in range(-240, 240):
             now[0] = change + minute * 60
-            ledger.promote()
-            for claim in ledger.exchange([], {THREADS: 10}).claims:
+            claims.promote()
+            for claim in claims.exchange([], {THREADS: 10}).claims:
                 assert claim.id not in found
                 found[claim.id] = now[0]
     finally:

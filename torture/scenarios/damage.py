@@ -78,7 +78,7 @@ DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
 
 @scenario(
     "T9",
-    "a worker is started on a database that is damaged or no database of ours; then a backup is put"
+    "a worker is started on a database that is damaged or no job database; then a backup is put"
     " in its place",
 )
 def damaged(run: Run) -> None:
@@ -307,7 +307,7 @@ def _lost_without_fsync(run: Run) -> int:
 
 def _pretend_reboot(database: Path) -> None:
     """The machine goes on though its disk lost its power: tell the workers of before from those of
-    now, as the kernel's boot id does after a real power cut. Nobody has the database open."""
+    now, as the kernel's boot id does after a real power cut. No process has the database open."""
     if database.exists():
         connection = apsw.Connection(str(database))
         if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'workers'").get:

@@ -14,8 +14,8 @@ from support import answers, wait_until
 
 from ..app import accept, quick, slow, until_killed
 from ..auditor import Audit
+from ..event_log import record_kill
 from ..scenario import Run, scenario, show
-from ..witness import axe
 from ..world import PYTHON, Web, World
 
 DRAIN = 10.0
@@ -140,7 +140,7 @@ def overdue_stops(run: Run) -> None:
             worker.send(signal.SIGTERM)
             worker.wait(60)
             times.append(time.monotonic() - began)
-            axe("drain", began, family, path=str(world.witness))
+            record_kill("drain", began, family, path=str(world.event_log))
             world.burst()
         cost = {(attempt.outcome, job.status) for job in jobs for attempt in job.refresh().attempts}
         audit = world.audit()
@@ -199,7 +199,7 @@ def upgrade_under_a_worker(run: Run) -> None:
     run.gate("no job failed, those that enqueue others included", whole.failed, whole.failed == 0)
     run.gate("no job ran twice", whole.again, whole.again == 0)
     run.gate("the old worker goes on", f"{min(went_on)} jobs and more", min(went_on) > 0)
-    run.gate("and ends when told to, with exit code 0", codes, codes == {0})
+    run.gate("and ends when asked to, with exit code 0", codes, codes == {0})
 
 
 def newer_version(world: World) -> dict[str, Any]:

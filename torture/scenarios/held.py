@@ -135,7 +135,7 @@ def long_reader(run: Run) -> None:
     run.judge(audit)
     alarm = "kept from" in told.output() or "keeps the database open" in told.output()
     run.gate(
-        "`flask offload check` tells of a large log",
+        "`flask offload check` reports a large log",
         "yes" if alarm else f"no, at {grown / 1e6:.1f} MB",
         alarm,
     )

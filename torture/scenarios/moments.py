@@ -6,8 +6,8 @@ from typing import Any
 
 from flask_offload import Job, JobStatus
 
-from ..ambush import DONE, MOMENTS, SITE, WHICH, Moment
 from ..app import accept, careful, quick
+from ..kill_points import DONE, MOMENTS, SITE, WHICH, Moment
 from ..scenario import Run, scenario
 from ..world import World
 
@@ -43,13 +43,13 @@ def kill_between_the_steps_of_a_job(run: Run) -> None:
 def _killed_at(world: World, name: str) -> tuple[Job, list[Job]]:
     """A worker that dies at this moment, and another that does the rest. The job that runs first
     and may do so only once, and those behind it."""
-    ambush, fell = world.folder / "ambush", world.folder / "fell"
-    ambush.mkdir()
-    (ambush / "sitecustomize.py").write_text(SITE)
+    site, killed = world.folder / "site", world.folder / "killed"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE)
     env: dict[str, Any] = {
-        "PYTHONPATH": f"{ambush}:{world.env['PYTHONPATH']}",
+        "PYTHONPATH": f"{site}:{world.env['PYTHONPATH']}",
         WHICH: name,
-        DONE: str(fell),
+        DONE: str(killed),
     }
     with world.here():
         world.watch()
@@ -58,7 +58,7 @@ def _killed_at(world: World, name: str) -> tuple[Job, list[Job]]:
         one = ("--processes", "1", "--threads", "1", "--log-level", "error")
         process = world.start(world.command("worker", "--burst", *one), **env)
         process.wait(60)
-        assert fell.exists(), f"{name}: it never came to that: {process}"
+        assert killed.exists(), f"{name}: it never came to that: {process}"
         world.burst()
         return first.refresh(), [job.refresh() for job in others]
 

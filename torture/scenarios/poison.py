@@ -10,7 +10,7 @@ from typing import Any
 from flask_offload import Job
 
 from ..app import accept, offload, quick, slow
-from ..pills import PILLS, enqueue_pill, stop_the_event_loop
+from ..poison_tasks import POISON_TASKS, enqueue_poison, stop_the_event_loop
 from ..scenario import Run, scenario
 from ..world import World
 
@@ -26,46 +26,48 @@ MEMORY = 4_000_000
 )
 def poison(run: Run) -> None:
     doses, good = run.size(1, 6), run.size(300, 10_000)
-    names = [name for name in PILLS for _ in range(doses)]
+    names = [name for name in POISON_TASKS for _ in range(doses)]
     with World(run.new_folder(), FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
-        pills: list[tuple[str, Job]] = []
+        poisoned: list[tuple[str, Job]] = []
         for position in run.chance.sample(range(good + len(names)), good + len(names)):
             if position < len(names):
-                pills.append((names[position], accept(enqueue_pill(names[position]))))
+                poisoned.append((names[position], accept(enqueue_poison(names[position]))))
             else:
                 accept(slow.enqueue(0.05) if position % 10 == 0 else quick.enqueue())
         loop_stoppers = [accept(stop_the_event_loop.enqueue()) for _ in range(doses)]
         argv = world.command("worker", "--burst", "--processes", "2", "--log-level", "error")
         worker = world.start(["sh", "-c", f'ulimit -v {MEMORY}; exec "$@"', "sh", *argv])
         code = worker.wait(110 if not run.long else 1800)
-        for job in [*loop_stoppers, *(job for _, job in pills)]:
+        for job in [*loop_stoppers, *(job for _, job in poisoned)]:
             job.refresh()
         audit = world.audit()
     run.gate("the worker ended by itself", f"exit code {code}", code == 0)
     if run.long:
-        well, sick = _rates_after_pills(run)
-        run.figure("quick jobs a second, without and after the pills", f"{well:,.0f}, {sick:,.0f}")
+        well, sick = _rates_after_poison(run)
+        run.figure(
+            "quick jobs a second, without and after the poison tasks", f"{well:,.0f}, {sick:,.0f}"
+        )
         run.gate(
-            "once the pills are given up, at least 90 % of the throughput",
+            "once the poison tasks are given up, at least 90 % of the throughput",
             f"{sick / well:.0%}",
             sick >= 0.9 * well,
         )
-    wrong = [text for name, job in pills if (text := _wrong(name, job))]
-    run.figure("pills", f"{len(pills)} of {len(PILLS)} kinds among {good:,} jobs")
-    run.gate("each pill ends as it must", wrong[:5] or "yes", not wrong)
+    wrong = [text for name, job in poisoned if (text := _wrong(name, job))]
+    run.figure("poison tasks", f"{len(poisoned)} of {len(POISON_TASKS)} kinds among {good:,} jobs")
+    run.gate("each poison task ends as it must", wrong[:5] or "yes", not wrong)
     outcomes = {tuple(attempt.outcome for attempt in job.attempts) for job in loop_stoppers}
     # its third attempt is alone in a process and has a loop of its own to stop
     given_up = outcomes == {("CRASHED", "CRASHED", "FAILED")}
     run.gate("who stops the event loop is given up", outcomes, given_up)
-    crashes = max(_crashes(job) for _, job in pills)
-    run.gate("no pill kills more than three processes", crashes, crashes <= 3)
-    expected = [pattern for pattern, _ in PILLS.values() if pattern]
+    crashes = max(_crashes(job) for _, job in poisoned)
+    run.gate("no poison task kills more than three processes", crashes, crashes <= 3)
+    expected = [pattern for pattern, _ in POISON_TASKS.values() if pattern]
     expected.append("RuntimeError: Event loop stopped")
     run.judge(audit, may_fail=lambda why: any(re.match(p, why, re.S) for p in expected))
 
 
-def _rates_after_pills(run: Run) -> tuple[float, float]:
-    """Jobs a second of a worker in good health, and of one that has swallowed each pill once.
+def _rates_after_poison(run: Run) -> tuple[float, float]:
+    """Jobs a second of a worker in good health, and of one that has run each poison task once.
 
     In turns, as both slow down with what they have done and with what else the machine does.
     """
@@ -75,8 +77,8 @@ def _rates_after_pills(run: Run) -> tuple[float, float]:
             with world.here():
                 world.worker("--processes", "2", "--log-level", "error")
         with sick.here():
-            for name in PILLS:
-                enqueue_pill(name)
+            for name in POISON_TASKS:
+                enqueue_poison(name)
             sick.quiesce(120)
         rates: dict[World, list[float]] = {well: [], sick: []}
         for _ in range(9):
@@ -98,7 +100,7 @@ def _crashes(job: Job) -> int:
 
 
 def _wrong(name: str, job: Job) -> str | None:
-    expected = PILLS[name][0]
+    expected = POISON_TASKS[name][0]
     error = f"{job.error.type}: {job.error.message}" if job.error else None
     if expected is None:
         fits = error is None and job.status == "SUCCESSFUL"

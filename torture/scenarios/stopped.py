@@ -16,8 +16,8 @@ from proc import descendants
 from support import Running, wait_until
 
 from ..app import accept, careful, quick, slow, telling
+from ..event_log import record_kill
 from ..scenario import Run, scenario, show
-from ..witness import axe
 from ..world import World
 
 LONGER_THAN_ANY_TIMEOUT = 4.0
@@ -88,7 +88,7 @@ def stale_results(run: Run) -> None:
             pids = [victim.pid, *descendants(victim.pid)]
             with stopped(pids):
                 _take_for_dead(world, victim)
-                axe("taken-for-dead", float(starts[0][0]), pids, path=str(world.witness))
+                record_kill("taken-for-dead", float(starts[0][0]), pids, path=str(world.event_log))
                 other = world.worker("--threads", f"{jobs}")
                 world.wait_for_lines("start", number + 2 * jobs)
             world.quiesce(20)
@@ -165,7 +165,7 @@ def _state(pid: int) -> str:
 
 
 def _holds_write_lock(database: Path, pid: int) -> bool:
-    """As the kernel tells it: byte 120 of the shared memory file is SQLite's write lock."""
+    """As the kernel reports it: byte 120 of the shared memory file is SQLite's write lock."""
     inode = os.stat(f"{database}-shm").st_ino
     wanted = ["POSIX", "ADVISORY", "WRITE", f"{pid}"]
     for line in Path("/proc/locks").read_text().splitlines():

@@ -54,7 +54,7 @@ def full_disk(run: Run) -> None:
 
 
 def none_refused_is_there(run: Run, audit: Audit) -> None:
-    """Nobody died here, so every job was either accepted or refused."""
+    """No process died here, so every job was either accepted or refused."""
     found = audit.unacknowledged
     run.gate("what was refused is not in the database", found, found == 0)
 
@@ -204,8 +204,8 @@ def fsync_errors(run: Run) -> None:
     run.figure("one fsync in", every)
     run.judge(audit)
     run.gate("the enqueuer goes on", f"exit code {code}", code == 0)
-    # a checkpoint syncs, too, and of its errors nobody needs to be told
-    run.gate("it is told", dict(refused), sum(refused.values()) > jobs / every / 4)
+    # a checkpoint syncs, too, and its errors need no report
+    run.gate("it is reported", dict(refused), sum(refused.values()) > jobs / every / 4)
     run.gate("the worker lives on", living, living)
     run.gate("no job ran twice", audit.again, audit.again == 0)
     none_refused_is_there(run, audit)
@@ -215,9 +215,9 @@ EXHAUSTED = """
 import os, resource, sys
 from flask_offload import EngineUnavailable
 from torture.app import accept, create_app, quick
-from torture.witness import note
+from torture.event_log import note
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-log = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND)
+log = os.open(os.environ["EVENT_LOG"], os.O_WRONLY | os.O_APPEND)
 
 def enqueue(count):
     done = 0
@@ -275,7 +275,7 @@ def descriptors(run: Run) -> None:
         counts == {"accepted 0 5 5 5": rounds},
     )
     said = Counter(line.split()[0] for line in lines if not line.startswith("accepted"))
-    run.gate("it is told what is wrong", dict(said), said == {"TooManyFiles": 5 * rounds})
+    run.gate("the error says what is wrong", dict(said), said == {"TooManyFiles": 5 * rounds})
     none_refused_is_there(run, audit)
 
 
@@ -291,7 +291,7 @@ with create_app().app_context():
     accept(quick.enqueue())
     for _ in range(int(sys.argv[1])):
         log = os.stat(database + "-wal").st_size
-        size = max(log, os.stat(database).st_size, os.stat(os.environ["WITNESS"]).st_size)
+        size = max(log, os.stat(database).st_size, os.stat(os.environ["EVENT_LOG"]).st_size)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 65536, hard))
         refused = 0
         while refused < 3:

@@ -13,7 +13,7 @@ from support import Running
 from ..scenario import Run, scenario
 from ..world import Web, World
 
-AXES = {"child": 50, "supervisor": 15, "group": 6, "enqueuer": 10, "web": 15, "server": 4}
+TARGETS = {"child": 50, "supervisor": 15, "group": 6, "enqueuer": 10, "web": 15, "server": 4}
 """How often whom: a child that runs jobs; a supervisor, whose children die with it; its whole
 process group; a process that enqueues; a web process, perhaps one that keeps a worker; the whole
 web server with all that came from it."""
@@ -35,9 +35,9 @@ def storm(run: Run) -> None:
         done_in = weather.calm()
         audit = world.audit()
     run.figure(
-        "kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.axed.most_common())
+        "kills", f"{kills:,}: " + ", ".join(f"{n} {w}" for w, n in weather.killed.most_common())
     )
-    run.times("from the axe to the new start of a job that it hit", audit.restarts)
+    run.times("from the kill to the new start of a job that it hit", audit.restarts)
     thrice = sum(n for why, n in audit.reasons.items() if "crash 3 of 3" in why)
     once = sum(n for why, n in audit.reasons.items() if "on_crash='fail'" in why)
     run.figure("failed", f"{once} that may not run twice, {thrice} after three crashes")
@@ -53,19 +53,19 @@ def storm(run: Run) -> None:
     )
     if run.long:  # a short storm may miss
         hits = len(audit.restarts)
-        run.gate("axes fell on running jobs", f"{hits} times", hits > kills / 20)
+        run.gate("processes with running jobs were killed", f"{hits} times", hits > kills / 20)
 
 
 JOBS_AT_ONCE = 40
-"""More than that a single axe cannot hit: threads and coroutines of the processes it kills."""
+"""More than that a single kill cannot hit: threads and coroutines of the processes it kills."""
 
 
 class Weather:
-    """Two workers, two enqueuers and a web server with a worker of its own, and the axe."""
+    """Two workers, two enqueuers and a web server with a worker of its own, and the kills."""
 
     def __init__(self, world: World, chance: random.Random, jobs: int) -> None:
         self.world, self.chance = world, chance
-        self.axed: Counter[str] = Counter()
+        self.killed: Counter[str] = Counter()
         self._wanted = jobs
         self._workers = [self._new_worker() for _ in range(2)]
         self.web = self._new_web()
@@ -75,33 +75,33 @@ class Weather:
     def rage(self, kills: int, seconds: float) -> int:
         """So many kills, while the jobs come and go; fewer if the time is over. How many."""
         until = self._began + seconds
-        while sum(self.axed.values()) < kills and time.monotonic() < until:
+        while sum(self.killed.values()) < kills and time.monotonic() < until:
             time.sleep(self.chance.expovariate(1 / 0.4))
-            (what,) = self.chance.choices(list(AXES), list(AXES.values()))
-            self.axed[what] += getattr(self, f"_axe_{what}")()
-            self._mend()
+            (what,) = self.chance.choices(list(TARGETS), list(TARGETS.values()))
+            self.killed[what] += getattr(self, f"_kill_{what}")()
+            self._restart()
         if time.monotonic() >= until:
             self._wanted = 0
-        return sum(self.axed.values())
+        return sum(self.killed.values())
 
     def calm(self) -> float:
         """Until everything is enqueued and done; the seconds since the beginning."""
         while not self._all_enqueued():
-            self._mend()
+            self._restart()
             time.sleep(0.1)
         for process in self._enqueuers:  # each may have a few jobs more than were wanted
             self.world.kill("enqueuer", process.pid)
         self.world.quiesce(60)
         return time.monotonic() - self._began
 
-    # --- the axe; each tells whether it fell ---
+    # --- kills; each says whether there was one ---
 
-    def _axe_child(self) -> bool:
+    def _kill_child(self) -> bool:
         parents = [worker.pid for worker in self.world.workers()]
         children = [child for above in parents for child in descendants(above)]
         return self._fall("child", children)
 
-    def _axe_supervisor(self) -> bool:
+    def _kill_supervisor(self) -> bool:
         pids = [worker.pid for worker in self.world.workers()]
         if not pids:
             return False
@@ -109,21 +109,21 @@ class Weather:
         self.world.kill("supervisor", pid)
         return True
 
-    def _axe_group(self) -> bool:
+    def _kill_group(self) -> bool:
         leader = self.chance.choice(self._workers).pid
         self.world.kill_group("group", leader)
         return True
 
-    def _axe_enqueuer(self) -> bool:
+    def _kill_enqueuer(self) -> bool:
         return self._fall("enqueuer", [process.pid for process in self._enqueuers])
 
-    def _axe_web(self) -> bool:
+    def _kill_web(self) -> bool:
         """The worker that it may have kept is the child of a web process, and lives on."""
         master = self.web.process.pid
         children = [pid for pid in descendants(master) if parent(pid) == master]
         return self._fall("web", children, alone=True)
 
-    def _axe_server(self) -> bool:
+    def _kill_server(self) -> bool:
         self.world.kill_group("server", self.web.process.pid)
         return True
 
@@ -136,7 +136,7 @@ class Weather:
 
     # --- new ones for those that died ---
 
-    def _mend(self) -> None:
+    def _restart(self) -> None:
         self._workers = [
             worker if worker.popen.poll() is None else self._new_worker()
             for worker in self._workers

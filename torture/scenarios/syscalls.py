@@ -12,13 +12,13 @@ from support import require_tool
 
 from ..app import accept, careful, flaky, later, limited, quick, rated, resumable
 from ..auditor import Audit
+from ..event_log import record_kill
 from ..scenario import Run, scenario
-from ..witness import axe
 from ..world import PYTHON, World
 from .deploy import newer_version
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,write"
-"""Everything that reaches the disk or tells somebody: SQLite's pages, logs and syncs, and bells."""
+"""All that reaches the disk or another process: SQLite's pages, logs and syncs, the notifier."""
 
 ENQUEUE = """
 from torture.app import accept, careful, create_app, quick
@@ -93,7 +93,7 @@ def kill_at_each_call_of_a_worker(run: Run) -> None:
             while process.popen.poll() is None:
                 seen.update(descendants(process.pid))
             tally.killed += process.wait() == KILLED
-            axe("call", 0.0, seen or [process.pid], path=str(world.witness))
+            record_kill("call", 0.0, seen or [process.pid], path=str(world.event_log))
             world.burst()
             tally.check(point, world.audit(), may_fail=1)  # the one that must not run twice
     tally.judge()
@@ -150,7 +150,7 @@ def _killed_at(point: Point) -> list[str]:
 
 
 def _calls_of(world: World, argv: list[str], **env: Any) -> Counter[str]:
-    """How many calls of each kind the program makes when nobody kills it."""
+    """How many calls of each kind the program makes when it is not killed."""
     log = world.folder / "calls"
     strace = [require_tool("strace"), "-qq", "-o", str(log), "-e", f"trace={CALLS}"]
     process = world.start([*strace, *argv], **env)

@@ -1,6 +1,6 @@
-"""An axe that waits inside a process for a moment that no system call marks: once in all.
+"""Kill a process at a moment that no system call marks, from inside: once in all.
 
-`SITE`, as sitecustomize.py in the path of a worker, lays the ambush that the environment names.
+`SITE`, as sitecustomize.py in the path of a worker, arms the kill point that the environment names.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from proc import descendants
 
-from .witness import axe
+from .event_log import record_kill
 
-WHICH, DONE = "AMBUSH", "AMBUSH_DONE"
-"""Environment variables: which moment; a file that is made when the axe falls."""
+WHICH, DONE = "KILL_POINT", "KILL_POINT_DONE"
+"""Environment variables: which moment; a file that is made when the process is killed."""
 
-SITE = "from torture.ambush import lie_in_wait\nlie_in_wait()\n"
+SITE = "from torture.kill_points import arm\narm()\n"
 
 
 class Moment(NamedTuple):
@@ -47,37 +47,45 @@ def _has_outcomes(_: object, outcomes: Any, room: object) -> bool:
     return bool(outcomes)
 
 
+SLOTS = "flask_offload.engines.slots"
 WORKER, SQLITE = "flask_offload.worker.", "flask_offload.engines.sqlite."
 MOMENTS = {
     # called once something has been claimed, in the same transaction
-    "claimed, not committed": Moment(SQLITE + "ledger", "note_starts", True, False),
-    "claimed, not handed out": Moment(WORKER + "processes", "Processes.hand_out", False, False),
-    "before the start is noted": Moment(SQLITE + "liveness", "Slots.start", False, False),
-    "noted, before the first line": Moment(SQLITE + "liveness", "Slots.start", True, True),
-    "done, not told": Moment(
+    "claimed, not committed": Moment(SQLITE + "claims", "note_starts", True, False),
+    "claimed, not submitted": Moment(WORKER + "process_pool", "ProcessPool.submit", False, False),
+    "before the start is noted": Moment(SLOTS, "Slots.start", False, False),
+    "noted, before the first line": Moment(
+        "flask_offload.engines.slots", "Slots.start", True, True
+    ),
+    "done, not reported": Moment(
         WORKER + "messages", "Channel.send", False, True, only=_carries_outcomes
     ),
-    "told, not written": Moment(
-        SQLITE + "ledger", "Ledger.exchange", False, True, only=_has_outcomes
+    "reported, not written": Moment(
+        SQLITE + "claims", "SqliteClaims.exchange", False, True, only=_has_outcomes
     ),
-    "written, not committed": Moment(SQLITE + "outcomes", "Books.finish", True, True),
-    "committed, not settled": Moment(
-        SQLITE + "ledger", "Ledger.exchange", True, True, True, _has_outcomes
+    "written, not committed": Moment(SQLITE + "completion", "Completion.finish", True, True),
+    "committed, not acknowledged": Moment(
+        SQLITE + "claims", "SqliteClaims.exchange", True, True, True, _has_outcomes
     ),
 }
 
 
-def lie_in_wait() -> None:
-    """Let this process, or a child that it forks, die at the moment that the environment names."""
-    moment = MOMENTS[os.environ[WHICH]]
+def target(moment: Moment) -> tuple[Any, str, Any]:
+    """What has the function of this moment, its name there, and the function."""
     owner: Any = importlib.import_module(moment.module)
     *path, name = moment.method.split(".")
     for part in path:
         owner = getattr(owner, part)
-    original = getattr(owner, name)
+    return owner, name, getattr(owner, name)
+
+
+def arm() -> None:
+    """Let this process, or a child that it forks, die at the moment that the environment names."""
+    moment = MOMENTS[os.environ[WHICH]]
+    owner, name, original = target(moment)
 
     @functools.wraps(original)
-    def ambushed(*args: Any, **kwargs: Any) -> Any:
+    def killing(*args: Any, **kwargs: Any) -> Any:
         is_now = moment.only(*args, **kwargs)
         if is_now and not moment.after:
             _die()
@@ -86,7 +94,7 @@ def lie_in_wait() -> None:
             _die()
         return result
 
-    setattr(owner, name, ambushed)
+    setattr(owner, name, killing)
 
 
 def _die() -> None:
@@ -96,5 +104,5 @@ def _die() -> None:
     except FileExistsError:
         return
     now, doomed = time.monotonic(), [os.getpid(), *descendants(os.getpid())]
-    axe("ambush", now, doomed, until=now + 1)
+    record_kill("kill-point", now, doomed, until=now + 1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Poison pills: tasks that do to their process what no task should.
+"""Poison tasks: they do to their process what no task should.
 
-Each pill has what its job must come to: a pattern that its error matches, or None if the job is to
+Each has what its job must end with: a pattern that its error matches, or None if the job is to
 succeed. Whatever it is, other jobs must not suffer from it.
 """
 
@@ -24,77 +24,77 @@ from typing import Any
 
 from flask_offload import Job, current_job
 
-from .app import create_app, offload, witnessed
-from .witness import axe
+from .app import create_app, logged, offload
+from .event_log import record_kill
 
-__all__ = ["PILLS", "create_app", "enqueue_pill", "stop_the_event_loop"]
+__all__ = ["POISON_TASKS", "create_app", "enqueue_poison", "stop_the_event_loop"]
 
-PILLS: dict[str, tuple[str | None, Callable[[], Any]]] = {}
+POISON_TASKS: dict[str, tuple[str | None, Callable[[], Any]]] = {}
 
 TIMEOUT = 1.0
 
 
-def pill(
+def poison(
     expected: str | None, *, deadly: bool = False
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Make a function a pill. deadly: its process dies of it, so that others in it run again."""
+    """Make a function a poison task. deadly: it ends its process, and jobs beside it run again."""
 
     def decorate(function: Callable[[], Any]) -> Callable[[], Any]:
-        def swallow() -> Any:
+        def run() -> Any:
             if deadly:
                 now = time.monotonic()
-                axe(function.__name__, now, [os.getpid()], until=now + 20)
+                record_kill(function.__name__, now, [os.getpid()], until=now + 20)
             return function()
 
-        PILLS[function.__name__] = (expected, swallow)
+        POISON_TASKS[function.__name__] = (expected, run)
         return function
 
     return decorate
 
 
 @offload.task
-def swallow(name: str) -> Any:
-    with witnessed():
-        return PILLS[name][1]()
+def run_poison(name: str) -> Any:
+    with logged():
+        return POISON_TASKS[name][1]()
 
 
 @offload.task(timeout=TIMEOUT)
-def swallow_in_time(name: str) -> Any:
+def run_in_time(name: str) -> Any:
     """For those that never end by themselves."""
-    with witnessed():
-        return PILLS[name][1]()
+    with logged():
+        return POISON_TASKS[name][1]()
 
 
-def enqueue_pill(name: str) -> Job:
-    """The job of a pill."""
-    endless = (PILLS[name][0] or "").startswith("JobTimeout")
-    return (swallow_in_time if endless else swallow).enqueue(name)
+def enqueue_poison(name: str) -> Job:
+    """The job of a poison task."""
+    endless = (POISON_TASKS[name][0] or "").startswith("JobTimeout")
+    return (run_in_time if endless else run_poison).enqueue(name)
 
 
 # --- deadly ones -------------------------------------------------------------------------------
 
 
-@pill("WorkerDied: .*killed by SIGSEGV.*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*killed by SIGSEGV.*crash 3 of 3", deadly=True)
 def segfault() -> None:
     ctypes.string_at(0)
 
 
-@pill("WorkerDied: .*killed by SIGABRT.*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*killed by SIGABRT.*crash 3 of 3", deadly=True)
 def abort() -> None:
     os.abort()
 
 
-@pill("WorkerDied: .*exit code 3.*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*exit code 3.*crash 3 of 3", deadly=True)
 def leave() -> None:
     os._exit(3)
 
 
-@pill("WorkerDied: .*killed by SIGKILL.*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*killed by SIGKILL.*crash 3 of 3", deadly=True)
 def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pill("WorkerDied: .*killed by SIG(SEGV|BUS).*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*killed by SIG(SEGV|BUS).*crash 3 of 3", deadly=True)
 def overflow_the_stack() -> None:
     sys.setrecursionlimit(10**9)
     threading.stack_size(1 << 16)  # Python counts how deep it is in C, and trusts in a usual stack
@@ -108,24 +108,24 @@ def overflow_the_stack() -> None:
     thread.join()
 
 
-@pill("WorkerDied: .*(closed the connection|exit code 1).*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*(closed the connection|exit code 1).*crash 3 of 3", deadly=True)
 def close_all_descriptors() -> None:
     os.closerange(0, 4096)
     time.sleep(60)
 
 
-@pill("JobTimeout: .*by force", deadly=True)
+@poison("JobTimeout: .*by force", deadly=True)
 def loop_in_c() -> int:
     """Holds the interpreter, so that no other thread of the process ever runs again."""
     return sum(itertools.repeat(1))
 
 
-@pill("JobTimeout: .*by force", deadly=True)
+@poison("JobTimeout: .*by force", deadly=True)
 def sleep_for_ever() -> None:
     time.sleep(3600)
 
 
-@pill("JobTimeout: .*by force", deadly=True)
+@poison("JobTimeout: .*by force", deadly=True)
 def catch_everything() -> None:
     while True:
         try:
@@ -135,7 +135,7 @@ def catch_everything() -> None:
             pass
 
 
-@pill("WorkerDied: .*killed by SIGUSR1.*crash 3 of 3", deadly=True)
+@poison("WorkerDied: .*killed by SIGUSR1.*crash 3 of 3", deadly=True)
 def default_signal() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     time.sleep(1)
@@ -144,33 +144,33 @@ def default_signal() -> None:
 # --- those whose process survives --------------------------------------------------------------
 
 
-@pill("MemoryError")
+@poison("MemoryError")
 def eat_memory() -> int:
     """The process runs under a limit (RLIMIT_AS)."""
     return len(bytearray(1 << 40))
 
 
-@pill("SystemExit: 3")
+@poison("SystemExit: 3")
 def exit_politely() -> None:
     sys.exit(3)
 
 
-@pill("KeyboardInterrupt")
+@poison("KeyboardInterrupt")
 def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pill("GeneratorExit")
+@poison("GeneratorExit")
 def exit_a_generator() -> None:
     raise GeneratorExit
 
 
-@pill("RecursionError")
+@poison("RecursionError")
 def recurse() -> None:
     recurse()
 
 
-@pill("Spiteful: .its __str__ failed.")
+@poison("Spiteful: .its __str__ failed.")
 def spiteful_error() -> None:
     class Spiteful(Exception):
         def __str__(self) -> str:
@@ -181,27 +181,27 @@ def spiteful_error() -> None:
     raise Spiteful
 
 
-@pill("ValueError: x{100}")
+@poison("ValueError: x{100}")
 def enormous_error() -> None:
     raise ValueError("x" * 50_000_000)
 
 
-@pill("ValueError: .*udc80")
+@poison("ValueError: .*udc80")
 def unprintable_error() -> None:
     raise ValueError("\udc80 \0 \x1b[31m")
 
 
-@pill("PayloadError")
+@poison("PayloadError")
 def return_a_lock() -> Any:
     return threading.Lock()
 
 
-@pill("PayloadTooLarge")
+@poison("PayloadTooLarge")
 def return_too_much() -> str:
     return "x" * 10_000_000
 
 
-@pill("PayloadError")
+@poison("PayloadError")
 def return_a_circle() -> Any:
     circle: list[Any] = []
     circle.append(circle)
@@ -211,80 +211,81 @@ def return_a_circle() -> Any:
 # --- those that leave something behind ---------------------------------------------------------
 
 
-@pill(None)
+@poison(None)
 def change_folder() -> None:
     os.chdir("/")
 
 
-@pill(None)
+@poison(None)
 def remove_its_folder() -> None:
-    folder = tempfile.mkdtemp()  # not in the current one, which another pill may just have changed
+    # not in the current one: another of them may just have changed it
+    folder = tempfile.mkdtemp()
     os.chdir(folder)
     os.rmdir(folder)
 
 
-@pill(None)
+@poison(None)
 def ignore_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(os.getpid(), number)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-@pill("ValueError: signal only works in main thread")
+@poison("ValueError: signal only works in main thread")
 def set_a_handler() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@pill(None)
+@poison(None)
 def change_locale() -> None:
     for name in ("de_DE.UTF-8", "C"):
         with suppress(locale.Error):
             locale.setlocale(locale.LC_ALL, name)
 
 
-@pill(None)
+@poison(None)
 def clear_environment() -> None:
-    path = os.environ["WITNESS"]
+    path = os.environ["EVENT_LOG"]
     os.environ.clear()
-    os.environ["WITNESS"] = path  # the auditor's, not ours
+    os.environ["EVENT_LOG"] = path  # the auditor's path, not this task's
 
 
-@pill(None)
+@poison(None)
 def close_standard_files() -> None:
     sys.stdout.close()
     sys.stderr.close()
 
 
-@pill(None)
+@poison(None)
 def shout() -> None:
-    with suppress(ValueError):  # another pill may have closed it
+    with suppress(ValueError):  # another of them may have closed it
         print("x" * 1_000_000)
 
 
-@pill(None)
+@poison(None)
 def collect_no_garbage() -> None:
     gc.disable()
 
 
-@pill(None)
+@poison(None)
 def silence_the_logs() -> None:
     logging.disable(logging.CRITICAL)
     logging.getLogger("flask_offload").handlers.clear()
 
 
-@pill(None)
+@poison(None)
 def leave_threads() -> None:
     for _ in range(5):
         threading.Thread(target=time.sleep, args=(1,)).start()
 
 
-@pill(None)
+@poison(None)
 def fork_and_return() -> None:
     if os.fork() != 0:
         time.sleep(0.2)
 
 
-@pill(None)
+@poison(None)
 def become_somebody_else() -> None:
     os.umask(0o777)
     os.nice(1)
@@ -294,13 +295,13 @@ def become_somebody_else() -> None:
 async def stop_the_event_loop() -> None:
     """All async jobs of the process hang on it."""
     now = time.monotonic()
-    with witnessed():
-        axe("event-loop", now, [os.getpid()], until=now + 20)
+    with logged():
+        record_kill("event-loop", now, [os.getpid()], until=now + 20)
         asyncio.get_running_loop().stop()
         await asyncio.sleep(60)
 
 
-@pill("ValueError: the log is broken")
+@poison("ValueError: the log is broken")
 def break_the_log() -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
