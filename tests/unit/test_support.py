@@ -97,7 +97,7 @@ LEAKING = """
 
 @pytest.mark.skipif(not proc.AVAILABLE, reason="no /proc here")
 def test_each_kind_of_leak_is_named(tmp_path: Path) -> None:
-    printed = run_pytest(tmp_path, LEAKING)
+    printed = run_pytest(tmp_path, LEAKING, "-o", "markers=processes")
     found = dict(re.findall(r"::(test_\w+) left behind:\n- (.*)", printed))
     assert found["test_context"].startswith("a context is still pushed: <flask.ctx.AppContext")
     assert "RequestContext" in found["test_request_context"]
