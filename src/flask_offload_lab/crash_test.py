@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Literal
@@ -48,39 +48,6 @@ class CrashTestResult:
         return max(self.answered - self.done, 0)
 
 
-class Visitors:
-    """Sign up, all at once and each on a connection of their own."""
-
-    def __init__(self, testbed: LabTestbed, pattern: Pattern, names: list[str]) -> None:
-        self._app = testbed.sample_app
-        self._pattern = pattern
-        self._lock = threading.Lock()
-        self.answered = 0
-        self._threads = [
-            threading.Thread(target=self._sign_up, args=[name], daemon=True) for name in names
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def are_served(self) -> bool:
-        """Whether each has an answer, or an error."""
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def wait(self) -> None:
-        """Until they are served."""
-        for thread in self._threads:
-            thread.join()
-
-    def _sign_up(self, name: str) -> None:
-        try:
-            status = self._app.get(f"/{self._pattern}?member={name}")
-        except (OSError, HTTPException):
-            return  # the server was killed before it answered
-        with self._lock:
-            self.answered += status < 400
-
-
 def run_crash_test(
     testbed: LabTestbed,
     pattern: Pattern,
@@ -91,29 +58,43 @@ def run_crash_test(
     app again, and count whose work was done. report: called with what happens next."""
     names = testbed.names(f"kill-{pattern}", members)
     journal = testbed.journal()
-    visitors = Visitors(testbed, pattern, names)
     waited = pattern == "sync" or (pattern == "background" and not testbed.engine.has_worker)
-    if not waited:  # on a slow machine the first mail can be there before the last answer
-        testbed.until(lambda: visitors.are_served or bool(testbed.mails_to(names)), BEGIN_TIMEOUT)
-    testbed.until(lambda: journal.count("work-begin", names) > 0, BEGIN_TIMEOUT)
-    report(f"/{pattern}: {visitors.answered} of {members} got the page “Welcome”; now kill -9")
-    killed = testbed.sample_app.kill_all()
-    killed_at = time.monotonic()
-    testbed.sample_app.start()
-    patience = PATIENCE["sync" if waited else pattern]
-    testbed.until(lambda: len(testbed.mails_to(names)) == members, patience)
-    visitors.wait()
+    with ThreadPoolExecutor(members) as pool:
+        answers = [
+            pool.submit(_is_answered, testbed, f"/{pattern}?member={name}") for name in names
+        ]
+        if not waited:  # on a slow machine the first mail can be there before the last answer
+            testbed.until(
+                lambda: all(answer.done() for answer in answers) or bool(testbed.mails_to(names)),
+                BEGIN_TIMEOUT,
+            )
+        testbed.until(lambda: journal.count("work-begin", names) > 0, BEGIN_TIMEOUT)
+        answered = sum(answer.done() and answer.result() for answer in answers)
+        report(f"/{pattern}: {answered} of {members} got the page “Welcome”; now kill -9")
+        killed = testbed.sample_app.kill_all()
+        killed_at = time.monotonic()
+        testbed.sample_app.start()
+        patience = PATIENCE["sync" if waited else pattern]
+        testbed.until(lambda: len(testbed.mails_to(names)) == members, patience)
     mails = testbed.mails_to(names)
     return CrashTestResult(
         pattern,
         members,
-        visitors.answered,
+        answered=sum(answer.result() for answer in answers),
         done=len(mails),
         twice=sum(count > 1 for count in mails.values()),
         killed=len(killed),
         recovered_ms=_recovery(journal, names, killed_at),
         waited=waited,
     )
+
+
+def _is_answered(testbed: LabTestbed, path: str) -> bool:
+    """Whether a page is served, rather than an error or nothing because the server was killed."""
+    try:
+        return testbed.sample_app.get(path) < 400
+    except (OSError, HTTPException):
+        return False
 
 
 def _recovery(journal: JournalReader, names: list[str], killed_at: float) -> float | None:
