@@ -1,4 +1,4 @@
-"""The Celery engine is built like an engine of somebody else: it uses public names only."""
+"""The Celery engine and the lab are built like packages of other authors: on public names only."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import ast
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import flask_offload_celery
+import flask_offload_lab
 
 PUBLIC = frozenset(
     {
         "flask_offload",
         "flask_offload.engine_api",
         "flask_offload.errors",
+        "flask_offload.measure",
+        "flask_offload.profiler",
         "flask_offload.signals",
         "flask_offload.testing",
     }
@@ -44,14 +50,15 @@ def _is_private(module: str, name: str) -> bool:
     return name not in listed if listed is not None else name.startswith("_")
 
 
-def test_the_celery_engine_imports_public_names_only() -> None:
-    (folder,) = map(Path, flask_offload_celery.__path__)
+@pytest.mark.parametrize("package", [flask_offload_celery, flask_offload_lab])
+def test_the_other_packages_import_public_names_only(package: ModuleType) -> None:
+    (folder,) = map(Path, package.__path__)
     found = {
         path.name: names
         for path in sorted(folder.rglob("*.py"))
         if (names := list(private_imports(path.read_text())))
     }
-    assert found == {}, "export them in flask_offload.engine_api, or do without"
+    assert found == {}, "export them in a public package, or do without"
 
 
 def test_what_is_not_public_is_found() -> None:
