@@ -191,6 +191,14 @@ class AppRegistry(Registry):
         return state.job(state.engine.get(job_id))
 
 
+def state_of(app: Flask) -> AppState:
+    """The state of this app, whichever Offload it has. Raises NotInitialized."""
+    registry: AppRegistry | None = app.extensions.get("offload")
+    if registry is None:
+        raise NotInitialized
+    return registry.state_of(app)
+
+
 def _new_job(call: object) -> NewJob:
     if not isinstance(call, TaskCall):
         raise PayloadError(

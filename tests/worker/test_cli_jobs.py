@@ -401,7 +401,7 @@ def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.Mon
         evidence.clear()
 
     monkeypatch.setattr(spot, "spot_rows", {store: evidence}.__getitem__)
-    monkeypatch.setattr(spot, "forget_evidence", forget)
+    monkeypatch.setattr(spot, "forget_samples", forget)
     assert shop.json("spot") == [
         {
             "route": "POST /signup",

@@ -8,7 +8,7 @@ from ..checks import check_all
 from ..engines.base import Finding
 from ..errors import OffloadError
 from ..textui import plain as printable
-from .common import echo_json, enter_app, json_option, offload_of_app
+from .common import current_state, echo_json, enter_app, json_option
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
@@ -23,7 +23,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """
     try:
         enter_app(ctx)
-        findings = check_all(offload_of_app()[1])
+        findings = check_all(current_state())
     except OffloadError as error:
         findings = [Finding("configuration", "problem", str(error))]
     problems = sum(finding.level == "problem" for finding in findings)

@@ -8,21 +8,18 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 from flask import Flask, current_app
 from flask.cli import ScriptInfo
 
 from ..engines.base import Engine
-from ..errors import NotInitialized, OffloadError
+from ..errors import OffloadError
 from ..jobs.document import plain
+from ..state import AppState, state_of
 from ..textui import ago, table
 from ..textui import plain as printable
-
-if TYPE_CHECKING:
-    from ..extension import Offload
-    from ..state import AppState
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 MIN_PREFIX = 8
@@ -67,18 +64,14 @@ def enter_app(ctx: click.Context) -> Flask:
     return app
 
 
-def offload_of_app() -> tuple[Offload, AppState]:
-    """The current app's Offload and state. Raises NotInitialized."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    offload: Offload | None = app.extensions.get("offload")
-    if offload is None:
-        raise NotInitialized
-    return offload, offload.state_of(app)
+def current_state() -> AppState:
+    """The current app's state. Raises NotInitialized."""
+    return state_of(current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 def engine_with(flag: str) -> Engine:
     """The current app's engine. Raises UnsupportedByEngine if it does not have the flag."""
-    engine = offload_of_app()[1].engine
+    engine = current_state().engine
     if not getattr(engine.flags, flag):
         raise engine.unsupported(flag)
     return engine

@@ -17,12 +17,12 @@ from ..textui import ago, duration, fit
 from ..textui import plain as printable
 from .common import (
     app_command,
+    current_state,
     echo_json,
     echo_table,
     engine_with,
     full_id,
     json_option,
-    offload_of_app,
     terminal_width,
     when,
 )
@@ -64,7 +64,7 @@ def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
     else:
         ids = [job.id for job in found]
         length = _unique_length(ids) if terminal_width() else None
-        now = offload_of_app()[1].clock()
+        now = current_state().clock()
         rows = [
             (
                 job.id[:length],
@@ -87,13 +87,13 @@ def job(job_id: str, as_json: bool) -> None:
 
     A prefix of an id is enough if it is unique.
     """
-    engine = offload_of_app()[1].engine
+    engine = current_state().engine
     found = _job(engine.get(full_id(engine, job_id)))
     arguments = json.loads(engine.arguments(found.id)) if engine.flags.lists else None
     if as_json:
         echo_json({**job_json(found), "arguments": arguments})
     else:
-        now = offload_of_app()[1].clock()
+        now = current_state().clock()
         click.echo("\n".join(_described(found, arguments, now)))
 
 
@@ -118,7 +118,7 @@ def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
     A waiting job never starts. A running one is asked to stop at its next checkpoint; with --force
     its process is replaced, and the other jobs in it are put back.
     """
-    engine = offload_of_app()[1].engine
+    engine = current_state().engine
 
     def cancel_one(job: Job) -> Job:
         running = job.status is JobStatus.RUNNING
@@ -150,8 +150,7 @@ def details(job: Job, now: float) -> str:
 
 
 def _job(record: JobRecord) -> Job:
-    offload, state = offload_of_app()
-    return Job(record, state.engine, offload.codecs)
+    return current_state().job(record)
 
 
 def _with_result(job: Job) -> Job:

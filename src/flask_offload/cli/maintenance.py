@@ -7,7 +7,7 @@ import re
 import click
 
 from ..payload.spool import show_bytes
-from .common import app_command, echo_json, json_option, offload_of_app
+from .common import app_command, current_state, echo_json, json_option
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -44,7 +44,7 @@ def prune(before: float | None, all_finished: bool, as_json: bool) -> None:
     """
     if before is not None and all_finished:
         raise click.UsageError("--before and --all-finished exclude each other.")
-    state = offload_of_app()[1]
+    state = current_state()
     is_all = all_finished or before is not None
     done = state.engine.prune(state.clock() - (before or 0.0) if is_all else None)
     if as_json:

@@ -13,11 +13,11 @@ from ..tasks.schedule import next_after
 from .common import (
     age,
     app_command,
+    current_state,
     echo_json,
     echo_table,
     engine_with,
     json_option,
-    offload_of_app,
 )
 
 
@@ -31,7 +31,7 @@ def queues(as_json: bool) -> None:
     elif not found:
         click.echo("No queues: no job has been enqueued yet.")
     else:
-        now = offload_of_app()[1].clock()
+        now = current_state().clock()
         echo_table(
             ("queue", "ready", "running", "paused"),
             [(q.name, q.ready, q.running, age(q.paused_at, now)) for q in found],
@@ -67,7 +67,7 @@ def schedules(as_json: bool) -> None:
     elif not found:
         click.echo("No schedules: declare one with @offload.every(…).")
     else:
-        now = offload_of_app()[1].clock()
+        now = current_state().clock()
 
         def shown(at: Any) -> str | None:
             return age(None if at is None else at.timestamp(), now)
@@ -94,7 +94,7 @@ def _switch(queue_name: str, as_json: bool, *, paused: bool) -> None:
     engine = engine_with("pauses")
     check_queue_name(queue_name)
     known = {queue.name for queue in engine.queues()} | {
-        task.options.queue_name for task in offload_of_app()[0].tasks.values()
+        task.options.queue_name for task in current_state().registry.tasks.values()
     }
     (engine.pause if paused else engine.resume)(queue_name)
     (now,) = (queue for queue in engine.queues() if queue.name == queue_name)
@@ -120,10 +120,10 @@ def _queue_json(queue: QueueInfo) -> dict[str, Any]:
 def _schedules() -> list[dict[str, Any]]:
     """The declared schedules, and those in the database that are no longer declared."""
     known = {info.name: info for info in engine_with("schedules").schedules()}
-    offload, state = offload_of_app()
+    state = current_state()
     now = state.clock()
     rows = []
-    for name, (schedule, task) in offload.schedules.items():
+    for name, (schedule, task) in state.registry.schedules.items():
         info = known.pop(name, None)
         seen = info is not None and info.description == schedule.description
         following = info.next_run if info is not None and seen else next_after(schedule, now)

@@ -9,10 +9,10 @@ from ..profiler.store import route_rows, spot_rows
 from ..textui import plain as printable
 from .common import (
     app_command,
+    current_state,
     echo_json,
     echo_table,
     json_option,
-    offload_of_app,
 )
 
 
@@ -28,7 +28,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
     It uses samples of the last 7 days, from requests slower than OFFLOAD_SPOT_ABOVE; they are
     taken in debug and testing mode, and elsewhere if OFFLOAD_SPOT is set.
     """
-    state = offload_of_app()[1]
+    state = current_state()
     settings = state.profiler_settings()
     assert settings.store_path is not None
     if forget:

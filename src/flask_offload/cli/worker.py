@@ -14,6 +14,7 @@ from ..errors import OffloadError, OptionError
 from ..feature_checks import require_flag
 from ..jobs import log
 from ..role import become_worker
+from ..state import state_of
 from ..tasks.options import check_queue_name
 from ..worker.supervisor import EXIT_FAILED, EXIT_OTHER_ENGINE, Supervisor, WorkerOptions
 
@@ -101,7 +102,7 @@ def _work_here(
     log.logger.setLevel(log_level.upper())
     become_worker()
     app = info.load_app()
-    engine: Engine = app.extensions["offload"].state_of(app).engine
+    engine: Engine = state_of(app).engine
     names = ("processes", "threads", "drain_timeout", "burst")
     options = WorkOptions(
         queues=queues, log_level=log_level, **{name: given[name] for name in names}

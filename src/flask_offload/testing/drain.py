@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from ..jobs.job import Job
+from ..state import state_of
 from .clock import Clock
-from .manual_worker import ManualWorker, manual_worker, state_of
+from .manual_worker import ManualWorker, manual_worker
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -78,7 +79,7 @@ def drain(
                 ran.run_until(until, clock)
         else:
             ran.run_ready(ticks=isinstance(state.clock, Clock), keeps_waits=False)
-    return [Job(state.engine.get(id), state.engine, state.registry.codecs) for id in ran.ids]
+    return [state.job(state.engine.get(id)) for id in ran.ids]
 
 
 class _Ran:

@@ -27,7 +27,7 @@ def enqueued(task: Task[..., Any]) -> list[Job]:
     """
     state = _state_for(task)
     records = state.engine.list(JobQuery(task=task.name, limit=LISTED))
-    return [Job(record, state.engine, state.registry.codecs) for record in reversed(records)]
+    return [state.job(record) for record in reversed(records)]
 
 
 def assert_enqueued(task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Job:

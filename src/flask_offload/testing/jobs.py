@@ -10,9 +10,9 @@ from flask import Flask
 
 from ..engines.base import JobQuery
 from ..jobs.job import Job, JobRecord
+from ..state import state_of
 from .clock import Clock
 from .drain import LIMIT, drain, travel
-from .manual_worker import state_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ class AppJobs:
             pages.append(page)
         for page in reversed(pages):
             for record in reversed(page):
-                yield Job(record, state.engine, state.registry.codecs)
+                yield state.job(record)
 
     def __len__(self) -> int:
         return sum(state_of(self.app).engine.count().values())

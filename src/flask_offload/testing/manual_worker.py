@@ -9,29 +9,17 @@ from contextvars import Context
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from flask import Flask
-
 from ..engines.run import run
 from ..engines.schedules import ScheduleSpec
 from ..engines.store import Retention, Store, StoreOptions
-from ..errors import NotInitialized
 from ..jobs.attempt import Claim, Ending, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
 from ..worker.settings import own_keeps, schedule_specs
 
 if TYPE_CHECKING:
-    from ..extension import Offload
     from ..state import AppState
 
 ONE_OF_EACH = dict.fromkeys((*ALONE, THREADS, ASYNC), 1)
-
-
-def state_of(app: Flask) -> AppState:
-    """What belongs to the app. Raises NotInitialized."""
-    offload: Offload | None = app.extensions.get("offload")
-    if offload is None:
-        raise NotInitialized
-    return offload.state_of(app)
 
 
 class ManualWorker(ABC):

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import msgspec
-from flask import Response, current_app, request
+from flask import Response, request
 
 from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import Job, JobStatus
@@ -111,7 +111,7 @@ class JobResource:
         return job
 
     def _count(self, client: str, job_id: str) -> None:
-        rate = self._offload.state_of(_app()).config.poll_limit
+        rate = self._offload.current_state().config.poll_limit
         wait = self._limiter.check((client, job_id), rate, time.monotonic())
         if wait:
             raise TooManyPolls(wait)
@@ -145,7 +145,3 @@ def _json_response(value: Any) -> Response:
     data = msgspec.json.encode(value, enc_hook=str)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return Response(data, mimetype="application/json", headers=headers)
-
-
-def _app() -> Any:
-    return current_app._get_current_object()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, current_app, request
+from flask import Response, current_app, request
 
 from ..errors import (
     EngineUnavailable,
@@ -121,8 +121,7 @@ class _AsyncView:
 
     def _enqueue(self, values: dict[str, Any]) -> Job:
         owner = None if self.owner is None else self.owner()
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        limit = self.offload.state_of(app).config.max_payload
+        limit = self.offload.current_state().config.max_payload
         snapshot = snapshot_request(self.headers, self.session, limit=limit)
         unique = self.offload.engine.flags.unique
         key = idempotency_key(self.task.name, owner, snapshot) if unique else None
@@ -195,8 +194,7 @@ class _ViewTask:
         return getattr(self._view, "__code__", self._view)
 
     def __call__(self, snapshot: RequestSnapshot, values: dict[str, Any]) -> ResponseSnapshot:
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        limit = self._offload.state_of(app).config.max_payload
+        limit = self._offload.current_state().config.max_payload
         response = run_view(snapshot, self._view, values, limit)
         if response.cookies:
             log.write(
