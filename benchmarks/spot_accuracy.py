@@ -1,4 +1,4 @@
-"""Does spotting name the right function, and are its shares right? Routes with known answers.
+"""Does the profiler name the right function, and are its shares right? Routes with known answers.
 
     python -m benchmarks.spot_accuracy [--mixes 40] [--seed 6]
 

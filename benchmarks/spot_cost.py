@@ -1,4 +1,4 @@
-"""What spotting costs a request that is fast: the same app with and without, in turns.
+"""What the profiler costs a request that is fast: the same app with and without, in turns.
 
     python -m benchmarks.spot_cost [--processes 9] [--seconds 10]
 
@@ -76,8 +76,8 @@ def variants(store: Path) -> dict[str, ProfilerSettings | None]:
         PLAIN: None,
         "plain again (noise)": None,
         "installed, but off": ProfilerSettings(False, False),
-        "a tenth of requests watched": ProfilerSettings(False, 0.1, store_path=store),
-        "watched": ProfilerSettings(False, True, store_path=store),
+        "a tenth of requests profiled": ProfilerSettings(False, 0.1, store_path=store),
+        "profiled": ProfilerSettings(False, True, store_path=store),
         "Server-Timing": ProfilerSettings(True, False),
     }
 

@@ -1,4 +1,4 @@
-"""Does spotting cost a real server throughput? gunicorn under wrk, with and without, in turns.
+"""Does the profiler cost a real server throughput? gunicorn under wrk, with and without, in turns.
 
     python -m benchmarks.spot_wrk [--rounds 80] [--seconds 1]
 
@@ -7,7 +7,7 @@ watches every request. In each round wrk (1 thread, 8 connections) loads each fo
 after the other in random order, so that a machine that speeds up or slows down does so for all.
 Each is divided by the plain one of its round; what is printed is the median of these ratios, and
 between which two the true median lies with 95 % confidence. The same once more should come out at
-1: how far it is off tells what this machine can tell. Requests a second are one figure, the
+1: its distance from 1 is the resolution of this machine. Requests a second are one figure, the
 processor time that the server took for each is the other.
 """
 
@@ -42,7 +42,7 @@ LATE = 30
 
 
 def create_app() -> Flask:
-    """What gunicorn runs; SPOT_STORE in the environment turns spotting on."""
+    """What gunicorn runs; SPOT_STORE in the environment turns the profiler on."""
     store = os.environ.get("SPOT_STORE")
     return make_app(ProfilerSettings(False, True, store_path=Path(store)) if store else None)
 

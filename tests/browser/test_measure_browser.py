@@ -84,7 +84,7 @@ def test_lcp_parts_add_up(server: str, browser: Browser) -> None:
 
 
 def test_a_picture_of_another_origin_has_parts_too(server: str, browser: Browser) -> None:
-    """Its server would have to allow more: the start of the request is told as 0."""
+    """Its server would have to allow more: the start of the request is reported as 0."""
     load = browser.load(Target(f"{server}/other-origin"))
     parts = load.lcp_parts
     assert load.lcp_element == "img"
@@ -284,7 +284,7 @@ def test_a_window_is_left_to_settle_before_the_measured_page(
 def test_a_film_goes_on_after_the_first_frames(
     server: str, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chromium stops after a few frames that nobody has acknowledged."""
+    """Chromium stops after a few frames that are not acknowledged."""
     monkeypatch.setattr(browser, "_watch", 1.0)
     film = browser.film(Target(f"{server}/poll"))
     assert film is not None
@@ -340,7 +340,7 @@ def test_traced_loads_are_interleaved_too() -> None:
     assert [[cost.paints for cost in each] for each in traced] == [[1, 3], [2, 4]]
 
 
-class Wire:
+class RecordingSession:
     """Stands for a connection to Chromium."""
 
     def __init__(self) -> None:
@@ -351,9 +351,9 @@ class Wire:
 
 
 def test_every_frame_is_acknowledged_also_one_without_a_stamp() -> None:
-    wire = Wire()
-    camera = Camera(cast("CDPSession", wire))
+    session = RecordingSession()
+    camera = Camera(cast("CDPSession", session))
     for number, metadata in enumerate([{"timestamp": 1.5}, {}, {"timestamp": 1.7}]):
         camera._keep({"sessionId": number, "metadata": metadata, "data": "eA=="})
-    assert wire.sent == [("Page.screencastFrameAck", {"sessionId": n}) for n in range(3)]
+    assert session.sent == [("Page.screencastFrameAck", {"sessionId": n}) for n in range(3)]
     assert camera.rolling

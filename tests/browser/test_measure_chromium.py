@@ -90,8 +90,8 @@ class Launcher:
 def test_the_browser_is_started_as_playwright_knows_best(
     user: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Playwright has the right headless flag for each version; beside one of ours it removes both,
-    and the browser looks for a screen."""
+    """Playwright has the right headless flag for each version; beside one of Flask-Offload it
+    removes both, and the browser looks for a screen."""
     require_chromium()
     monkeypatch.setattr(os, "geteuid", lambda: user)
     browser, launcher = Browser(hosts=["shop.example"]), Launcher()

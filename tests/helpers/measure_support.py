@@ -1,4 +1,4 @@
-"""Real servers and the real browser for the tests of the evidence."""
+"""Real servers and the real browser for the tests of the measurements."""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ def test_the_verdict_holds_every_variant_against_the_limits() -> None:
     assert (good.rating, good.reasons, str(good)) == (Rating.GOOD, (), "✓ Good")
 
 
-def test_the_verdict_tells_background_patterns_apart() -> None:
+def test_the_verdict_distinguishes_background_patterns() -> None:
     plain = variant("/background", 2, 4)
     banner = variant("/banner", 2, 4, cls=0.15)
     thrash = variant("/thrash", 2, 4, reflows=122)

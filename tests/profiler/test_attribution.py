@@ -183,7 +183,7 @@ def test_the_time_before_a_change_is_shared_and_before_the_first_sample_given_to
 
 
 def test_the_time_of_a_late_sample_belongs_to_it() -> None:
-    """Nobody could look earlier because this call let nobody run."""
+    """No earlier sample was possible because this call held the interpreter."""
     tree, marks = CallTree(), dict[str, object]()
     tree.add(stack("view", "load", marks=marks), Spent(1), Spent())
     tree.add(stack("view", "match", marks=marks), Spent(2), Spent(10))

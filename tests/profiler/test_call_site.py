@@ -96,7 +96,7 @@ class Shop:
         Shop().over_several_lines,
     ],
 )
-def test_a_value_that_nobody_reads_is_not_used(function: Callable[[], object]) -> None:
+def test_a_value_that_is_never_read_is_not_used(function: Callable[[], object]) -> None:
     assert looked_at(function).usage is Usage.UNUSED
 
 
@@ -300,7 +300,7 @@ def test_without_its_source_nothing_is_known(tmp_path: Path) -> None:
     assert looked_at(module["run"]) == CallSite(None, Usage.UNKNOWN, False)
 
 
-def test_a_source_that_has_changed_since_tells_nothing_wrong(tmp_path: Path) -> None:
+def test_a_source_that_has_changed_since_reports_nothing_wrong(tmp_path: Path) -> None:
     path = tmp_path / "changed.py"
     code = compile("def run():\n    x = 1\n    grab()\n    return x\n", str(path), "exec")
     path.write_text("# a new line\ndef run():\n    return grab()\n")

@@ -367,7 +367,7 @@ def test_an_error_of_the_block_is_not_hidden() -> None:
         fails()
 
 
-def test_it_is_a_failed_assertion_for_pytest_and_an_error_of_ours() -> None:
+def test_it_is_a_failed_assertion_for_pytest_and_an_offload_error() -> None:
     assert issubclass(BlockingCall, AssertionError)
     assert issubclass(BlockingCall, OffloadError)
 
@@ -399,7 +399,7 @@ def test_there_is_one_audit_hook_however_often_it_is_used(monkeypatch: pytest.Mo
     assert added == []
 
 
-def test_a_sleep_is_an_event_where_python_tells_of_it() -> None:
+def test_a_sleep_is_an_event_where_python_reports_it() -> None:
     """Python 3.13 does; the event is raised here by hand, so that older ones can test it."""
     with pytest.raises(BlockingCall, match=r"sleeps \(time\.sleep 1\)"), no_blocking():
         request_from(lambda: sys.audit("time.sleep", 1))()

@@ -319,7 +319,7 @@ def test_what_only_an_extension_does_is_said_to_be_so(found: Found) -> None:
 
 def test_the_app_s_own_folder_is_the_user_s_even_among_libraries() -> None:
     """As when a shop is installed from a wheel. But an app in a lone module of site-packages must
-    not make all its neighbours the user's."""
+    not make all other packages user code."""
     libraries = Path(sysconfig.get_path("purelib"))
     installed = UserCode(str(libraries / "shop"))
     assert str(libraries / "shop" / "views.py") in installed
@@ -346,30 +346,30 @@ def test_off_means_off(found: Found) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "is_watched"), [({}, False), ({"TESTING": True}, True), ({"DEBUG": True}, True)]
+    ("config", "is_profiled"), [({}, False), ({"TESTING": True}, True), ({"DEBUG": True}, True)]
 )
 def test_by_default_only_in_debug_and_testing(
-    found: Found, config: dict[str, bool], is_watched: bool
+    found: Found, config: dict[str, bool], is_profiled: bool
 ) -> None:
     app = app_with(ProfilerSettings(False, on_report=found.settings().on_report))
     app.config.update(config)  # after init_app, as Flask's own documentation does
     get(app)
-    assert nothing_more(found) is not is_watched
+    assert nothing_more(found) is not is_profiled
 
 
-def test_a_fraction_of_requests_is_watched(tmp_path: Path) -> None:
+def test_a_fraction_of_requests_is_profiled(tmp_path: Path) -> None:
     store = tmp_path / "evidence.sqlite3"
-    watched: list[bool] = []
+    profiled: list[bool] = []
     app = app_with(
         ProfilerSettings(False, 0.25, store_path=store),
-        lambda: watched.append(threading.get_ident() in sampler.active),
+        lambda: profiled.append(threading.get_ident() in sampler.active),
     )
     for _ in range(400):
         get(app)
-    assert 20 < sum(watched) < 180  # 100 on average; the chance of missing these bounds is 1e-15
+    assert 20 < sum(profiled) < 180  # 100 on average; the chance of missing these bounds is 1e-15
     wait_until(
-        lambda: [row.count for row in route_rows(store)] == [sum(watched)],
-        message=lambda: f"{sum(watched)} requests in {route_rows(store)}",
+        lambda: [row.count for row in route_rows(store)] == [sum(profiled)],
+        message=lambda: f"{sum(profiled)} requests in {route_rows(store)}",
     )
 
 
@@ -520,7 +520,7 @@ def test_a_traced_frame_keeps_its_trace_function(found: Found) -> None:
     assert found.next().blockers[0].function == "traced"
 
 
-def test_a_watched_app_answers_as_before(tmp_path: Path) -> None:
+def test_a_profiled_app_answers_as_before(tmp_path: Path) -> None:
     """Status, headers and body; also when start_response is called twice."""
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
@@ -810,7 +810,7 @@ def test_while_another_process_locks_the_store_nothing_is_lost(
 # --- the processor's clock ---------------------------------------------------------------------
 
 
-def test_the_clock_of_another_thread_tells_computing_from_waiting() -> None:
+def test_the_clock_of_another_thread_distinguishes_computing_from_waiting() -> None:
     clocks: dict[str, float | None] = {}
     release, ready = threading.Event(), threading.Barrier(3)
 

@@ -21,7 +21,7 @@ from flask_offload.profiler.store import (
     EvidenceUnreadable,
     RouteBatch,
     buckets_of,
-    forget,
+    forget_samples,
     milliseconds_of,
     route_rows,
     spot_rows,
@@ -131,7 +131,7 @@ def test_the_latest_sentence_and_line_stand(store: Path) -> None:
     assert (row.line, row.waiting, row.sentence) == (99, False, "the latest")
 
 
-def test_what_was_said_since_a_moment_is_told_whoever_is_worst_in_all(store: Path) -> None:
+def test_sentences_since_a_moment_include_routes_that_are_not_the_worst(store: Path) -> None:
     write(store, batch(report("GET /a", "large", 9.0), report("GET /b")))
     moment = time.time()
     write(store, batch(report("GET /a", "small", 0.3)))
@@ -141,7 +141,7 @@ def test_what_was_said_since_a_moment_is_told_whoever_is_worst_in_all(store: Pat
     assert spot_store.sentences_since(store, time.time() + 1) == {}
 
 
-def test_a_request_that_nobody_could_look_at_is_listed_all_the_same(store: Path) -> None:
+def test_a_request_without_samples_is_listed(store: Path) -> None:
     write(store, batch(SpotReport("GET /", 1.0, 0, (), "could not be looked at")))
     (row,) = spot_rows(store)
     assert (row.function, row.waiting) == (UNKNOWN.function, None)
@@ -151,13 +151,13 @@ def test_without_a_file_there_is_nothing(store: Path) -> None:
     assert spot_rows(store) == []
     assert route_rows(store) == []
     assert spot_store.sentences_since(store, 0.0) == {}
-    forget(store)
+    forget_samples(store)
     assert not store.exists()
 
 
 def test_what_is_forgotten_is_gone_and_later_evidence_counts(store: Path) -> None:
     write(store, batch(report(), index=[1.0]))
-    forget(store)
+    forget_samples(store)
     assert spot_rows(store) == []
     write(store, batch(report("GET /later")))
     assert [row.route for row in spot_rows(store)] == ["GET /later"]

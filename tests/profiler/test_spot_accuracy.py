@@ -1,4 +1,4 @@
-"""Spotting names the right function: on routes made by hand, and on random mixes.
+"""The profiler names the right function: on routes made by hand, and on random mixes.
 
 `python -m benchmarks.spot_accuracy` is the long form; the documentation gives its figures.
 """
@@ -55,12 +55,12 @@ def site() -> Iterator[Site]:
 def test_the_function_to_move_is_named(site: Site, case: Case) -> None:
     report = site.ask(case.path)
     if case.path == "/nested":
-        assert report.route == "GET /sleep"  # the inner request, which is watched as well
+        assert report.route == "GET /sleep"  # the inner request, which is profiled as well
         report = site.found.next()
     for _ in range(5):
         if report.samples:
             break
-        # a regular expression lets nobody else run; afterwards another thread may come first
+        # a regular expression holds the interpreter; afterwards another thread may come first
         assert case.path == "/regex", report.sentence
         report = site.ask(case.path)
     first = report.blockers[0]

@@ -117,7 +117,7 @@ def test_the_clock_can_not_be_set() -> None:
 # --- the header of a response ------------------------------------------------------------------
 
 
-def test_a_response_tells_total_app_and_spans() -> None:
+def test_a_response_has_total_app_and_spans() -> None:
     def view() -> str:
         with span("geocode"):
             threading.Event().wait(0.02)
@@ -323,7 +323,7 @@ def test_queue_time_from_what_proxies_write(header: str | None, seconds: float |
 
 
 @pytest.mark.parametrize("header", ["X-Request-Start", "X-Queue-Start"])
-def test_a_response_tells_the_queue_time(header: str) -> None:
+def test_a_response_has_the_queue_time(header: str) -> None:
 
     milliseconds = f"{(time.time() - 2) * 1000:.0f}"
     queue = timings(app_with(ON), headers={header: milliseconds})["queue"][0]

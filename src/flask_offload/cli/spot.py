@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..profiler.store import forget as forget_samples
-from ..profiler.store import route_rows, spot_rows
-from ..textui import plain as printable
+from ..profiler import forget_samples, route_rows, spot_rows
+from ..textui import plain
 from .common import (
     app_command,
     current_state,
@@ -54,7 +53,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
         )
         click.echo()
         for row in rows:
-            click.echo(f"- {printable(row.sentence)}")
+            click.echo(f"- {plain(row.sentence)}")
     elif settings.spot or route_rows(settings.store_path):
         click.echo(f"No request was slower than {settings.spot_above_ms:g} ms so far.")
     elif settings.spot is None:

@@ -1,4 +1,4 @@
-"""Where a figure alone would mislead, and where the measuring went wrong. Pure functions."""
+"""Where a figure alone would mislead, and where measuring failed. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .pipeline import fetch_ms, middle
 from .samples import Variant
 
 HIDDEN_MS = 100
-"""A wait that a figure hides is worth a sentence from here on: people notice 100 ms
+"""A wait that a figure hides is worth a sentence from this on: people notice 100 ms
 (Nielsen, "Response Times: The 3 Important Limits")."""
 LATE_MS = 500
 """So long after the page had arrived, its largest element comes late. Our own limit: without
@@ -22,7 +22,7 @@ SPREAD = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Caveat:
-    """sentence: what is the case. remedy: how to read it, or how to mend it."""
+    """sentence: what is the case. remedy: how to read it, or how to fix it."""
 
     sentence: str
     remedy: str
@@ -31,7 +31,7 @@ class Caveat:
 
 
 def caveats(variant: Variant) -> Iterator[Caveat]:
-    """Figures that look better, or worse, than what the visitor had."""
+    """Figures that differ from what the visitor experienced."""
     if not variant.loads:
         return
     load = middle(variant.loads)
@@ -96,7 +96,7 @@ def problems(variant: Variant) -> Iterator[Caveat]:
             why = ", ".join(f"{reason}: {count}" for reason, count in probe.failures.items())
             yield Caveat(
                 f"{probe.failed} of {len(probe.answers)} {name} failed ({why})",
-                "mend this first: an error page is quick, and its figures mean nothing",
+                "fix this first: an error page is quick, and its figures mean nothing",
                 probe.failed,
                 "requests",
             )
@@ -109,7 +109,7 @@ def _load_problems(variant: Variant) -> Iterator[Caveat]:
     for status, count in statuses.items():
         yield Caveat(
             f"{count} of {len(loads)} page loads ended with status {status}",
-            "mend this first: an error page is quick, and its figures mean nothing",
+            "fix this first: an error page is quick, and its figures mean nothing",
             count,
             "loads",
         )

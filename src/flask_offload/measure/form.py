@@ -1,4 +1,4 @@
-"""Form fields: from the command line, out of a page, and onto the wire."""
+"""Form fields: from the command line, from a page, and encoded for a request."""
 
 from __future__ import annotations
 

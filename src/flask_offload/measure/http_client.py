@@ -1,4 +1,4 @@
-"""One timed HTTP request, with nothing but the standard library between the clock and the wire."""
+"""One timed HTTP request, with the standard library only."""
 
 from __future__ import annotations
 

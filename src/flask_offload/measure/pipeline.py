@@ -1,7 +1,7 @@
 """Where the time of one page load went: server, network and queue, browser. Pure functions.
 
-What is left after the page had arrived is not all the browser's: a picture that waits for a worker
-is fetched meanwhile, and the server, not the rendering, would have to be mended.
+The time after the page arrived is not all the browser's: a picture that waits for a worker is
+fetched meanwhile, which is the server's time, not that of rendering.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def lcp_parts(
 ) -> LcpParts | None:
     """LCP's four parts; None without an LCP. Text needs no resource: its middle parts are 0 ms.
 
-    Source: the attribution build of the web-vitals library; each boundary is kept between its
-    neighbours, so the parts are never negative and always add up to LCP.
+    Source: the attribution build of the web-vitals library; each boundary is kept between
+    the others, so the parts are never negative and always add up to LCP.
     """
     ttfb = _since_start(navigation, "responseStart")
     if lcp_ms is None or ttfb is None:

@@ -1,4 +1,4 @@
-"""What was measured: plain records, no judgement. They are kept as JSON and read back the same."""
+"""The samples, as plain records. They are saved as JSON and read back the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def percentile(values: Iterable[float | None], percent: float) -> float | None:
     percent: above 0, up to 100. With n values every percentile above 100 * (1 - 1/n) is the
     largest value: p99 of fewer than 100 requests is simply the slowest.
     Source: nearest-rank definition (ISO 3534-1's empirical quantile), no interpolation, so that
-    every figure shown is a duration that somebody really waited.
+    every figure shown is a duration that was measured.
     """
     known = sorted(value for value in values if value is not None)
     if not known:
@@ -60,7 +60,7 @@ class ProbeResult:
     """Requests for one URL, and for a bystander's page also what went on meanwhile.
 
     seconds: how long the probing took. clients: how many clients kept using `slow_url` meanwhile
-    (0: nobody), who got `slow_answers` answers in that time.
+    (0: the server was idle); they got `slow_answers` answers in that time.
     All figures in ms; each is None when no request was answered.
     """
 
@@ -246,7 +246,7 @@ class Setup:
 class Measurement:
     """The variants in the order they were asked for: the first is "before", the last "after".
 
-    idle: the bystander's page while nobody used any of the variants.
+    idle: the bystander's page while the server was idle.
     """
 
     setup: Setup

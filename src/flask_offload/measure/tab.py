@@ -121,7 +121,7 @@ class Tab:
 
 @contextmanager
 def explained(url: str, timeout: float) -> Iterator[None]:
-    """Turn Playwright's errors into PageFailed, with what happened and how to mend it."""
+    """Turn Playwright's errors into PageFailed, with the cause and a remedy."""
     from playwright.sync_api import Error, TimeoutError
 
     try:

@@ -1,7 +1,15 @@
 """Which request blocks, and which function is the cause. The names in `__all__` are public."""
 
 from .findings import Blocker, SpotReport
-from .store import EvidenceUnreadable, RouteRow, SpotRow, route_rows, sentences_since, spot_rows
+from .store import (
+    EvidenceUnreadable,
+    RouteRow,
+    SpotRow,
+    forget_samples,
+    route_rows,
+    sentences_since,
+    spot_rows,
+)
 
 __all__ = [
     "Blocker",
@@ -9,6 +17,7 @@ __all__ = [
     "RouteRow",
     "SpotReport",
     "SpotRow",
+    "forget_samples",
     "route_rows",
     "sentences_since",
     "spot_rows",

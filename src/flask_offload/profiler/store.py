@@ -335,7 +335,7 @@ def sentences_since(path: Path, moment: float) -> dict[str, str]:
         return {route: sentence for route, sentence, _ in connection.execute(sql, (moment,))}
 
 
-def forget(path: Path) -> None:
+def forget_samples(path: Path) -> None:
     """Delete all evidence, to begin anew after a change. Raises EvidenceUnreadable."""
     with _reading(path) as connection:
         if connection is not None:
