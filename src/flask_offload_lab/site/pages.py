@@ -17,7 +17,7 @@ from .lab import lab
 from .modes import BY_SLUG, MODES, Mode
 from .photos import has_photo
 from .progress import done, remember
-from .spotting import SPOTS
+from .spots import SPOTS
 
 pages = Blueprint("pages", __name__)
 
