@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -102,6 +104,16 @@ def test_the_sdist_can_be_tested_by_who_packages_it(built: Path) -> None:
     assert not [
         name for name in names if re.search(r"__pycache__|sqlite3|\.venv|_cache/|\.pyc", name)
     ]
+
+
+def test_ci_runs_the_lowest_versions_that_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements" / "lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        (lowest,) = (Version(spec.version) for spec in requirement.specifier)
+        assert Version(pinned[canonicalize_name(requirement.name)]) == lowest, text
 
 
 # --- the core install --------------------------------------------------------------------------
