@@ -59,11 +59,11 @@ RETIRED: Mapping[str, str] = {
 
 # How many still stand in each folder. A number may only fall: lower it here.
 LEFT: Mapping[str, int] = {
-    ".": 3,
-    "benchmarks": 114,
+    ".": 1,
+    "benchmarks": 109,
     "benchmarks/figures": 31,
     "benchmarks/peers": 14,
-    "docs": 59,
+    "docs": 37,
     "src/flask_offload/engines": 62,
     "src/flask_offload/measure": 3,
     "src/flask_offload/worker": 16,
