@@ -22,6 +22,7 @@ from ..jobs.job import JobStatus
 from ..jobs.reported import error_of
 from ..payload.calls import encode_value
 from ..payload.propagation import load_context, restored_context
+from ..role import is_worker
 from ..tasks.retry import Again, Decision, Discarded, GiveUp, decide
 from ..tasks.task import Task
 from .host import Host
@@ -43,7 +44,8 @@ def run(host: Host, context: JobContext) -> Outcome:
             result = _encoded(host, task, value)
         return _succeeded(host, context, task, result, began)
     except BaseException as error:  # a task may raise anything, SystemExit too
-        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+        is_interrupt = isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
+        if is_interrupt and not is_worker():
             raise
         return ended_badly(host, context, error, began)
 

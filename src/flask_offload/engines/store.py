@@ -6,7 +6,7 @@ SQLite implements it; another database is another subclass, and `worker/` stays 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -160,8 +160,13 @@ class Store(ABC):
     # --- other workers ---
 
     @abstractmethod
-    def recover(self) -> list[tuple[str, int]]:
-        """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any."""
+    def recover(
+        self, before: Callable[[str], object] = lambda worker_id: None
+    ) -> list[tuple[str, int]]:
+        """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any.
+
+        before: called with the id of each dead worker before its jobs are put back.
+        """
 
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
+import io
 import logging
 import os
 import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,12 +25,13 @@ from flask import Flask
 
 from .. import signals
 from ..engines.host import Host
-from ..engines.run import ended_badly
 from ..engines.slots import Slots
-from ..errors import JobTimeout, OffloadError
+from ..errors import OffloadError
 from ..jobs import log
-from ..jobs.attempt import Outcome
+from ..jobs.attempt import Ending, Outcome
+from ..jobs.reported import error_of
 from ..role import become_worker
+from .announcer import Announcer
 from .executor import Executor
 from .messages import (
     Begin,
@@ -44,6 +49,7 @@ from .messages import (
     Run,
     ToChild,
 )
+from .programs import VARIABLE
 from .settings import worker_settings
 
 FLUSH_EVERY = 0.25
@@ -53,6 +59,8 @@ thread that talks to the supervisor should not wait that long."""
 PR_SET_PDEATHSIG = 1
 TRY_AGAIN = 1.0
 """Seconds for which a process that can't run jobs stays, so that the next does not come at once."""
+EXIT_TIMEOUT = 5.0
+"""Seconds that exit handlers and slow receivers of signals get at an orderly stop."""
 EXIT_SOFTWARE = 70
 """As in sysexits.h: the process can't go on, and its jobs are put back."""
 
@@ -62,8 +70,12 @@ def main(
     load_app: Callable[[], Flask],
     threads: int | None,
     supervisor_pid: int,
+    *,
+    isolated: bool,
 ) -> NoReturn:
-    """The life of a child, from the fork to the end. threads: None takes the app's setting."""
+    """The life of a child, from the fork to the end. threads: None takes the app's setting.
+    isolated: whether it runs one job, in its main thread, so that signal handlers and event loops
+    work there as in a program of its own."""
     code = 1
     try:
         _die_with(supervisor_pid)
@@ -78,8 +90,10 @@ def main(
         channel = Channel(connection, ToChild)
         host = _imported(channel, load_app)
         if host is not None:
-            Child(channel, host, threads).serve()
-            code = 0
+            child = Child(channel, host, 0 if isolated else threads or host.config.worker_threads)
+            if child.run(in_main_thread=isolated):
+                code = 0
+                _run_exit_handlers(code)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -87,6 +101,19 @@ def main(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)  # no clean-up of what belongs to the parent
+
+
+def _run_exit_handlers(code: int) -> None:
+    """What an orderly stop owes the app: `atexit`, and what its files have buffered. Bounded, since
+    an exit handler may wait for a server that does not answer."""
+    timer = threading.Timer(EXIT_TIMEOUT, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    atexit._run_exitfuncs()
+    for item in gc.get_objects():  # those from before the fork are frozen, and not among them
+        if isinstance(item, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            with contextlib.suppress(Exception):
+                item.flush()
 
 
 def _die_with(supervisor_pid: int) -> None:
@@ -128,33 +155,42 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
 class Child:
     """Carries messages between the supervisor and the runner, until the supervisor hangs up."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        host: Host,
-        threads: int | None,
-    ) -> None:
+    def __init__(self, channel: Channel, host: Host, threads: int) -> None:
         self._channel = channel
         self._host = host
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._is_woken = False
-        self._resolved: list[Outcome] = []
-        settings = host.config
+        self._announcer = Announcer(host, self._wake)
         self._slots: Slots | None = None
         self._executor = Executor(
             host,
-            threads=threads or settings.worker_threads,
+            threads=threads,
             note_start=self._note_start,
             wake=self._wake,
             give_up=lambda: os._exit(EXIT_SOFTWARE),
         )
 
-    def serve(self) -> None:
-        """Until the channel ends: then the supervisor is gone or wants us gone."""
-        app = self._host.app
-        signals.send(signals.worker_started, app, worker=f"pid {os.getpid()}")
+    def run(self, *, in_main_thread: bool) -> bool:
+        """Until the channel ends; whether that was orderly, with no job running.
+
+        in_main_thread: run the jobs here, and exchange messages in another thread.
+        """
+        signals.send(signals.worker_started, self._host.app, worker=f"pid {os.getpid()}")
+        if in_main_thread:
+            threading.Thread(target=self._serve, name="offload-messages", daemon=True).start()
+            self._executor.work_here()
+        else:
+            self._serve()
+        if self._executor.is_busy:
+            return False
+        self._announcer.close(EXIT_TIMEOUT)
+        signals.send(signals.worker_stopped, self._host.app, worker=f"pid {os.getpid()}")
+        return True
+
+    def _serve(self) -> None:
+        """Exchange messages until the supervisor is gone or closes the channel."""
         selector = selectors.DefaultSelector()
         selector.register(self._waker, selectors.EVENT_READ)
         selector.register(self._channel, selectors.EVENT_READ)
@@ -166,18 +202,21 @@ class Child:
             for message in self._channel.receive():
                 self._obey(cast("ToChild", message))
             busy = self._executor.flush()
-            self._tell()
+            self._report()
             self._channel.flush()
             if writing is not self._channel.wants_write:
                 writing = self._channel.wants_write
                 wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
                 selector.modify(self._channel, wanted)
-        signals.send(signals.worker_stopped, app, worker=f"pid {os.getpid()}")
+        if self._executor.is_busy:
+            os._exit(EXIT_SOFTWARE)  # the supervisor is gone: another worker runs the job again
+        self._executor.end()
 
     def _obey(self, message: ToChild) -> None:
         match message:
             case Begin(slots):
                 self._slots = _open_slots(Path(slots))
+                os.environ[VARIABLE] = self._slots.path.stem
             case Run(claims):
                 self._executor.submit(claims)
             case Cancel(seq, attempt):
@@ -186,22 +225,40 @@ class Child:
                 self._channel.send(Returned(self._executor.recall()))
             case Drain():
                 self._executor.drain()
-            case ResolveTimeout(claim, text, began):
-                context = self._host.context(claim, lambda report: None)
-                self._resolved.append(ended_badly(self._host, context, JobTimeout(text), began))
-            case Crashed() | Ended():
-                message.announce(self._host.app)
+            case ResolveTimeout() | Crashed() | Ended():
+                self._announcer.submit(message)
 
-    def _tell(self) -> None:
-        """Send what the runner has put into its outboxes, if anything."""
+    def _report(self) -> None:
+        """Send what the executor has put into its outboxes, if anything."""
         executor = self._executor
         # outcomes first out of the box, last into the message: a job's reports precede its outcome
         outcomes = _take(executor.outcomes)
         reports, unknown = _take(executor.reports), _take(executor.unknown)
-        outcomes += self._resolved
-        self._resolved.clear()
+        outcomes += _take(self._announcer.outcomes)
         if outcomes or reports or unknown:
-            self._channel.send(Done(reports, outcomes, unknown))
+            try:
+                self._channel.send(Done(reports, outcomes, unknown))
+            except Exception as error:  # some value can't be encoded: the jobs must still end
+                self._report_without(error, outcomes, unknown)
+
+    def _report_without(
+        self, error: Exception, outcomes: list[Outcome], unknown: list[int]
+    ) -> None:
+        """Send the outcomes one by one; in place of one that can't be sent, that its job failed."""
+        message = "a report of a job can't be sent to the supervisor: %r"
+        log.write(logging.ERROR, "unsendable_report", message, error)
+        self._channel.send(Done([], [], unknown))
+        for outcome in outcomes:
+            try:
+                self._channel.send(Done([], [outcome], []))
+            except Exception as reason:
+                failed = Outcome(
+                    *(outcome.seq, outcome.attempt, Ending.FAILED),
+                    started_at=outcome.started_at,
+                    finished_at=outcome.finished_at,
+                    error=error_of(reason),
+                )
+                self._channel.send(Done([], [failed], []))
 
     def _note_start(self, ticket: int, seq: int) -> None:
         assert self._slots is not None

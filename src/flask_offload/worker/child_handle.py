@@ -12,6 +12,8 @@ from ..jobs.attempt import Claim
 from ..jobs.new_job import ALONE, ASYNC, THREADS
 from .messages import Channel, ResolveTimeout, WorkerSettings
 
+EARLY = 5.0
+"""Seconds after which the end of a child that was ready for jobs is no failed start."""
 PREFETCH_TIME = 0.02
 """Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
 other without a visit to the database in between."""
@@ -22,6 +24,16 @@ another worker, may be free."""
 UNRESPONSIVE_AFTER = 1.0
 """Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
 by mistake (as os.closerange does), and would never be heard of again."""
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """Child processes, threads of each, async jobs at once in each; None takes the app's
+    setting."""
+
+    processes: int | None = None
+    threads: int | None = None
+    async_concurrency: int | None = None
 
 
 @dataclass
@@ -69,6 +81,10 @@ class ChildHandle:
     stop: Stop | None = None
     unresponsive_since: float | None = None
     was_unresponsive: bool = False
+    ready_at: float | None = None
+    """When it had imported the app (monotonic seconds)."""
+    has_worked: bool = False
+    """Whether it has finished a job."""
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +121,15 @@ class ChildHandle:
             and self.by_lane[THREADS] > self.thread_count
             and now - self.last_event > RECALL_AFTER
         )
+
+    def has_failed_early(self, now: float, started_at: Callable[[Claim], float | None]) -> bool:
+        """Whether it ended before it could do anything, so that the next one must wait: before it
+        had imported the app, or soon after that and of no job's doing."""
+        if self.ready_at is None:
+            return True
+        has_started = any(started_at(held.claim) for held in self.held.values())
+        is_early = now - self.ready_at < EARLY
+        return is_early and not (self.has_worked or self.is_spent or self.stop or has_started)
 
     def add(self, claim: Claim) -> None:
         """Note a job handed to it."""

@@ -17,10 +17,12 @@ from ..engines.schedules import ScheduleSpec
 from ..engines.store import Store
 from ..errors import EngineUnavailable
 from ..jobs import log
+from ..jobs.attempt import Report
 from ..jobs.new_job import QUARANTINED
 from ..payload.spool import Spool
 from .crash_cooldown import CrashCooldown
 from .pool import Events, Pool
+from .programs import kill_programs_of
 
 POLL = 1.0
 """Seconds between two looks at the store without a notification: the safety net."""
@@ -155,7 +157,7 @@ class Dispatcher:
         if now < self._next_recovery:
             return
         self._next_recovery = now + RECOVER_EVERY
-        for worker, jobs in self._store.recover():
+        for worker, jobs in self._store.recover(before=kill_programs_of):
             self._look = True
             self._cooldown.note(now)
             log.write(
@@ -194,19 +196,29 @@ class Dispatcher:
     def _write_reports(self) -> None:
         backlog = self._backlog
         if backlog.reports:
-            self._store.report(backlog.reports)
-            backlog.reports = []
+            reports, backlog.reports = backlog.reports, []
+            self._report(reports)
         if backlog.unstarted:
             self._store.give_back(backlog.unstarted)
             backlog.unstarted = []
             self._look = True
         if backlog.unknown:
             self._store.give_back(backlog.unknown, delay=UNKNOWN_DELAY)
+            self._look = True  # a burst ends when nothing but these is left
             self._due_at = self._store.next_due()
             for name in sorted({claim.task for claim in backlog.unknown}):
                 message = "no task %s in this app: its jobs wait for a worker that has it"
                 log.write(logging.WARNING, "task_unknown", message, name, task=name)
             backlog.unknown = []
+
+    def _report(self, reports: list[Report]) -> None:
+        try:
+            self._store.report(reports)
+        except EngineUnavailable:
+            self._backlog.reports = reports + self._backlog.reports
+            raise
+        except Exception as error:  # progress is not worth a worker
+            log.write(logging.ERROR, "report_refused", "progress can't be recorded: %r", error)
 
     def _exchange(self) -> None:
         """Write outcomes and claim more, in one transaction."""

@@ -97,6 +97,19 @@ class Executor:
             context.stop = "cancel"
             self._cancel_coroutine(seq)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is running."""
+        return bool(self._active)
+
+    def work_here(self) -> None:
+        """Run jobs in this thread, until `end`."""
+        self._work()
+
+    def end(self) -> None:
+        """Let `work_here` return."""
+        self._inbox.put(None)
+
     def drain(self) -> None:
         """Let resumable jobs end at their next checkpoint."""
         self._is_draining = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -13,6 +14,7 @@ from flask import Flask
 
 from .child import main
 from .messages import Channel, FromChild
+from .programs import lead_group
 
 BUFFER = 1 << 18
 PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -48,12 +50,17 @@ class Starts:
 
 
 def fork_child(
-    in_child: Callable[[], None], load_app: Callable[[], Flask], threads: int | None
+    in_child: Callable[[], None],
+    load_app: Callable[[], Flask],
+    threads: int | None,
+    *,
+    isolated: bool,
 ) -> tuple[int, Channel]:
     """Fork a child; its pid and the channel to it.
 
     in_child: closes, in the child, what belongs to the supervisor. load_app: imports the app there.
-    threads: how many threads run its jobs; None takes the app's setting.
+    threads: how many threads run its jobs; None takes the app's setting. isolated: it runs one job,
+    in its main thread.
     """
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
@@ -64,7 +71,9 @@ def fork_child(
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _live(ours, theirs, in_child, load_app, threads, supervisor)
+        _live(ours, theirs, in_child, load_app, threads, supervisor, isolated)
+    with contextlib.suppress(OSError):  # the child does the same: whoever comes first
+        os.setpgid(pid, pid)
     theirs.close()
     return pid, Channel(ours, FromChild)
 
@@ -76,10 +85,12 @@ def _live(
     load_app: Callable[[], Flask],
     threads: int | None,
     supervisor: int,
+    isolated: bool,
 ) -> NoReturn:
     try:
+        lead_group()
         ours.close()
         in_child()
     except BaseException:
         os._exit(1)
-    main(theirs, load_app, threads, supervisor)
+    main(theirs, load_app, threads, supervisor, isolated=isolated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 from functools import cached_property
@@ -14,6 +15,7 @@ from flask import Flask
 from .. import signals
 from ..config import Config
 from ..engines.schedules import ScheduleSpec
+from ..jobs import log
 from ..jobs.attempt import Claim, Ending, Outcome, Report
 from ..jobs.job import JobStatus
 
@@ -141,6 +143,8 @@ FromChild: TypeAlias = Hello | ImportFailed | Done | Returned
 
 LENGTH = struct.Struct("!I")
 CHUNK = 1 << 18
+MAX_LENGTH = 1 << 30
+"""Bytes of one message; a longer one is none of ours."""
 
 
 class Channel:
@@ -200,17 +204,30 @@ class Channel:
             self._inward += data
             if len(data) < CHUNK:
                 break
-        messages = []
+        messages: list[FromChild | ToChild] = []
         start = 0
         while len(self._inward) - start >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._inward, start)
             end = start + LENGTH.size + length
+            if length > MAX_LENGTH:
+                self._give_up(f"a message of {length} bytes")
+                return messages
             if len(self._inward) < end:
                 break
-            messages.append(self._decode(memoryview(self._inward)[start + LENGTH.size : end]))
+            try:
+                messages.append(self._decode(memoryview(self._inward)[start + LENGTH.size : end]))
+            except Exception as error:  # whatever it is, the others must go on
+                self._give_up(f"a message that can't be read ({error})")
+                return messages
             start = end
         del self._inward[:start]
         return messages
+
+    def _give_up(self, what: str) -> None:
+        """Read nothing more from the other side, as nothing after this can be trusted."""
+        log.write(logging.ERROR, "bad_message", "the other process has sent %s", what)
+        self.is_closed = True
+        self._inward.clear()
 
     def close_later(self) -> None:
         """Let the other side read the end of the stream; it may still send its last words."""

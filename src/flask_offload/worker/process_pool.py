@@ -8,7 +8,6 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import cast
 
@@ -18,10 +17,12 @@ from ..engines.slots import Slots
 from ..jobs import log
 from ..jobs.attempt import Claim, Outcome, Report
 from ..jobs.new_job import ALONE, THREADS
+from .child import EXIT_TIMEOUT
 from .child_handle import (
     RECALL_AFTER,
     UNRESPONSIVE_AFTER,
     ChildHandle,
+    PoolSize,
     Stop,
     capacity_of,
     overdue,
@@ -46,16 +47,7 @@ from .messages import (
     WorkerSettings,
 )
 from .pool import Events, Pool
-
-
-@dataclass(frozen=True)
-class PoolSize:
-    """Child processes, threads of each, async jobs at once in each; None takes the app's
-    setting."""
-
-    processes: int | None = None
-    threads: int | None = None
-    async_concurrency: int | None = None
+from .programs import kill_group, reap_orphans
 
 
 class ProcessPool(Pool):
@@ -151,6 +143,7 @@ class ProcessPool(Pool):
         for child in list(self._children):
             self._receive(child)
             self._reap(child)
+        reap_orphans([child.pid for child in self._children])
         now = time.monotonic()
         self._stop_unresponsive(now)
         self._stop_overdue(now)
@@ -179,9 +172,8 @@ class ProcessPool(Pool):
         for child in self._children:
             send_signal(child.pid, signal.SIGKILL)
         for child in list(self._children):
-            _, status = os.waitpid(child.pid, 0)
-            self._receive(child)
-            self._on_exit(child, status)
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            self._reap(child)
         self._events.outcomes += map(unresolved, self._timeouts)
         self._timeouts.clear()
         for event in self._exit_events:  # for the log of this process at least
@@ -190,12 +182,14 @@ class ProcessPool(Pool):
     def _close_all(self) -> None:
         for child in self._children:
             child.channel.close_later()
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + EXIT_TIMEOUT + 1.0
         for child in self._children:
-            while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
+            while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 if time.monotonic() > deadline:
                     send_signal(child.pid, signal.SIGKILL)
                 time.sleep(0.005)
+            kill_group(child.pid)
+            os.waitpid(child.pid, 0)
         self._children.clear()
 
     # --- capacity ---
@@ -233,7 +227,7 @@ class ProcessPool(Pool):
                 case Hello(settings):
                     child.settings = settings
                     self.settings = self.settings or settings
-                    self._starts.succeeded()
+                    child.ready_at = time.monotonic()
                     self._events.has_new_capacity = True
                 case ImportFailed(reason):
                     self.import_failure = reason
@@ -257,6 +251,9 @@ class ProcessPool(Pool):
         child.last_event = time.monotonic()
         self._events.reports += reports
         self._events.unknown += self._forget(child, unknown)
+        if outcomes:
+            child.has_worked = True
+            self._starts.succeeded()
         for outcome in outcomes:
             if outcome.seq in child.resolving:
                 del child.resolving[outcome.seq]
@@ -360,7 +357,7 @@ class ProcessPool(Pool):
     def _spawn(self, *, isolated: bool) -> ChildHandle:
         self._before_fork()
         threads = 1 if isolated else self._size.threads
-        pid, channel = fork_child(self._close_in_child, self._load_app, threads)
+        pid, channel = fork_child(self._close_in_child, self._load_app, threads, isolated=isolated)
         child = ChildHandle(pid, channel, isolated, threads, self._size.async_concurrency)
         self._children.append(child)
         if self._slots is not None:  # jobs may be sent at once; it reads them when it is up
@@ -376,10 +373,12 @@ class ProcessPool(Pool):
         self._in_child()
 
     def _reap(self, child: ChildHandle) -> None:
-        pid, status = os.waitpid(child.pid, os.WNOHANG)
-        if pid:
-            self._receive(child)  # what it sent before it died
-            self._on_exit(child, status)
+        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return
+        kill_group(child.pid)  # before it is reaped: until then its pid is not given to another
+        _, status = os.waitpid(child.pid, 0)
+        self._receive(child)  # what it sent before it died
+        self._on_exit(child, status)
 
     def _on_exit(self, child: ChildHandle, status: int) -> None:
         """A child has ended: decide what becomes of each of its jobs."""
@@ -391,8 +390,9 @@ class ProcessPool(Pool):
         if not (child.isolated or child.stop or self._is_ending):
             self._events.has_crash = True
         reason = exit_reason(status, was_unresponsive=child.was_unresponsive)
-        if child.settings is None and not self._is_ending:
-            self._starts.failed(time.monotonic())
+        now = time.monotonic()
+        if not self._is_ending and child.has_failed_early(now, self._started_at):
+            self._starts.failed(now)
             if self.settings is None and self._starts.is_hopeless and not self.import_failure:
                 self.import_failure = f"the process that did so died ({reason})"
         for held in list(child.held.values()):

@@ -23,11 +23,12 @@ from ..engines.registry import open_engine
 from ..engines.store import Retention, Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..payload.spool import Spool
-from .child_handle import PREFETCH_MOST
+from .child_handle import PREFETCH_MOST, PoolSize
 from .dispatcher import Dispatcher
 from .messages import WorkerSettings
 from .peers import Peers
-from .process_pool import PoolSize, ProcessPool
+from .process_pool import ProcessPool
+from .programs import adopt_orphans
 
 EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
 """78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
@@ -124,6 +125,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._alarm_end.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._ask_to_stop)
+        adopt_orphans()
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the selector
         self._selector.register(self._alarm, selectors.EVENT_READ)
         self._selector.register(self._pool, selectors.EVENT_READ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ...jobs.attempt import Ending, Outcome
@@ -104,12 +104,18 @@ def live_workers(engine: SqliteSender) -> list[WorkerInfo]:
     return [info for info in engine.database.read(work) if is_alive(folder, info.id)]
 
 
-def recover(engine: SqliteSender, retention: Retention, own_id: str) -> list[tuple[str, int]]:
-    """Put back the jobs of every dead worker; (worker id, number of jobs) of each that had any."""
+def recover(
+    engine: SqliteSender,
+    retention: Retention,
+    own_id: str,
+    before: Callable[[str], object] = lambda worker_id: None,
+) -> list[tuple[str, int]]:
+    """See Store.recover."""
     folder = run_folder(engine.database.path)
     found = []
     with dead_workers(folder, own_id) as dead:
         for worker_id in dict.fromkeys([*dead, *_vanished(engine, folder, own_id)]):
+            before(worker_id)
             number = _recover_one(engine, retention, worker_id, folder)
             if number:
                 found.append((worker_id, number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -79,9 +80,11 @@ class SqliteStore(SqliteClaims, Store):
 
     # --- other workers ---
 
-    def recover(self) -> list[tuple[str, int]]:
+    def recover(
+        self, before: Callable[[str], object] = lambda worker_id: None
+    ) -> list[tuple[str, int]]:
         """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any."""
-        return recover(self.engine, self._retention, self.worker_id)
+        return recover(self.engine, self._retention, self.worker_id, before)
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that hold their locks at this moment."""
