@@ -20,13 +20,14 @@ OTHERS = tuple(SOURCE.with_name(f"{PACKAGE}_{name}") for name in ("celery", "lab
 # A name is that of a folder or of a module beside the folders; PACKAGE is what users import.
 FLOORS: Sequence[Sequence[str]] = (
     ("errors",),
+    ("profiler", "measure"),
     ("config", "role", "signals", "textui"),
     ("payload",),
     ("jobs",),
     ("tasks",),
     ("engines",),
     ("engine_api", "worker"),
-    ("profiler", "measure", "feature_checks"),
+    ("feature_checks",),
     ("state",),
     ("web",),
     ("extension",),

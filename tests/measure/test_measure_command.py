@@ -145,7 +145,7 @@ def test_limits_are_read_in_both_units() -> None:
         ("ttfb", "write FIGURE=VALUE"),
         ("ttfb=800", "write ttfb=800ms"),
         ("reflows=3ms", "bare number"),
-        ("speed=3ms", "take one of"),
+        ("speed=3ms", "use one of"),
         ("ttfb=-1ms", "write FIGURE=VALUE"),
     ],
 )

@@ -25,7 +25,7 @@ from flask_offload import Offload
 from flask_offload.profiler import sampler as sampler_module
 from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.profiler.middleware import sampler
-from flask_offload.profiler.sampling import thread_seconds
+from flask_offload.profiler.sampler import thread_seconds
 from flask_offload.profiler.stacks import UserCode
 from flask_offload.profiler.store import Batch, SpotRow, route_rows, spot_rows, write
 from support import running, wait_until
@@ -696,7 +696,7 @@ def test_the_sampler_survives_an_error_of_its_own(
         broken.set()
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sampler_module, "sample", sample)
+    monkeypatch.setattr(sampler_module, "_sample", sample)
     get(app_with(found.settings()))
     assert broken.is_set()
     monkeypatch.undo()

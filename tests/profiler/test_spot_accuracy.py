@@ -53,16 +53,16 @@ def site() -> Iterator[Site]:
 @pytest.mark.processes
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_the_function_to_move_is_named(site: Site, case: Case) -> None:
-    report = site.ask(case.path)
-    if case.path == "/nested":
-        assert report.route == "GET /sleep"  # the inner request, which is profiled as well
-        report = site.found.next()
     for _ in range(5):
-        if report.samples:
-            break
-        # a regular expression holds the interpreter; afterwards another thread may come first
-        assert case.path == "/regex", report.sentence
         report = site.ask(case.path)
+        if case.path == "/nested":
+            assert report.route == "GET /sleep"  # the inner request, which is profiled as well
+            report = site.found.next()
+        # a regular expression holds the interpreter; afterwards another thread may come first
+        assert report.samples or case.path == "/regex", report.sentence
+        # a busy machine may run the sampler once only: one sample has no processor time
+        if report.samples and (case.waiting is None or report.blockers[0].waiting is not None):
+            break
     first = report.blockers[0]
     assert first.function == case.function, report.sentence
     assert first.share > 0.7, report.sentence

@@ -18,8 +18,14 @@ from flask_offload.profiler import request_sample
 from flask_offload.profiler import timing as timing_module
 from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.profiler.queue_time import queue_seconds
-from flask_offload.profiler.server_timing import MAX_ENTRIES, MAX_LENGTH, Metric, server_timing
-from flask_offload.profiler.timing import note_enqueue, span
+from flask_offload.profiler.timing import (
+    MAX_ENTRIES,
+    MAX_LENGTH,
+    Metric,
+    note_enqueue,
+    server_timing,
+    span,
+)
 
 
 def parse(header: str) -> dict[str, tuple[float | None, str]]:

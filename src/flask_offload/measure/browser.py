@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WINDOW_SETTLES_MS = 1_000
-"""Full Chromium is still busy with its own window for about so long after opening one."""
+"""For about this long after opening a window, full Chromium loads pages of its own."""
 FIRST_FRAME_MS = 2_000
 
 
@@ -35,7 +35,7 @@ class PlaywrightMissing(OffloadError):
 class Browser:
     """A running browser; use it in a `with` block, in one thread.
 
-    hosts: reachable besides this machine. watch: seconds to go on watching a page after its load
+    hosts: reachable besides this machine. watch: seconds to keep observing a page after its load
     event, for pages that report back. timeout: seconds for one load.
     Entering raises PlaywrightMissing or BrowserUnavailable; loading raises PageFailed.
     """
@@ -96,7 +96,7 @@ class Browser:
         """One untraced, unfilmed load."""
         with self._tab(target) as tab:
             tab.go()
-            return tab.read(settled=tab.rest(self._watch))
+            return tab.read(settled=tab.settle(self._watch))
 
     def paint(self, target: Target) -> PaintCost:
         """One load with tracing on. Tracing costs time, so nothing else is taken from it."""
@@ -104,13 +104,13 @@ class Browser:
             self._browser.start_tracing(categories=list(CATEGORIES))
             try:
                 tab.go()
-                tab.rest(self._watch)
+                tab.settle(self._watch)
             finally:
                 trace = self._browser.stop_tracing()
         return paint_cost(json.loads(trace)["traceEvents"])
 
     def film(self, target: Target) -> Filmstrip | None:
-        """One load with the camera on, from the start page until the page rests."""
+        """One load as a filmstrip, from the start page until the page is settled."""
         with self._tab(target) as tab:
             camera = Camera(tab.cdp)
             camera.start()
@@ -119,7 +119,7 @@ class Browser:
                     break
                 tab.page.wait_for_timeout(50)
             tab.go()
-            tab.rest(self._watch)
+            tab.settle(self._watch)
             return camera.develop(tab.notes()["timeOrigin"])
 
     @contextmanager
@@ -140,7 +140,7 @@ class Browser:
             context.add_init_script(OBSERVE)
             page = context.new_page()
             tab = Tab(page, context.new_cdp_session(page), target, self._timeout)
-            tab.stand_on_start_page()
+            tab.open_start_page()
             if not self._found.shell:
                 page.wait_for_timeout(WINDOW_SETTLES_MS)
             with explained(target.url, self._timeout):
@@ -155,15 +155,15 @@ def load_interleaved(
     runs: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[PageLoad, ...]]:
-    """Load the targets in turns (a, b, a, b …), `runs` times each, after a round thrown away.
+    """Load the targets in turns (a, b, a, b …), `runs` times each, after a round that is discarded.
 
-    The first load of a browser is slow, and a busy moment of the machine should hit all alike.
+    The first load of a browser is slow. Interleaving spreads the load of the machine evenly.
     """
 
-    def say(turn: int) -> None:
+    def report(turn: int) -> None:
         progress(f"page loads, round {turn} of {runs}" if turn else "page loads, warming up")
 
-    return [loads[1:] for loads in _in_turns(browser.load, targets, runs + 1, say)]
+    return [loads[1:] for loads in _in_turns(browser.load, targets, runs + 1, report)]
 
 
 def paint_interleaved(
@@ -174,26 +174,29 @@ def paint_interleaved(
 ) -> list[tuple[PaintCost, ...]]:
     """Trace loads of the targets in turns, `runs` times each. The browser is warm by then."""
 
-    def say(turn: int) -> None:
+    def report(turn: int) -> None:
         progress(f"paint cost, round {turn + 1} of {runs}")
 
-    return _in_turns(browser.paint, targets, runs, say)
+    return _in_turns(browser.paint, targets, runs, report)
 
 
 def _in_turns(
-    look: Callable[[Target], T], targets: Sequence[Target], rounds: int, say: Callable[[int], None]
+    read: Callable[[Target], T],
+    targets: Sequence[Target],
+    rounds: int,
+    report: Callable[[int], None],
 ) -> list[tuple[T, ...]]:
-    """Look at the first target, the second …, and then at all of them again."""
+    """Call `read` with each target in turn, `rounds` times; returns the results by target."""
     seen: list[list[T]] = [[] for _ in targets]
     for turn in range(rounds):
-        say(turn)
+        report(turn)
         for each, target in zip(seen, targets, strict=True):
-            each.append(look(target))
+            each.append(read(target))
     return [tuple(each) for each in seen]
 
 
 def _cookies(target: Target) -> dict[str, str]:
-    """What a Cookie header holds: it goes into the browser's jar, which would overrule it."""
+    """The cookies of a Cookie header. The browser's jar overrides the header itself."""
     jar = SimpleCookie()
     for name, value in target.headers:
         if name.lower() == "cookie":

@@ -14,7 +14,7 @@ HIDDEN_MS = 100
 """A wait that a figure hides is worth a sentence from this on: people notice 100 ms
 (Nielsen, "Response Times: The 3 Important Limits")."""
 LATE_MS = 500
-"""So long after the page had arrived, its largest element comes late. Our own limit: without
+"""This long after the page arrived, its largest element is late. Not a standard limit: without
 waiting for anything, rendering took about 55 ms."""
 SPREAD = 2.0
 """Slowest load this many times the median: the machine was busy."""

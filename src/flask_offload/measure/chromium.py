@@ -20,7 +20,7 @@ CANDIDATES = (
     "google-chrome",
     "google-chrome-stable",
 )
-"""In order of preference. Full Chromium opens a real window whose own pages load while we measure:
+"""In order of preference. Full Chromium opens a window whose own pages load during a measurement:
 FCP scattered over 68-308 ms there, over 44-116 ms in the shell."""
 
 _MACOS = (
@@ -29,7 +29,7 @@ _MACOS = (
 )
 
 PATH_VARIABLE = "OFFLOAD_CHROMIUM"
-"""Environment variable with the path of the browser to take instead of looking for one."""
+"""Environment variable with the path of the browser to use instead of searching PATH."""
 
 
 class BrowserUnavailable(OffloadError):
@@ -86,5 +86,5 @@ def arguments(hosts: Collection[str]) -> list[str]:
 
 
 def sandboxed() -> bool:
-    """Chromium's sandbox refuses to work for root, and only then do we do without it."""
+    """Whether to use Chromium's sandbox, which does not work for root."""
     return not hasattr(os, "geteuid") or os.geteuid() != 0

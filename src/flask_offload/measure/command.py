@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 def _each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A click callback that parses every value, and turns our errors into click's."""
+    """A click callback that parses every value, and turns OffloadError into click's error."""
 
     def callback(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
         try:
@@ -51,14 +52,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--runs", default=5, show_default=True, help="Page loads of each URL that count.")
 @click.option("--watch", default=0.0, metavar="SECONDS", help="Watch pages on after their load.")
 @click.option("--method", type=click.Choice(["GET", "POST"]), help="Default: POST with --form.")
-@click.option("--form", multiple=True, metavar="K=V", callback=_each(parse_field),
+@click.option("--form", "fields", multiple=True, metavar="K=V", callback=_each(parse_field),
               help="A form field; NAME=@FILE uploads a file.")  # fmt: skip
 @click.option("--start", metavar="URL", help="The page before; its CSRF token is sent along.")
-@click.option("--header", multiple=True, metavar="'NAME: VALUE'", callback=_each(_parse_header),
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'",
+              callback=_each(_parse_header),
               help="Sent with every request, such as a session cookie.")  # fmt: skip
-@click.option("--label", multiple=True, help="A name for each URL, in their order.")
+@click.option("--label", "labels", multiple=True, help="A name for each URL, in their order.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds for one request or load.")
-@click.option("--allow-host", multiple=True, metavar="HOST",
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST",
               help="A host besides this machine that may be measured.")  # fmt: skip
 @click.option("--html", type=_FILE, help="Write the report to this file.")
 @click.option("--save", type=_FILE, help="Write all samples to this file, as JSON.")
@@ -68,7 +70,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
               help="Exit with 1 if a figure is larger, e.g. ttfb=800ms.")  # fmt: skip
 @click.option("--junit", type=_FILE, help="Write what --fail-above found, for CI systems.")
 def measure_command(urls: tuple[str, ...], **given: Any) -> None:
-    """Measure what a visitor waits at each URL, and what others wait meanwhile.
+    """Measure what a visitor waits at each URL, and what a bystander waits meanwhile.
 
     The first URL counts as "before", the last one as "after". A path such as /page means the app
     that `flask run` serves. Every run really sends the request: with POST, the form is submitted.
@@ -94,27 +96,16 @@ def measure_command(urls: tuple[str, ...], **given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> Options:
-    return Options(
-        runs=given["runs"],
-        probes=given["probes"],
-        bystander=given["bystander"] or given["innocent"],
-        clients=given["clients"],
-        seconds=given["seconds"],
-        method=given["method"] or ("POST" if given["form"] else "GET"),
-        fields=given["form"],
-        start=given["start"],
-        headers=given["header"],
-        labels=given["label"],
-        browser=given["browser"],
-        film=given["html"] is not None or given["save"] is not None,
-        watch=given["watch"],
-        timeout=given["timeout"],
-        allow_hosts=given["allow_host"],
-    )
+    names = {field.name for field in dataclasses.fields(Options)}
+    options = {name: value for name, value in given.items() if name in names}
+    options["bystander"] = given["bystander"] or given["innocent"]
+    options["method"] = given["method"] or ("POST" if given["fields"] else "GET")
+    options["film"] = given["html"] is not None or given["save"] is not None
+    return Options(**options)
 
 
 def _check(urls: tuple[str, ...], options: Options, given: dict[str, Any]) -> None:
-    """What can be known to be wrong before the measuring begins. Raises OffloadError."""
+    """Check the options before measuring. Raises OffloadError."""
     if options.fields and options.method == "GET":
         raise OffloadError(
             "--form needs POST: leave --method GET out, or put the fields in the URL"

@@ -1,4 +1,4 @@
-"""The figures: what each is called, its unit, how far to trust it, and the limits others set."""
+"""The figures: name, unit, stability, and published limits of each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LIGHTHOUSE = Threshold(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """median, with the smallest and largest of n values; p10 and p90 say where most of them lie."""
+    """median, with the smallest and largest of n values; 80 % of them lie between p10 and p90."""
 
     median: float
     low: float
@@ -78,8 +78,8 @@ def summarize(values: Iterable[float | None]) -> Summary | None:
 class Figure:
     """One row of the report.
 
-    percent: which percentile is the figure (50: the median). slack: differences up to this say
-    nothing. stable: False for what varies too much to be a limit in CI.
+    percent: which percentile is the figure (50: the median). slack: differences up to this are
+    noise. stable: False for what varies too much to be a limit in CI.
     """
 
     key: str
@@ -106,7 +106,7 @@ class Figure:
 
     @property
     def counts(self) -> bool:
-        """Whether the unit says it all: 58 DOM operations, 1 reflow."""
+        """Whether the unit is also the name: 58 DOM operations, 1 reflow."""
         return self.unit not in ("ms", "score")
 
     @property
@@ -197,7 +197,7 @@ BYSTANDER_FIGURES = (
         slack=10,
     ),
 )
-"""The bystander's page while the variant is in use; it deserves the same limits."""
+"""The bystander's page while the variant is in use; with the same limits."""
 
 FIGURES = {figure.key: figure for figure in HTTP_FIGURES + BROWSER_FIGURES + BYSTANDER_FIGURES}
 

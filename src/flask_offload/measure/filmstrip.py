@@ -22,7 +22,7 @@ MAX_CELLS = 60
 
 
 class Camera:
-    """Films a tab through Chromium's screencast.
+    """Records a tab through Chromium's screencast.
 
     Chromium sends a frame only when the picture changes, and waits for the last one to be
     acknowledged. Stamps are about 40 ms off: FCP must not be read from a strip.
@@ -55,7 +55,7 @@ class Camera:
 
 
 def strip_of(shots: Sequence[tuple[float, bytes]]) -> Filmstrip | None:
-    """Order the shots; of those before the navigation only the last one stays, at 0 ms."""
+    """Order the shots; of those before the navigation only the last one is kept, at 0 ms."""
     ordered = sorted(shots, key=lambda shot: shot[0])
     before = [image for at, image in ordered if at <= 0]
     frames = [Frame(0.0, before[-1])] if before else []
@@ -97,9 +97,9 @@ class Sheet:
 
 
 def contact_sheet(strips: Sequence[Filmstrip], *, budget: int = BUDGET) -> Sheet:
-    """Cut the strips into steps of 100 ms; of 200, 400 … if it would not fit otherwise.
+    """Cut the strips into steps of 100 ms, or of 200, 400 … if they do not fit.
 
-    budget: bytes that all distinct pictures together may have.
+    budget: bytes of all distinct pictures together.
     """
     end_ms = max((strip.frames[-1].at_ms for strip in strips), default=0.0)
     step = STEP_MS

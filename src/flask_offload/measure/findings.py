@@ -1,7 +1,7 @@
-"""What follows from the samples: pure functions, from a measurement to sentences with numbers.
+"""Findings: pure functions, from a measurement to sentences with numbers.
 
 A difference is claimed only where the middle 80 % of the two sets of values do not overlap and the
-medians differ by more than the figure's slack. What did not change is said as plainly.
+medians differ by more than the figure's slack. What did not change is reported as well.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeasurementFinding:
-    """One sentence and what it stands on.
+    """One sentence and the figures behind it.
 
-    number, unit: the figure that the sentence is about. threshold, source: the limit it was held
-    against and who set it. caveat: what it does not show.
+    number, unit: the figure that the sentence is about. threshold, source: the limit and its
+    source. caveat: what it does not show.
     """
 
     kind: Kind
@@ -80,7 +80,7 @@ def compare(figure: Figure, before: Variant, after: Variant) -> Comparison | Non
 
 
 def findings(measurement: Measurement) -> list[MeasurementFinding]:
-    """Everything worth saying, the most important first."""
+    """All findings, the most important first."""
     variants = measurement.variants
     found: list[MeasurementFinding] = []
     for after in variants[1:]:
@@ -139,7 +139,7 @@ def _sentence(compared: Comparison, before: Variant, after: Variant) -> str:
 
 
 def _caveat(figure: Figure, before: Variant) -> str | None:
-    """Noise is no limit, and a wait that is within the limit must not be sold as broken."""
+    """Noise is no limit, and a wait that is within the limit breaks none."""
     if not figure.stable:
         return "varies by 100 % between loads: never a limit in CI"
     if figure.threshold is None or figure.unit != "ms":
@@ -151,7 +151,7 @@ def _caveat(figure: Figure, before: Variant) -> str | None:
 
 
 def _queue(measurement: Measurement, variant: Variant) -> Iterator[MeasurementFinding]:
-    """The bystander's page: what others wait, and that the app itself can't see it."""
+    """The bystander's page: its wait, which the app itself can't see."""
     probed, idle = variant.bystander, measurement.idle
     if probed is None or idle is None or probed.p50_ms is None or idle.p50_ms is None:
         return
@@ -213,10 +213,12 @@ def _of_caveat(kind: Kind, variant: Variant, caveat: Caveat) -> MeasurementFindi
 def headline(measurement: Measurement) -> str:
     """The one or two sentences on top."""
     first, last = measurement.variants[0], measurement.variants[-1]
-    return " ".join(filter(None, [_answers(first, last), _others(measurement, first, last)]))
+    return " ".join(
+        filter(None, [_own_wait(first, last), _bystander_wait(measurement, first, last)])
+    )
 
 
-def _answers(before: Variant, after: Variant) -> str:
+def _own_wait(before: Variant, after: Variant) -> str:
     figure = FIGURES["ttfb" if before.loads and after.loads else "http-ttfb"]
     compared = compare(figure, before, after)
     if compared is None:
@@ -231,8 +233,8 @@ def _answers(before: Variant, after: Variant) -> str:
     return f"{after.label} answers after {now} instead of {was}."
 
 
-def _others(measurement: Measurement, first: Variant, last: Variant) -> str | None:
-    """What somebody else waits: compared with the first variant, or with an idle server."""
+def _bystander_wait(measurement: Measurement, first: Variant, last: Variant) -> str | None:
+    """What a bystander waits: compared with the first variant, or with an idle server."""
     other = measurement.idle if first is last else first.bystander
     if last.bystander is None or other is None:
         return None
@@ -259,7 +261,7 @@ def unchanged(measurement: Measurement) -> str | None:
 
 
 def _both(compared: Comparison) -> str:
-    """A count speaks for itself; other figures need their name, and vary a little."""
+    """A count needs no name; other figures do, and vary a little."""
     was, now = compared.texts
     name = compared.figure.name
     name = name if name.isupper() else name.lower()

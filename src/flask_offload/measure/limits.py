@@ -33,7 +33,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A limit held against one variant. value: None if it was not measured, which is a failure."""
+    """A limit compared with one variant. value: None if it was not measured, which is a failure."""
 
     name: str
     variant: str
@@ -54,11 +54,11 @@ def parse_limit(text: str) -> Limit:
     figure = FIGURES.get(key)
     usable = ", ".join(key for key, each in FIGURES.items() if each.stable)
     if figure is None:
-        raise BadLimit(f"there is no figure {match['key']!r}: take one of {usable}")
+        raise BadLimit(f"there is no figure {match['key']!r}: use one of {usable}")
     if not figure.stable:
         raise BadLimit(
             f"{figure.key} varies by 100 % between loads, so a limit would fail by chance: "
-            f"take one of {usable}"
+            f"use one of {usable}"
         )
     if (match["unit"] is not None) != (figure.unit == "ms"):
         example = "800ms or 0.8s" if figure.unit == "ms" else "a bare number"
@@ -75,7 +75,7 @@ def check_labels(limits: Sequence[Limit], labels: Sequence[str]) -> None:
 
 
 def check_limits(limits: Sequence[Limit], measurement: Measurement) -> list[Check]:
-    """Hold every limit against every variant that it is for."""
+    """Compare every limit with every variant that it is for."""
     return [
         _check(limit, variant)
         for limit in limits

@@ -1,4 +1,4 @@
-"""Where the time of one page load went: server, network and queue, browser. Pure functions.
+"""The stages of one page load: server, network and queue, browser. Pure functions.
 
 The time after the page arrived is not all the browser's: a picture that waits for a worker is
 fetched meanwhile, which is the server's time, not that of rendering.

@@ -1,7 +1,7 @@
 """HTTP probes: what a visitor waits, and what a bystander waits while others use a slow page.
 
-Only the standard library: the lab and the demo use these functions where nothing else is installed.
-Everything is bounded in count and in time, and only this machine is probed unless told otherwise.
+They use the standard library only. Everything is bounded in count and in time, and only this
+machine is probed unless a host is allowed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NoAnswer(OffloadError):
 
 
 class OutOfBounds(OffloadError):
-    """A probe was asked for more requests, clients or seconds than it may use."""
+    """More requests, clients or seconds than a measurement may use."""
 
 
 def probe(
@@ -51,9 +51,9 @@ def probe(
     timeout: float = TIMEOUT,
     allow_hosts: Collection[str] = (),
 ) -> ProbeResult:
-    """Ask for `url` up to `n` times, one request after the other, for at most `max_seconds`.
+    """Request `url` up to `n` times, one request after the other, for at most `max_seconds`.
 
-    One more request goes ahead and is not counted: the first one pays for imports and caches.
+    One more request is sent first and not counted, because it includes imports and cold caches.
     data: form fields, for POST. timeout: seconds.
     Raises HostNotAllowed, OutOfBounds, NoAnswer (the first request got no answer at all).
     """
@@ -71,7 +71,7 @@ def probe_interleaved(
     timeout: float = TIMEOUT,
     allow_hosts: Collection[str] = (),
 ) -> list[ProbeResult]:
-    """Probe several targets in turns (a, b, a, b …), so that a busy moment hits them alike.
+    """Probe several targets in turns (a, b, a, b …), so that other load affects them equally.
 
     A target that has used up its `max_seconds` is left out of further turns.
     """

@@ -1,4 +1,4 @@
-"""From the page's notes, Chromium's counters and the headers to a PageLoad: pure functions."""
+"""A PageLoad from observe.js, Chromium's counters and the headers. Pure functions."""
 
 from __future__ import annotations
 

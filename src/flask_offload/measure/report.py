@@ -76,7 +76,7 @@ class BystanderWait:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementReport:
-    """Everything a renderer shows, put into order but not into a format.
+    """Everything a renderer shows, in order.
 
     caveats: those of the findings, each once.
     """
@@ -94,7 +94,7 @@ class MeasurementReport:
 
 
 def report(measurement: Measurement) -> MeasurementReport:
-    """Judge the samples and arrange what follows from them."""
+    """Evaluate the samples and arrange the results."""
     variants = measurement.variants
     found = findings(measurement)
     others = [each for each in found if each.kind is not Kind.PROBLEM]

@@ -1,4 +1,4 @@
-"""Measure pages: over HTTP, with others in the queue, and in a real browser."""
+"""Measure pages: over HTTP, beside other clients, and in a browser."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ def measure(
         if page is not None:
             progress("bystander's page, idle server")
             idle = _bystander(page, None, options)
-            variants = _beside(page, variants, targets, options, progress)
+            variants = _with_bystander(page, variants, targets, options, progress)
         if browser is not None:
             variants = _in_browser(browser, variants, targets, options, progress)
     return Measurement(setup, tuple(variants), idle)
 
 
 def _check_bounds(options: Options) -> None:
-    """Before anything is sent; the probe checks its own."""
+    """Raise OutOfBounds before anything is sent; the probe checks its own limits."""
     bounded("page loads", options.runs, MAX_RUNS)
-    bounded("seconds of patience", options.timeout, MAX_SECONDS)
+    bounded("seconds of timeout", options.timeout, MAX_SECONDS)
     if options.watch:
         bounded("seconds of watching", options.watch, MAX_WATCH)
 
@@ -125,7 +125,7 @@ def labels_of(urls: Sequence[str], options: Options) -> tuple[str, ...]:
 
 
 def _open_browser(options: Options, stack: ExitStack) -> tuple[Browser | None, str | None]:
-    """The browser, or None and why not."""
+    """The browser, or None and the reason."""
     if options.browser is False:
         return None, "not wanted"
     hosts = options.allow_hosts
@@ -154,14 +154,14 @@ def _over_http(targets: Sequence[Target], options: Options, progress: Progress) 
     ]
 
 
-def _beside(
+def _with_bystander(
     page: Target,
     variants: Sequence[Variant],
     targets: Sequence[Target],
     options: Options,
     progress: Progress,
 ) -> list[Variant]:
-    """Probe the bystander's page while others use each of the targets."""
+    """Probe the bystander's page while clients use each of the targets."""
     probed = []
     for variant, target in zip(variants, targets, strict=True):
         progress(f"bystander's page, {options.clients} clients on {variant.label}")

@@ -39,7 +39,7 @@ class Answer:
     """One HTTP request. Times in ms; at_s: seconds since the probing began.
 
     A request that timed out has `error="timed out"`, and the time waited until then as its times:
-    a lower bound, because leaving it out would flatter the server. Any other failed request has
+    a lower bound, without which the figures would be too good. Any other failed request has
     an error and no times.
     """
 
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Requests for one URL, and for a bystander's page also what went on meanwhile.
+    """Requests for one URL, and for a bystander's page also the load meanwhile.
 
     seconds: how long the probing took. clients: how many clients kept using `slow_url` meanwhile
     (0: the server was idle); they got `slow_answers` answers in that time.
@@ -89,10 +89,6 @@ class ProbeResult:
     def ttfb_p50_ms(self) -> float | None:
         """Median time until the status line and the headers had arrived."""
         return percentile((answer.ttfb_ms for answer in self.answers), 50)
-
-    @property
-    def ttfb_p99_ms(self) -> float | None:
-        return percentile((answer.ttfb_ms for answer in self.answers), 99)
 
     @property
     def server_p50_ms(self) -> float | None:
@@ -138,8 +134,8 @@ class PageLoad:
     server_ms: what the app reported as `total`, added up over the redirects.
     dom_operations: nodes added or removed, attributes and texts changed.
     reflows, style_recalcs: Chromium's LayoutCount and RecalcStyleCount.
-    settled: False if the page still changed when the watching ended.
-    blocked_hosts: hosts that the page asked for and that were not allowed.
+    settled: False if the page still changed when observation ended.
+    blocked_hosts: hosts that the page requested and that were not allowed.
     None: the browser did not report it (an empty page has neither FCP nor LCP).
     """
 
@@ -244,7 +240,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The variants in the order they were asked for: the first is "before", the last "after".
+    """The variants in the order of the URLs: the first is "before", the last "after".
 
     idle: the bystander's page while the server was idle.
     """

@@ -1,4 +1,4 @@
-"""One fresh tab: stand on the start page, go to the measured page, wait until it rests, read it."""
+"""One new tab: open the start page, load the measured page, wait until it settles, read it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 VIEWPORT = (1280, 800)
 QUIET_MS = 400
-"""A page rests when it reported nothing new for so long. At the load event LCP was missing in 10
-loads of 10, two frames later still in 1 of 10."""
+"""A page has settled when it reported nothing new for this long. At the load event LCP was missing
+in 10 loads of 10, two frames later still in 1 of 10."""
 PATIENCE_S = 5.0
-"""How long, beyond the watching asked for, a page may take to come to rest."""
-_LOOK_EVERY_MS = 100
+"""How long, after the time of `watch`, a page may take to settle."""
+_POLL_MS = 100
 
 _FOLDER = Path(__file__).parent
 OBSERVE = (_FOLDER / "observe.js").read_text("utf-8")
@@ -48,13 +48,13 @@ class Tab:
         self._timeout = timeout
         self._response: Response | None = None
         self._blocked: set[str] = set()
-        page.on("requestfailed", self._note_failure)
+        page.on("requestfailed", self._record_failure)
 
-    def stand_on_start_page(self) -> None:
+    def open_start_page(self) -> None:
         """Open the page that the visitor comes from, or a plain one at the same origin.
 
-        The plain one is answered by the browser itself, so the server is not asked; being at the
-        same origin, it lets cookies and the Origin header be what they are in a real visit.
+        The plain one is answered by the browser itself, without a request to the server; at the
+        same origin, so that cookies and the Origin header are those of a real visit.
         """
         self.cdp.send("Performance.enable")
         start = self._target.start
@@ -81,22 +81,22 @@ class Tab:
             self.page.evaluate(_DEPART, journey)
         self._response = navigation.value
 
-    def rest(self, watch: float) -> bool:
+    def settle(self, watch: float) -> bool:
         """Wait until nothing new was reported for QUIET_MS, and `watch` seconds since the load.
 
-        False if the page did not come to rest. Asks every 100 ms: Playwright's wait_for_function
-        would ask in every animation frame, and so make the browser paint frames of its own.
+        False if the page did not settle. Polls every 100 ms: Playwright's wait_for_function polls
+        in every animation frame, which makes the browser paint more frames.
         """
         deadline = time.monotonic() + watch + PATIENCE_S
         while time.monotonic() < deadline:
             calm = self.page.evaluate("window.__flaskOffloadEvidence.calm()")
             if calm["quiet"] >= QUIET_MS and calm["sinceLoad"] >= watch * 1000:
                 return True
-            self.page.wait_for_timeout(_LOOK_EVERY_MS)
+            self.page.wait_for_timeout(_POLL_MS)
         return False
 
     def read(self, settled: bool) -> PageLoad:
-        """Everything known of this load."""
+        """The figures of this load."""
         notes = self.notes()
         metrics = self.cdp.send("Performance.getMetrics")["metrics"]
         return page_load(
@@ -110,11 +110,11 @@ class Tab:
         )
 
     def notes(self) -> dict[str, Any]:
-        """What observe.js has noted so far."""
+        """What observe.js has recorded so far."""
         notes: dict[str, Any] = self.page.evaluate("window.__flaskOffloadEvidence.read()")
         return notes
 
-    def _note_failure(self, request: Request) -> None:
+    def _record_failure(self, request: Request) -> None:
         if "ERR_NAME_NOT_RESOLVED" in (request.failure or ""):
             self._blocked.add(urlsplit(request.url).hostname or request.url)
 

@@ -1,4 +1,4 @@
-"""What to measure: a URL, how to ask for it, and whether that is allowed."""
+"""What to measure: a URL, how to request it, and whether its host is allowed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class BadUrl(OffloadError):
 
 
 class HostNotAllowed(OffloadError):
-    """Measuring sends many requests, so only this machine is allowed unless told otherwise."""
+    """Measuring sends many requests, so only this machine is allowed unless a host is allowed."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
             f"{host} is not this machine, and measuring sends many requests (and, with POST, "
-            f"really submits the form): if {host} is yours, say so with --allow-host {host}"
+            f"really submits the form): if {host} is yours, allow it with --allow-host {host}"
         )
         self.host = host
 

@@ -41,7 +41,7 @@ def _verdicts(shown: MeasurementReport) -> Iterator[str]:
     variants = shown.measurement.variants
     figures = [FIGURES[key] for key in ("dom-operations", "reflows", "paint")]
     if not any(variant.loads for variant in variants):
-        figures = []  # no browser has looked, as the last line says
+        figures = []  # not measured in a browser, as the last line says
     rows = [["Pattern", *(figure.name for figure in figures), "Verdict"]]
     for variant, judged in zip(variants, shown.verdicts, strict=True):
         measured = [_measured(figure, variant) for figure in figures]
@@ -81,7 +81,7 @@ def _limits(shown: MeasurementReport) -> Iterator[str]:
 
 
 def _largest(measurement: Measurement) -> Iterator[str]:
-    """What LCP is the time of: two pages may differ in nothing but that."""
+    """The largest element, which LCP is the time of."""
     named = []
     for variant in measurement.variants:
         if variant.loads:

@@ -1,4 +1,4 @@
-"""One row per variant: DOM operations, reflows, paint cost and a verdict, all of them measured."""
+"""The verdict on one variant."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .figures import FIGURES, Figure, Rating, quantity
 from .samples import Variant
 
 MANY_REFLOWS = 10
-"""This many more reflows than the leanest variant need improvement. Our own limit: a page that
-reads a size after each row it adds has one reflow for every row."""
+"""This many more reflows than the leanest variant need improvement. Not a standard limit: a page
+that reads a size after each row it adds has one reflow for every row."""
 
 _BROWSER_CHECKS = ("ttfb", "waiting", "fcp", "lcp", "cls")
 
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def verdict(variant: Variant, variants: Sequence[Variant]) -> Verdict:
-    """Hold one variant against the limits; `variants`: all that were measured with it."""
+    """Compare one variant with the limits; `variants`: all that were measured with it."""
     checks = list(_checks(variant, variants))
     order = list(Rating)
     worst = max((rating for rating, _ in checks), key=order.index, default=Rating.GOOD)
