@@ -1,6 +1,6 @@
 """Speed, side by side with the peers, on this machine.
 
-    python -m benchmarks [--quick] [--only enqueue,drain] [--peers ours-power,rq] [--record]
+    python -m benchmarks [--quick] [--only enqueue,drain] [--peers offload-power,rq] [--record]
 
 Prints a table per figure and writes benchmarks/results.json; --record adds a line to
 benchmarks/history.md and puts the tables into docs/benchmarks.md.

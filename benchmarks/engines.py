@@ -29,10 +29,10 @@ from .peers import BY_NAME, Peer
 from .services import rabbitmq, redis
 
 ENGINES = {
-    "sqlite": "ours-power",
-    "sqlite, durability process": "ours-process",
-    "celery on Redis": "ours-celery-redis",
-    "celery on RabbitMQ": "ours-celery-rabbitmq",
+    "sqlite": "offload-power",
+    "sqlite, durability process": "offload-process",
+    "celery on Redis": "offload-celery-redis",
+    "celery on RabbitMQ": "offload-celery-rabbitmq",
 }
 BASE = "sqlite"
 ENQUEUES = 500

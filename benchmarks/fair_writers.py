@@ -2,7 +2,7 @@
 
     python -m benchmarks.fair_writers [--writers 16] [--seconds 4] [--rounds 3] [--think 0]
 
-`ours` is the busy handler of the embedded engine, `sqlite` is SQLite's own busy timeout, and `gate`
+`offload` is the busy handler of the sqlite engine, `sqlite` SQLite's own timeout, and `gate`
 a lock file (flock) that everybody takes before writing. Each writer is a process that enqueues as
 fast as it can, or thinks so many milliseconds in between. The database lies in memory (/dev/shm),
 and each transaction lasts 150 µs longer, which is what an fsync took on an idle disk: what others
@@ -34,7 +34,7 @@ PATIENCE = 30.0
 Write = Callable[[Callable[[Connection], object]], object]
 
 
-def ours(engine: SqliteEngine) -> Write:
+def offload(engine: SqliteEngine) -> Write:
     """As the engine does it."""
     return engine.database.write
 
@@ -48,7 +48,7 @@ def sqlite(engine: SqliteEngine) -> Write:
 
 
 def gate(engine: SqliteEngine) -> Write:
-    """Stand in line at a lock file. Nobody can leave that line before it is his turn."""
+    """Stand in line at a lock file. A waiting writer cannot leave that line before its turn."""
     descriptor = os.open(f"{engine.database.path}.gate", os.O_RDWR | os.O_CREAT, 0o600)
 
     def write(work: Callable[[Connection], object]) -> object:
@@ -61,7 +61,7 @@ def gate(engine: SqliteEngine) -> Write:
     return write
 
 
-WAYS = {"ours": ours, "sqlite": sqlite, "gate": gate}
+WAYS = {"offload": offload, "sqlite": sqlite, "gate": gate}
 
 
 def writer(path: Path, way: str, seconds: float, think: float, start: Any, waits: Any) -> None:

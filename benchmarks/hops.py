@@ -51,10 +51,10 @@ class Walk:
     def __init__(self, folder: Path, hops: int, *, stores: bool) -> None:
         self._file = folder / f"{hops}{stores}.sqlite3" if stores else None
         self._answer, far_answer = socket.socketpair()
-        first, bell = os.pipe()
-        self._bell = bell
+        first, notifier = os.pipe()
+        self._notifier = notifier
         if os.fork() == 0:
-            os.close(bell)  # so that it ends with us
+            os.close(notifier)  # so that it ends with us
             self._dispatch(first, far_answer, hops)
         os.close(first)
         far_answer.close()
@@ -65,10 +65,10 @@ class Walk:
         sent = time.monotonic()
         if self._connection is not None:
             self._connection.execute(INSERT, ("[1.5]",))
-        os.write(self._bell, b"!")
+        os.write(self._notifier, b"!")
         return float(self._answer.recv(64)) - sent
 
-    def _dispatch(self, bell: int, answer: socket.socket, hops: int) -> None:
+    def _dispatch(self, notifier: int, answer: socket.socket, hops: int) -> None:
         """The second process: claims, and hands over to the third if there is one."""
         child: socket.socket | None = None
         if hops == 2:
@@ -78,7 +78,7 @@ class Walk:
                 self._run(theirs, answer)
             theirs.close()
         connection = connect(self._file) if self._file else None
-        while os.read(bell, 64):
+        while os.read(notifier, 64):
             if connection is not None:
                 connection.execute(CLAIM).fetchall()
             if child is None:

@@ -14,20 +14,20 @@ import time
 from flask import Flask, request
 
 from benchmarks.note import note
-from benchmarks.peers import BY_NAME, ours
+from benchmarks.peers import BY_NAME, flask_offload_peer
 from flask_offload import current_job
 
 TOTAL = 100_000
 
 
-@ours.offload.task
+@flask_offload_peer.offload.task
 def wait(sent: float, seconds: float) -> None:
     """Wait for somebody, in a thread."""
     note(sent)
     time.sleep(seconds)
 
 
-@ours.offload.task
+@flask_offload_peer.offload.task
 async def wait_async(sent: float, seconds: float) -> None:
     """Wait for somebody, on the event loop."""
     note(sent)
@@ -41,10 +41,10 @@ def burn(seconds: float) -> None:
         sum(range(10_000))
 
 
-burning = ours.offload.task(burn)
+burning = flask_offload_peer.offload.task(burn)
 
 
-@ours.offload.task
+@flask_offload_peer.offload.task
 def telling() -> tuple[float, float]:
     """Seconds for each turn of a loop, without and with telling its progress."""
     began = time.perf_counter()
@@ -62,8 +62,8 @@ def create_app() -> Flask:
     app = Flask(__name__)
     peer = BY_NAME[os.environ["BENCH_PEER"]]
     module = peer.load()
-    if peer.is_ours:
-        ours.init_app(app)
+    if peer.is_flask_offload:
+        flask_offload_peer.init_app(app)
     else:
         module.prepare()
 

@@ -1,6 +1,6 @@
 """The task that all peers run: it appends when it was sent and when it started to one file.
 
-Lines have one length, so that the size of the file tells how many jobs have started. The clock is
+Lines have one length, so that the size of the file says how many jobs have started. The clock is
 the monotonic one, which all processes of a machine share.
 """
 

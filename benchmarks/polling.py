@@ -4,7 +4,7 @@
 
 The clients poll as `<offload-job>` does: with the ETag of the last answer, as often as Retry-After
 says; their job reports progress all the time, so that most answers are new. Each round times the
-same innocent page alone and with the clients, in turns, so that a machine that speeds up or slows
+same other page alone and with the clients, in turns, so that a machine that speeds up or slows
 down does so for both. p50 over all rounds. Also: what one poll takes, with news and without (304).
 """
 
@@ -55,13 +55,13 @@ def silent_job() -> None:
 
 
 def create_app() -> Flask:
-    """An innocent page, and jobs to wait for."""
+    """A bystander's page, and jobs to wait for."""
     app = Flask(__name__)
     offload.init_app(app)
 
     @app.get("/")
     def index() -> str:
-        return "innocent"
+        return "bystander"
 
     @app.post("/long")
     def long() -> Response:
@@ -150,7 +150,7 @@ def polling(port: int, job: str, clients: int) -> Iterator[list[int]]:
 
 
 def visits(port: int, seconds: float) -> list[float]:
-    """The innocent page, one visit after the other."""
+    """The bystander's page, one visit after the other."""
     end = time.perf_counter() + seconds
     found = []
     while time.perf_counter() < end:
@@ -159,7 +159,7 @@ def visits(port: int, seconds: float) -> list[float]:
 
 
 def measure(clients: int, rounds: int, seconds: float) -> dict[str, float]:
-    """Milliseconds: the innocent page alone and with the clients, and one poll."""
+    """Milliseconds: the bystander's page alone and with the clients, and one poll."""
     alone: list[float] = []
     together: list[float] = []
     polls = 0
@@ -197,9 +197,9 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    print(f"innocent page, alone              p50 {found['alone_ms']:.2f} ms")
+    print(f"bystander page, alone              p50 {found['alone_ms']:.2f} ms")
     print(
-        f"innocent page, {given.clients} clients polling   p50 {found['together_ms']:.2f} ms"
+        f"bystander page, {given.clients} clients polling   p50 {found['together_ms']:.2f} ms"
         f" ({found['ratio']:.3f} times; {found['polls']:.0f} polls)"
     )
     print(f"one poll with news                p50 {found['poll_ms']:.2f} ms")

@@ -45,7 +45,7 @@ def measure(load: Load, jobs: int, seed: int) -> list[float]:
     """Seconds from each enqueue to the first line of the task. Raises PeerFailed."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="queueing-")))
-        entry = Entry(BY_NAME["ours-process"], folder / "ours", None)
+        entry = Entry(BY_NAME["offload-process"], folder / "offload", None)
         entry.command = ["-m", "flask", "--app", "benchmarks.jobs", "offload", "worker"]
         os.environ |= entry.environ
         from .jobs import create_app, wait  # it reads the environment

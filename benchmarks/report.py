@@ -44,7 +44,7 @@ def markdown(figure: Figure, measured: str) -> str:
     lines = [f"### {figure.title[:1].upper()}{figure.title[1:]}", "", measured, ""]
     lines += [f"| | {' | '.join(figure.columns)} |", "|---" * (len(figure.columns) + 1) + "|"]
     for name, values in figure.rows.items():
-        shown = f"**{name}**" if name.startswith("ours") else name
+        shown = f"**{name}**" if name.startswith("offload-") else name
         lines.append(f"| {shown} | {' | '.join(map(number, values))} |")
     if figure.verdicts:
         lines += ["", *verdicts(figure)]

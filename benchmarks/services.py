@@ -33,7 +33,7 @@ def program(name: str, *folders: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that no process listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -44,7 +44,7 @@ def stop(process: subprocess.Popen[bytes], *, patience: float = 15.0) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    with suppress(ProcessLookupError):  # the session is ours: only what it left behind
+    with suppress(ProcessLookupError):  # the session was started here: only what it left behind
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -93,7 +93,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[str]:
-    """Gives its URL. Its port mapper (epmd) is ours too: else one would stay behind as a daemon."""
+    """Gives its URL. Its port mapper (epmd) is started here too, or it would stay as a daemon."""
     # the wrapper in /usr/sbin wants to change the user
     server = program("rabbitmq-server", "/usr/lib/rabbitmq/bin")
     port, distribution, mapper = free_port(), free_port(), free_port()

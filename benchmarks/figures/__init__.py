@@ -109,7 +109,7 @@ def best(samples: Samples, *, high: bool = False, keeps: str | None = None) -> s
 
 def is_special(peer: Peer) -> bool:
     """Whether it is no peer to beat: ourselves, the floor, the thread."""
-    return peer.is_ours or peer.is_floor or peer.name == PATTERN
+    return peer.is_flask_offload or peer.is_floor or peer.name == PATTERN
 
 
 def floor_of(name: str) -> str:

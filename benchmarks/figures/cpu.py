@@ -29,7 +29,7 @@ def measure(field: Field, effort: Effort) -> Figure:
     cases |= {"1 thread": ("/burn-here", 1), f"{cores} threads": ("/burn-here", cores)}
     took: dict[str, list[tuple[float, float, float]]] = {}
     ratios: dict[str, list[tuple[float, float]]] = {}
-    entry = field.entry(BY_NAME["ours-power"])
+    entry = field.entry(BY_NAME["offload-power"])
     worker = _worker(entry)
     with served(entry) as address, worker.worker():
         time.sleep(2.0)

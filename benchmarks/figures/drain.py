@@ -28,7 +28,7 @@ def measure(field: Field, effort: Effort) -> Figure:
     samples = interleave(figure, [field.entry(peer) for peer in field.peers], effort.rounds, drain)
     more = {peer.name: [float(effort.of(peer.drain))] for peer in field.peers}
     tabulate(figure, samples, more, high=True)
-    for name in ("ours-power", "ours-process"):
+    for name in ("offload-power", "offload-process"):
         found = figure.rows.get(name, [None])[0]
         figure.judge(f"{name}: jobs/s", found, 20_000, at_least=True, unit="")
         top = best(samples, high=True, keeps=BY_NAME[name].keeps)
@@ -37,7 +37,7 @@ def measure(field: Field, effort: Effort) -> Figure:
             figure.judge(target, ratio(samples, name, top), 4.0, at_least=True)
     figure.notes.append(
         "Peers that are slow get fewer jobs (last column); their rate is taken to hold for more."
-        f" The floor ({floor_of('ours-power')}, sqlite-process) claims and finishes one at a time."
+        f" The floor ({floor_of('offload-power')}, sqlite-process) claims, finishes one by one."
     )
     return figure
 

@@ -51,7 +51,7 @@ def _senders(
 
 
 def _judge(figure: Figure, samples: Samples) -> None:
-    power, process = "ours-power", "ours-process"
+    power, process = "offload-power", "offload-process"
     figure.judge("power: x a bare INSERT with fsync", ratio(samples, power, "sqlite-power"), 1.3)
     for name in SLOWER:
         figure.judge(f"power: x {name}", ratio(samples, power, name), 1.0)

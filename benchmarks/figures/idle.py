@@ -79,7 +79,7 @@ def _pickups(
 
 def _judge(figure: Figure, samples: Samples) -> None:
     top = best(samples)
-    for name in ("ours-power", "ours-process"):
+    for name in ("offload-power", "offload-process"):
         row = figure.rows.get(name)
         if row:
             figure.judge(f"{name}: pickup", row[0], 2.0, unit="ms")

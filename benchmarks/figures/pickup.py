@@ -37,7 +37,7 @@ def measure(field: Field, effort: Effort) -> Figure:
         for name, values in everything.items()
     }
     tabulate(figure, samples, more)
-    for name in ("ours-power", "ours-process"):
+    for name in ("offload-power", "offload-process"):
         if name in figure.rows:
             figure.judge(f"{name}: p50", figure.rows[name][0], 0.5, unit="ms")
             figure.judge(f"{name}: p99", figure.rows[name][3], 2.0, unit="ms")

@@ -22,7 +22,7 @@ with create_app().app_context():
 def measure(field: Field, effort: Effort) -> Figure:
     """A loop of 100,000 turns with nothing else in it, in a real worker."""
     figure = Figure("`current_job.progress` in a tight loop", ["µs a turn"])
-    entry = field.entry(BY_NAME["ours-power"])
+    entry = field.entry(BY_NAME["offload-power"])
     entry.command = ["-m", "flask", "--app", "benchmarks.jobs", "offload", "worker"]
     found = []
     with entry.worker("--log-level", "error"):

@@ -17,11 +17,11 @@ THREADS = (4, 50)
 COROUTINES = 100
 FILL = """
 import json, sys, time
-from benchmarks.jobs import create_app, ours, wait, wait_async
+from benchmarks.jobs import create_app, flask_offload_peer, wait, wait_async
 task = {"wait": wait, "wait_async": wait_async}[sys.argv[1]]
 with create_app().app_context():
     calls = [task.call(time.monotonic(), float(sys.argv[3])) for _ in range(int(sys.argv[2]))]
-    ours.offload.enqueue_many(calls)
+    flask_offload_peer.offload.enqueue_many(calls)
 """
 
 
@@ -37,7 +37,7 @@ def measure(field: Field, effort: Effort) -> Figure:
         ideal = jobs / at_once * SECONDS
         took = []
         for _ in range(min(3, effort.rounds)):
-            entry = field.entry(BY_NAME["ours-power"])
+            entry = field.entry(BY_NAME["offload-power"])
             took.append(_run(entry, task, jobs, options))
         name = f"{at_once} {'threads' if task == 'wait' else 'coroutines'}"
         middle = statistics.median(took)

@@ -20,7 +20,14 @@ from . import Effort, Figure, Samples, interleave, tabulate
 
 SECONDS = 3.0
 PEERS = (
-    *("ours-power", "ours-process", "sqlite-power", "sqlite-process", "thread", "huey-sqlite"),
+    *(
+        "offload-power",
+        "offload-process",
+        "sqlite-power",
+        "sqlite-process",
+        "thread",
+        "huey-sqlite",
+    ),
     *("huey-redis", "rq", "dramatiq", "celery-redis", "procrastinate"),
 )
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
@@ -97,9 +104,9 @@ def measure(field: Field, effort: Effort) -> Figure:
 
 def _with_worker(field: Field, figure: Figure, seconds: float, rounds: int) -> None:
     """The same while a worker runs the jobs, on cores that wrk and gunicorn use already."""
-    if "ours-power" not in figure.rows:
+    if "offload-power" not in figure.rows:
         return
-    entry = field.entry(BY_NAME["ours-power"])
+    entry = field.entry(BY_NAME["offload-power"])
     with served(entry) as address, entry.worker():
         time.sleep(1.5)
         pairs = [
@@ -107,7 +114,7 @@ def _with_worker(field: Field, figure: Figure, seconds: float, rounds: int) -> N
             for _ in range(rounds)
         ]
     shares = [loaded[0] / bare[0] for bare, loaded in pairs]
-    figure.rows["ours-power, worker busy"] = [
+    figure.rows["offload-power, worker busy"] = [
         statistics.median(shares),
         None,
         None,
@@ -117,10 +124,10 @@ def _with_worker(field: Field, figure: Figure, seconds: float, rounds: int) -> N
 
 
 def _judge(figure: Figure) -> None:
-    ours, floor = figure.rows.get("ours-power"), figure.rows.get("sqlite-power")
-    if ours and floor:
-        figure.judge("ours-power: share of the bare route", ours[0], 0.6, at_least=True)
-        assert ours[4] is not None
+    offload, floor = figure.rows.get("offload-power"), figure.rows.get("sqlite-power")
+    if offload and floor:
+        figure.judge("offload-power: share of the bare route", offload[0], 0.6, at_least=True)
+        assert offload[4] is not None
         assert floor[4] is not None
-        figure.judge("ours-power: p99, x raw SQLite behind a lock", ours[4] / floor[4], 1.5)
+        figure.judge("offload-power: p99, x raw SQLite behind a lock", offload[4] / floor[4], 1.5)
     figure.notes.append("No worker runs, except in the last row.")

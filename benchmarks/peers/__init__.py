@@ -37,9 +37,9 @@ class Peer:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_ours(self) -> bool:
+    def is_flask_offload(self) -> bool:
         """Whether it is Flask-Offload."""
-        return self.name.startswith("ours")
+        return self.name.startswith("offload-")
 
     @property
     def is_floor(self) -> bool:
@@ -71,25 +71,33 @@ class Peer:
         return importlib.import_module(f"{HERE}.{self.module}")
 
 
-_OURS = ("flask", "--app", f"{HERE}.ours", "offload", "worker", "--log-level", "error")
+_WORKER = (
+    "flask",
+    "--app",
+    f"{HERE}.flask_offload_peer",
+    "offload",
+    "worker",
+    "--log-level",
+    "error",
+)
 _CELERY = ("celery", "-A", f"{HERE}.celery_peer", "worker", "-c", "1", "-l", "ERROR")
 
 PEERS = (
     Peer(
-        "ours-power",
-        "ours",
+        "offload-power",
+        "flask_offload_peer",
         "Flask-Offload",
         "power cut",
-        _OURS,
+        _WORKER,
         drain=10_000,
         environ={"FLASK_OFFLOAD_DURABILITY": "power"},
     ),
     Peer(
-        "ours-process",
-        "ours",
+        "offload-process",
+        "flask_offload_peer",
         "Flask-Offload",
         "crash",
-        _OURS,
+        _WORKER,
         drain=10_000,
         environ={"FLASK_OFFLOAD_DURABILITY": "process"},
     ),
@@ -208,16 +216,16 @@ PEERS = (
 )
 ON_CELERY = tuple(
     Peer(
-        f"ours-celery-{broker}",
-        "ours",
+        f"offload-celery-{broker}",
+        "flask_offload_peer",
         "Flask-Offload",
         "crash",
-        _OURS,
+        _WORKER,
         broker,
         environ={"FLASK_OFFLOAD_ENGINE": "celery"},
     )
     for broker in ("redis", "rabbitmq")
 )
-"""Ourselves on the other engine. They are measured by `benchmarks.engines`, beside `ours-power`."""
+"""Flask-Offload on the other engine: measured by `benchmarks.engines`, beside `offload-power`."""
 
 BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in (*PEERS, *ON_CELERY)}

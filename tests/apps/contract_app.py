@@ -74,7 +74,7 @@ def ask_again() -> int:
 
 
 def give_up() -> None:
-    raise Discard("nobody wants it")
+    raise Discard("not wanted")
 
 
 def leave() -> None:

@@ -47,7 +47,7 @@ def unique(path: Path, keys: int) -> object:
 
 
 def ticks(path: Path, times: int) -> object:
-    """Look after a schedule as its times come; how many jobs were ours."""
+    """Look after a schedule as its times come; how many jobs this process enqueued."""
     engine = SqliteEngine(path, durable=False, busy_timeout=30.0)
     spec = ScheduleSpec("s", None, 60.0, None, 0.0, "all", new_job())
     tick(engine, spec, START)
@@ -60,16 +60,16 @@ def ticks(path: Path, times: int) -> object:
 def drain(path: Path, worker: str) -> object:
     """Run all jobs, three at a time; the ids in the order of their starts."""
     engine = SqliteEngine(path, durable=False, busy_timeout=30.0)
-    ledger = SqliteClaims(engine, worker, KEEP)
+    store = SqliteClaims(engine, worker, KEEP)
     done: list[str] = []
     # the first claim comes before the race, so that no scheduler leaves a worker without any
-    claims = ledger.exchange([], {THREADS: 3}).claims
+    claims = store.exchange([], {THREADS: 3}).claims
     wait_for_the_others()
     idle_since = None
     while idle_since is None or time.monotonic() < idle_since + 0.3:
         done += [claim.id for claim in claims]
         now = time.time()
-        visit = ledger.exchange(
+        visit = store.exchange(
             [outcome(claim, now, Ending.SUCCESSFUL) for claim in claims], {THREADS: 3}
         )
         assert visit.refused == []

@@ -133,7 +133,7 @@ class User(flask_login.UserMixin):  # type: ignore[misc]
 def _add_task_views(app: Flask) -> None:
     @app.get("/")
     def index() -> str:
-        return "innocent"
+        return "bystander"
 
     @app.post("/steps/<names>")
     def start(names: str) -> Response:
@@ -203,7 +203,7 @@ def _add_moved_views(app: Flask) -> None:
     @app.post("/mine/<gate>")
     @offload.respond_async(owner=lambda: request.headers.get("X-User"))
     def mine(gate: str) -> str:
-        return current_job.owner or "nobody"
+        return current_job.owner or "no owner"
 
     @app.get("/answers/<kind>")
     @offload.respond_async

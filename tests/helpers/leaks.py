@@ -22,9 +22,9 @@ GRACE = 5.0
 """Seconds that threads and processes get to end: what was asked to stop takes its time."""
 
 RUN_MARK = "TEST_RUN_MARK"
-"""The environment variable by which even an orphan is known as ours."""
+"""The environment variable by which even an orphan is recognised."""
 
-# Whoever adds a line says why it is no leak.
+# A line that is added says why it is no leak.
 THREADS_ALLOWED: dict[str, str] = {
     r"pytest_timeout .*": "the timer of the test's own time limit",
     r"flask-offload-sampler": "one for the process; it sleeps when there are no requests",
@@ -86,8 +86,8 @@ class Snapshot:
         if not new:
             return {}
         marked = proc.processes_marked(f"{RUN_MARK}={os.environ.get(RUN_MARK)}", new)
-        ours = {*marked, *proc.descendants(os.getpid())} & new
-        return {pid: _describe_process(pid) for pid in sorted(ours)}
+        found = {*marked, *proc.descendants(os.getpid())} & new
+        return {pid: _describe_process(pid) for pid in sorted(found)}
 
     def _descriptors(self) -> dict[object, str]:
         return {
@@ -138,5 +138,5 @@ def _describe_process(pid: int) -> str:
     line = proc.command_line(pid)
     started_by = proc.environment(pid).get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
     if not proc.alive(pid):
-        return f"process {pid} has ended and nobody has waited for it (a zombie)"
+        return f"process {pid} has ended and no process has waited for it (a zombie)"
     return f"process {pid} still runs: {line}" + (f" (begun in {started_by})" if started_by else "")

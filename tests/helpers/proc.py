@@ -1,4 +1,4 @@
-"""What /proc tells of processes and descriptors. Where there is none (macOS), nothing is seen."""
+"""What /proc says about processes and descriptors. Where there is none (macOS), nothing is seen."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def processes_marked(mark: str, among: set[int] | None = None) -> list[int]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """The environment that a process was started with; empty when it is gone or not ours."""
+    """The environment that a process was started with; empty when it is gone or not readable."""
     try:
         text = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
     except OSError:

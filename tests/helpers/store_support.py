@@ -81,7 +81,7 @@ class Store:
         return self.get(record).status
 
     def state(self, record: JobRecord) -> str:
-        """The state of its row, which tells READY jobs apart."""
+        """The state of its row, which distinguishes READY jobs."""
         state: str = self.query("SELECT state FROM jobs WHERE id = ?", record.id)[0][0]
         return state
 

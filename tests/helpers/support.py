@@ -156,7 +156,7 @@ class Running:
 
     def kill_family(self) -> None:
         """Kill the program and every process that came from it, and wait until they are gone."""
-        with suppress(ProcessLookupError, PermissionError):  # nobody, or zombies only, are left
+        with suppress(ProcessLookupError, PermissionError):  # none, or zombies only, are left
             os.killpg(self.pid, signal.SIGKILL)
         while members := [pid for pid in (self.pid, *self.family()) if alive(pid)]:
             for pid in members:
@@ -233,7 +233,7 @@ def _wait_until_ready(process: Running, ready: Ready | None, timeout: float) -> 
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses now."""
+    """A TCP port on loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

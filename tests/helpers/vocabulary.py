@@ -59,19 +59,11 @@ RETIRED: Mapping[str, str] = {
 
 # How many still stand in each folder. A number may only fall: lower it here.
 LEFT: Mapping[str, int] = {
-    ".": 1,
-    "benchmarks": 109,
-    "benchmarks/figures": 31,
-    "benchmarks/peers": 14,
-    "docs": 37,
     "src/flask_offload/engines": 62,
     "src/flask_offload/measure": 3,
     "src/flask_offload/worker": 16,
-    "tests/apps": 7,
-    "tests/helpers": 11,
     "tests/measure": 2,
-    "tests/store": 47,
-    "tests/unit": 12,
+    "tests/store": 46,
     "tests/worker": 20,
 }
 
@@ -81,8 +73,8 @@ DOUBLED: frozenset[str] = frozenset({"Notifier"})
 FOLDERS = ("src", "docs", "tests", "torture", "benchmarks", "examples")
 FILES = ("README.md", "CONTRIBUTING.md", "Makefile")
 SUFFIXES = {".py", ".md", ".html", ".js", ".css", ".lua", ".c"}
-# This file names the words; decisions are history, and quote what was there.
-LEFT_OUT = ("tests/helpers/vocabulary.py", "docs/decisions/")
+# These files name the words; decisions are history, and quote what was there.
+LEFT_OUT = ("tests/helpers/vocabulary.py", "tests/unit/test_hygiene.py", "docs/decisions/")
 
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(RETIRED)})(?![a-z])", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")

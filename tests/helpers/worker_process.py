@@ -96,7 +96,7 @@ def _serve(path: str) -> None:
     """The worker_process's own life: an order, a fork, its pid."""
     for module in PRELOADED:
         __import__(module)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # dead children are reaped at once
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(path + ".new")
         door.listen()

@@ -251,7 +251,7 @@ def test_a_task_may_ask_for_another_attempt_or_give_up(stage: Stage) -> None:
     assert (again.status, again.return_value) == (JobStatus.SUCCESSFUL, 2)
     assert dropped.status is JobStatus.CANCELLED
     assert dropped.error is not None
-    assert (dropped.error.type, dropped.error.message) == ("Discard", "nobody wants it")
+    assert (dropped.error.type, dropped.error.message) == ("Discard", "not wanted")
 
 
 def test_whatever_a_task_raises_ends_its_job_alone(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from flask_offload.textui import ago, duration, fit, plain, table, width_of
         ("Grüße 你好", "Grüße 你好"),
         ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
         ("two\nlines\r\ttab", r"two\nlines\r\ttab"),
-        ("bell\a, C1 \x9b2J", r"bell\x07, C1 \x9b2J"),
+        ("alert\a, C1 \x9b2J", r"alert\x07, C1 \x9b2J"),
         ("\u202etxt.exe", r"\u202etxt.exe"),
         ("zero\u200bwidth", r"zero\u200bwidth"),
         ("\u2028line", r"\u2028line"),
