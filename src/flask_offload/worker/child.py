@@ -278,7 +278,7 @@ class Child:
 
 
 def _open_slots(path: Path) -> Slots:
-    """The worker's table. Without it nobody could tell which jobs have started, so this process
+    """The worker's table. Without it it is unknown which jobs have started, so this process
     ends if it can't be opened, as on a file system that has become read-only."""
     try:
         return Slots(path)

@@ -57,7 +57,7 @@ class Stop:
 class ChildHandle:
     """A child process as its pool knows it.
 
-    threads, coroutines: as the worker was told; None takes the app's setting. settings: what it
+    threads, coroutines: as given to the worker; None takes the app's setting. settings: what it
     told when it had imported the app. average: seconds that its thread jobs took lately. is_spent:
     it was for one job and has run it. unresponsive_since: when it closed its channel (monotonic
     seconds); was_unresponsive: it was killed for that.
@@ -168,7 +168,7 @@ def overdue(
 ) -> Stop | None:
     """A job of this child that has passed its timeout and the grace after it, if there is one.
 
-    started_at: tells when a job started. Both in monotonic seconds.
+    started_at: gives the time when a job started. Both in monotonic seconds.
     """
     if child.settings is None or child.stop is not None or not child.settings.timeouts:
         return None

@@ -29,7 +29,7 @@ class Executor:
 
     note_start: called with (ticket, seq) just before a job's first line.
     wake: called, from any thread, when there is something in an outbox.
-    give_up: called when a thread of ours has failed or a task has stopped the event loop, so that
+    give_up: called when one of its threads has failed or a task has stopped the event loop, so that
     some jobs would never end.
     """
 
@@ -117,7 +117,7 @@ class Executor:
             context.stop = context.stop or "drain"
 
     def flush(self) -> bool:
-        """Put progress that nobody has seen yet into the outbox; whether any job is running."""
+        """Put progress not reported yet into the outbox; whether any job is running."""
         for context in list(self._active.values()):
             if context.is_dirty:
                 context.flush()

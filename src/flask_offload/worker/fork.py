@@ -72,7 +72,7 @@ def fork_child(
     pid = os.fork()
     if pid == 0:
         _live(ours, theirs, in_child, load_app, threads, supervisor, isolated)
-    with contextlib.suppress(OSError):  # the child does the same: whoever comes first
+    with contextlib.suppress(OSError):  # the child does the same: the first one counts
         os.setpgid(pid, pid)
     theirs.close()
     return pid, Channel(ours, FromChild)

@@ -144,7 +144,7 @@ FromChild: TypeAlias = Hello | ImportFailed | Done | Returned
 LENGTH = struct.Struct("!I")
 CHUNK = 1 << 18
 MAX_LENGTH = 1 << 30
-"""Bytes of one message; a longer one is none of ours."""
+"""Bytes of one message; a longer one is refused."""
 
 
 class Channel:
@@ -184,7 +184,7 @@ class Channel:
                 sent = self.socket.send(self._outward)
             except BlockingIOError:
                 return
-            except OSError:  # the other side is dead; reading tells the rest
+            except OSError:  # the other side is dead; reading handles the rest
                 self.is_closed = True
                 self._outward.clear()
                 return

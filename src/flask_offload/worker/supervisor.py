@@ -47,7 +47,7 @@ LOOK_FOR_PEERS = 1.0
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What `flask offload worker` was told; None takes the app's setting.
+    """The options of `flask offload worker`; None takes the app's setting.
 
     burst: end when nothing is left to run. kept_by: a descriptor whose end means that the web
     process which keeps this worker is gone; hand_over: for so many seconds it then goes on, until
@@ -90,7 +90,7 @@ class Supervisor:
         )
 
     def run(self) -> int:
-        """Until it is told to stop; the exit code."""
+        """Run until a stop is requested; the exit code."""
         self._listen()
         self._pool.start()
         settings = self._first_greeting()
