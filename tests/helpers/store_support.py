@@ -10,8 +10,8 @@ from typing import Any
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.recovery import recover, unregister
-from flask_offload.engines.sqlite.worker_locks import run_folder
 from flask_offload.engines.store import Exchange, Retention, StoreOptions
+from flask_offload.engines.worker_locks import run_folder
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error, JobRecord, JobStatus, new_id
 from flask_offload.jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS, NewJob

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flask_offload.engines.base import JobQuery
+from flask_offload.engines.rows import WAITING
 from flask_offload.engines.sqlite import (
     claims,
     completion,
@@ -43,7 +44,7 @@ FROM numbers
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with closing(Store(tmp_path_factory.mktemp("plans"))) as made:
-        states = (*rows.WAITING, "successful")
+        states = (*WAITING, "successful")
         for number, state in enumerate(states):
             made.execute(FILL, EACH, number, state, START, state == "successful")
         for kind, letter in (("concurrency", "c"), ("rate", "r")):
@@ -206,7 +207,7 @@ def test_lists_by_status_are_an_index(store: Store, status: JobStatus, index: st
 def test_the_first_page_of_waiting_jobs_is_near(store: Store) -> None:
     """The newest jobs are those that wait: it passes no more than the finished ones, which are
     bounded by retention."""
-    states = ", ".join(f"'{state}'" for state in rows.WAITING)
+    states = ", ".join(f"'{state}'" for state in WAITING)
     statement = f"SELECT seq FROM jobs WHERE state IN ({states}) ORDER BY seq DESC LIMIT 50"
     assert "TEMP B-TREE" not in plan(store, statement)
     assert seen(store, statement) <= EACH * 20 / 1000

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flask_offload.engines.sqlite import fork_safety as forks
-from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
+from flask_offload.engines.worker_locks import Registration, run_folder
 from flask_offload.jobs.job import JobStatus
 from store_support import Store
 from support import APP_PATH, APPS

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from flask_offload.engines import worker_locks
 from flask_offload.engines.lock import Lock
 from flask_offload.engines.slots import RECORD, Slots, read_started
 from flask_offload.engines.sqlite import notifier as bell
-from flask_offload.engines.sqlite import recovery, worker_locks
+from flask_offload.engines.sqlite import recovery
 from flask_offload.engines.sqlite.notifier import Notifier, Notifiers
 from flask_offload.engines.sqlite.recovery import live_workers, recover, set_stopping, unregister
-from flask_offload.engines.sqlite.worker_locks import (
+from flask_offload.engines.worker_locks import (
     Registration,
     dead_workers,
     is_alive,

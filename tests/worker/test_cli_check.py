@@ -25,8 +25,8 @@ from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.findings import check_sqlite
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.schedules import tick
-from flask_offload.engines.sqlite.worker_locks import Registration, run_folder
 from flask_offload.engines.store import Retention
+from flask_offload.engines.worker_locks import Registration, run_folder
 from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import Clock, drain, travel
 from flask_offload.worker.settings import worker_settings

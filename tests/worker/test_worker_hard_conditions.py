@@ -21,8 +21,8 @@ from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_holder
 from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.recovery import register
-from flask_offload.engines.sqlite.worker_locks import dead_workers, run_folder
 from flask_offload.engines.store import Retention, StoreOptions
+from flask_offload.engines.worker_locks import dead_workers, run_folder
 from flask_offload.errors import DatabaseGone, DatabaseLocked
 from flask_offload.jobs.attempt import Claim, Ending, Outcome
 from flask_offload.jobs.job import Error, new_id

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload.engines.sqlite.worker_locks import other_workers
+from flask_offload.engines.worker_locks import other_workers
 from flask_offload.worker.peers import Peers
 
 pytestmark = pytest.mark.processes

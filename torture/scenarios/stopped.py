@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flask_offload.engines.sqlite.recovery import _recover_one
-from flask_offload.engines.sqlite.worker_locks import run_folder
 from flask_offload.engines.store import Retention
+from flask_offload.engines.worker_locks import run_folder
 from proc import descendants
 from support import Running, wait_until
 

@@ -12,11 +12,11 @@ from ...jobs.job import JobStatus
 from ..base import Finding, PruneReport
 from ..host import Host
 from ..store import StoreOptions
+from ..worker_locks import run_folder
 from .findings import findings
 from .maintenance import is_intact
 from .pruning import prune_now
 from .sender import SqliteSender
-from .worker_locks import run_folder
 from .worker_store import SqliteStore
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from ..rows import WAITING
 from .connection import Connection
 from .filesystem import filesystem_of
-from .rows import WAITING
 from .sender import SqliteSender
 
 _WAITING = ", ".join(f"'{state}'" for state in WAITING)

@@ -7,8 +7,9 @@ from typing import Any
 
 from ...jobs.job import FINISHED, JobRecord, JobStatus
 from ..base import JobQuery, QueueInfo, ScheduleInfo
+from ..rows import COLUMNS, STATUS, WAITING, states_sql
 from .connection import Connection
-from .rows import COLUMNS, STATUS, WAITING, find, states_sql, with_attempts
+from .rows import find, with_attempts
 
 NOT_FINISHED = (*WAITING, "running")
 IS_FINISHED = f"state IN ({states_sql(*FINISHED)})"

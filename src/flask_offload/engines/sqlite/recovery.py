@@ -12,11 +12,11 @@ from ...jobs.attempt import Ending, Outcome
 from ...jobs.job import Error
 from ..slots import read_started
 from ..store import Retention, WorkerInfo
+from ..worker_locks import boot, dead_workers, is_alive, run_folder
 from .completion import Completion
 from .connection import Connection
 from .limits import admit
 from .sender import SqliteSender
-from .worker_locks import boot, dead_workers, is_alive, run_folder
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 

@@ -11,25 +11,15 @@ from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
+from ..rows import COLUMNS, SECRET_LENGTH, STATUS, WAITING_FOR, make_id, record
+from ..worker_locks import run_folder
 from . import queries
 from .connection import Connection
 from .database import Database
 from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits
 from .notifier import Notifiers
-from .rows import (
-    COLUMNS,
-    NEXT_SEQ,
-    SECRET_LENGTH,
-    STATUS,
-    TICKS,
-    WAITING_FOR,
-    find,
-    full,
-    make_id,
-    record,
-)
+from .rows import NEXT_SEQ, TICKS, find, full
 from .schema import SIDE_TABLES
-from .worker_locks import run_folder
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.

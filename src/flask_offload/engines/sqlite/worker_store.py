@@ -12,13 +12,13 @@ from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
 from ..schedules import ScheduleSpec
 from ..store import Pruned, Store, StoreOptions, WorkerInfo
+from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
 from .maintenance import give_space_back, is_log_long, known_files, prune
 from .notifier import Notifier
 from .recovery import live_workers, recover, register, set_stopping, unregister
 from .schedules import next_tick, tick
 from .sender import SqliteSender
-from .worker_locks import Registration, other_workers, run_folder
 
 FREE_PAGES = 1024
 """Pages of 4 KiB that stay in the database's file for jobs to come."""

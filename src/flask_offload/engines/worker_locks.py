@@ -16,8 +16,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..lock import Lock
-from ..slots import Slots
+from .lock import Lock
+from .slots import Slots
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -1,0 +1,119 @@
+"""A job's row as a JobRecord, and the public status as the states of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from ..errors import JobNotFound
+from ..jobs.job import Attempt, Error, JobRecord, JobStatus, moment
+
+WAITING = ("scheduled", "blocked", "throttled", "ready")
+"""The states of READY, in the order in which a job passes them."""
+
+STATES = {
+    JobStatus.READY: WAITING,
+    JobStatus.RUNNING: ("running",),
+    JobStatus.SUCCESSFUL: ("successful",),
+    JobStatus.FAILED: ("failed",),
+    JobStatus.CANCELLED: ("cancelled",),
+}
+STATUS = {state: status for status, states in STATES.items() for state in states}
+WAITING_FOR = {"scheduled": "its time", "blocked": "concurrency", "throttled": "rate"}
+
+
+def states_sql(*statuses: JobStatus) -> str:
+    """These statuses as the inside of an SQL `IN (…)`."""
+    return ", ".join(f"'{state}'" for status in sorted(statuses) for state in STATES[status])
+
+
+COLUMNS = (
+    "seq, id, task, queue_name, priority, state, enqueued_at, run_after, started_at, finished_at,"
+    " attempt, crashes, worker, owner, origin, done, total, message, cancel"
+)
+"""What `record` reads, in this order."""
+
+SECRET_LENGTH = 32
+
+
+def make_id(seq: int, secret: str) -> str:
+    """A job's id; the same as the column of that name."""
+    return f"{seq:012x}{secret}"
+
+
+def seq_of(job_id: str) -> int | None:
+    """The job's number, which its id begins with; None if this is no job's id."""
+    if len(job_id) <= SECRET_LENGTH + 15:
+        with suppress(ValueError):
+            return int(job_id[:-SECRET_LENGTH], 16)
+    return None
+
+
+def not_found(job_id: str) -> JobNotFound:
+    """The error for an id without a job."""
+    return JobNotFound(
+        f"there is no job {job_id!r}: it never existed, or its retention time is over"
+    )
+
+
+def record(row: tuple[Any, ...]) -> JobRecord:
+    """A row of COLUMNS as a record, without what lies in other tables."""
+    state = row[5]
+    return JobRecord(
+        id=row[1],
+        task=row[2],
+        queue_name=row[3],
+        priority=row[4],
+        status=STATUS[state],
+        enqueued_at=row[6],
+        run_after=row[7],
+        started_at=row[8],
+        finished_at=row[9],
+        attempt=row[10],
+        crashes=row[11],
+        worker=row[12],
+        owner=row[13],
+        origin=row[14],
+        done=row[15],
+        total=row[16],
+        message=row[17],
+        cancel_requested=row[18] > 0,
+        waiting_for=WAITING_FOR.get(state),
+    )
+
+
+ATTEMPT_COLUMNS = (
+    "number, worker, started_at, finished_at, outcome, error_type, error_message, traceback"
+)
+
+
+def add_attempts(job: JobRecord, rows: Iterable[tuple[Any, ...]]) -> JobRecord:
+    """Complete a record with its attempts, rows of ATTEMPT_COLUMNS in order, and its error."""
+    job.attempts = [
+        Attempt(
+            number=number,
+            worker=worker,
+            started_at=moment(started),
+            finished_at=moment(finished),
+            outcome=outcome,
+            error=Error(kind, text, trace) if kind else None,
+        )
+        for number, worker, started, finished, outcome, kind, text, trace in rows
+    ]
+    told = job.attempts[-1].number if job.attempts else 0
+    if job.attempt > told and job.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
+        # no row of its own: the job's row tells all about it
+        outcome = str(job.status) if job.status is JobStatus.SUCCESSFUL else None
+        job.attempts.append(
+            Attempt(
+                number=job.attempt,
+                worker=job.worker,
+                started_at=moment(job.started_at),
+                finished_at=moment(job.finished_at),
+                outcome=outcome,
+            )
+        )
+    elif job.attempts:
+        job.error = job.attempts[-1].error
+    return job
