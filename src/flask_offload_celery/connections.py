@@ -124,9 +124,9 @@ class Connections:
         self.note_sent(jobs[:done])
         return done == len(jobs)
 
-    def send_again(self, ids: Sequence[str], task: str | None = None) -> None:
-        """Send the messages of those jobs that are READY; not bounded."""
-        self.send([decode_job(body) for body in self.store.waiting(ids)], task)
+    def send_again(self, ids: Sequence[str], task: str | None = None) -> bool:
+        """The same for those of these jobs that are READY; not bounded."""
+        return self.send([decode_job(body) for body in self.store.waiting(ids)], task)
 
     def note_sent(self, jobs: Sequence[NewJob]) -> None:
         """Record that messages were sent. If that fails, they are sent twice, to no effect."""

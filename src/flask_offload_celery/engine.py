@@ -33,6 +33,7 @@ from .records import decode_job, new_record, record
 from .scheduler import known_schedules
 
 _engines: weakref.WeakSet[CeleryEngine] = weakref.WeakSet()
+_closed: list[Outbox] = []  # while the process forks
 
 EXAMINED = 10_000
 """Jobs that a filtered listing reads at most."""
@@ -258,9 +259,26 @@ class CeleryEngine(Engine):
             ) from error
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    for engine in list(_engines):
+        if engine.connections.outbox is not None:
+            engine.connections.outbox.before_fork()
+            _closed.append(engine.connections.outbox)
+
+
+def _after_fork_in_parent() -> None:
+    while _closed:
+        _closed.pop().after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    _closed.clear()
     for engine in list(_engines):
         engine._reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -43,20 +43,33 @@ Deliver = Callable[[str, Sequence[tuple[int, NewJob]]], None]
 
 
 class Outbox:
-    """The file is created when it is first needed, and is open only inside a call: so nothing of
-    it is open while the process forks.
+    """The file is created when it is first needed.
 
     durable: whether accepted jobs survive power cuts.
     """
 
     def __init__(self, path: Path, *, durable: bool, deliver: Deliver) -> None:
         self.path = path
-        self._synchronous = "EXTRA" if durable else "NORMAL"
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._deliver = deliver
         self.reset_after_fork()
 
+    # --- fork: SQLite does not allow a connection that is open in two processes ---
+
+    def before_fork(self) -> None:
+        """Wait until no transaction is under way, and close the file."""
+        self._file_lock.acquire()
+        self._close_file()
+
+    def after_fork_in_parent(self) -> None:
+        """Let transactions begin again; the relay goes on."""
+        self._file_lock.release()
+
     def reset_after_fork(self) -> None:
-        """A forked child has no relay."""
+        """At first, and in a forked child, which has no relay and opens the file itself."""
+        self._connection: apsw.Connection | None = None
+        self._inode = 0
+        self._file_lock = threading.Lock()
         self._relay: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -93,31 +106,41 @@ class Outbox:
     def _opened(self) -> Iterator[apsw.Connection]:
         """A transaction on the file."""
         try:
-            if not self.path.exists():
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
-            try:
-                connection.set_busy_timeout(BUSY_TIMEOUT)
-                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-                if not connection.execute(HAS_TABLES).get:
-                    self._create_tables(connection)
+            with self._file_lock:
+                connection = self._open()
                 with connection:
                     yield connection
-            finally:
-                connection.close()
         except (apsw.Error, OSError) as error:
             raise EngineUnavailable(
                 f"the outbox {self.path} can't be used ({type(error).__name__}: {error}): look at"
                 " the space on its disk and at the owner of the file"
             ) from error
 
-    def _create_tables(self, connection: apsw.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")  # another process may be about to do the same
-        connection.execute(TABLES)
-        query = "INSERT INTO outbox_name SELECT ? WHERE NOT EXISTS (SELECT 1 FROM outbox_name)"
-        connection.execute(query, (new_id(),))
-        connection.execute("COMMIT")
+    def _open(self) -> apsw.Connection:
+        connection = self._connection
+        if connection is not None:
+            if self.path.exists() and self.path.stat().st_ino == self._inode:
+                return connection
+            self._close_file()  # deleted or replaced: jobs must not go into the old file
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        if not connection.execute(HAS_TABLES).get:
+            connection.execute("BEGIN IMMEDIATE")  # another process may be about to do the same
+            connection.execute(TABLES)
+            query = "INSERT INTO outbox_name SELECT ? WHERE NOT EXISTS (SELECT 1 FROM outbox_name)"
+            connection.execute(query, (new_id(),))
+            connection.execute("COMMIT")
+        self._connection, self._inode = connection, self.path.stat().st_ino
+        return connection
+
+    def _close_file(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     # --- the relay ---
 
@@ -129,12 +152,14 @@ class Outbox:
                 self._relay.start()
 
     def close(self) -> None:
-        """Stop the relay of this process. Jobs stay."""
+        """Stop the relay of this process, and close the file. Jobs stay."""
         self._closing.set()
         relay = self._relay
         if relay is not None and relay is not threading.current_thread():
             relay.join(10.0)
         self._closing.clear()
+        with self._file_lock:
+            self._close_file()
 
     def _run(self) -> None:
         delivered = 0

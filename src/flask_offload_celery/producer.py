@@ -26,7 +26,7 @@ class Producer:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._rollback = Rollback(
-            lambda ids: connections.store.run("withdraw", *ids), patience=PATIENCE * 0.75
+            lambda ids: connections.store.run("withdraw", 0, *ids), patience=PATIENCE * 0.75
         )
 
     def close(self) -> None:
@@ -73,11 +73,15 @@ class Producer:
             raise
         new += [job for job, answer in zip(jobs, answers, strict=True) if len(answer) == 1]
         due = [job for job in new if job.run_after is None or job.run_after <= now]
+        try:
+            records = [
+                new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
+                for job, answer in zip(jobs, answers, strict=True)
+            ]
+        except EngineUnavailable:
+            self._withdraw(new)
+            raise
         self._send_or_withdraw(due[:1], new)
-        records = [
-            new_record(job, now=now) if len(answer) == 1 else self._duplicate(answer[1])
-            for job, answer in zip(jobs, answers, strict=True)
-        ]
         return records, due[1:]
 
     def _duplicate(self, job_id: str) -> JobRecord:
@@ -87,20 +91,22 @@ class Producer:
 
     def _send_or_withdraw(self, first: Sequence[NewJob], new: Sequence[NewJob]) -> None:
         """Send a first message: if the broker takes it, it will take the others. Else withdraw all
-        jobs; if a worker has started one meanwhile, they are accepted."""
+        jobs; if a worker has started one already, all stay accepted."""
         try:
             for job in first:
                 self._connections.broker.send(job)
         except EngineUnavailable:
-            if not self._withdraw(new):
+            if not self._withdraw(new, all_or_none=True):
                 raise
         else:
             self._connections.note_sent(first)
 
-    def _withdraw(self, jobs: Sequence[NewJob]) -> bool:
-        """Delete jobs that were not reported as accepted; whether one has started before."""
+    def _withdraw(self, jobs: Sequence[NewJob], *, all_or_none: bool = False) -> bool:
+        """Delete jobs that were not reported as accepted; whether one has started before. Then
+        all_or_none deletes none of them."""
         try:
-            return bool(jobs and self._connections.store.run("withdraw", *(j.id for j in jobs)))
+            ids = [job.id for job in jobs]
+            return bool(self._connections.store.run("withdraw", int(all_or_none), *ids))
         except EngineUnavailable:
             self._withdraw_later(jobs)
             return False
@@ -133,11 +139,6 @@ class Producer:
         now = self._connections.host.clock()
         drafts = [self._connections.draft(job, seq=seq) for seq, job in rows]
         self._connections.store.create(drafts, now, PATIENCE, name)
-        ready = set(self._connections.store.ready([job.id for _, job in rows]))
-        due = [
-            job
-            for _, job in rows
-            if job.id in ready and (job.run_after is None or job.run_after <= now)
-        ]
-        if not self._connections.send(due):
+        due = [job.id for _, job in rows if job.run_after is None or job.run_after <= now]
+        if not self._connections.send_again(due):
             raise EngineUnavailable("Celery's broker does not take the messages of the outbox yet")

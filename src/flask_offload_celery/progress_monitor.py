@@ -56,9 +56,8 @@ class ProgressMonitor:
         while self._something_runs.wait():
             time.sleep(EXCHANGE_EVERY)
             for attempt in list(self._attempts.values()):
-                with contextlib.suppress(
-                    EngineUnavailable
-                ):  # the report is kept for the next exchange
+                # on an error the report is kept for the next exchange
+                with contextlib.suppress(EngineUnavailable):
                     self._exchange(attempt)
 
     def _exchange(self, attempt: RunningAttempt) -> None:

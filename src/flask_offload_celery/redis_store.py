@@ -222,12 +222,6 @@ class RedisStore:
         answers = self.ask_all(commands) if commands else []
         return [body for body, status in answers if status == JobStatus.READY]
 
-    def ready(self, ids: Sequence[str]) -> list[str]:
-        """Those among the jobs that are READY."""
-        commands = [("HGET", f"job:{job_id}", "status") for job_id in ids]
-        answers = self.ask_all(commands) if commands else []
-        return [one for one, status in zip(ids, answers, strict=True) if status == JobStatus.READY]
-
     def claim(self, job_id: str, worker: str, now: float, plain: Draft | None = None) -> list[Any]:
         """Start an attempt: ["run", body, enqueued_at, attempt, failures, crashes, cursor], or the
         reason why not."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_app import add, create_app
+from celery_app import add, create_app, offload
 from flask_offload.errors import EngineUnavailable
 from flask_offload_celery.deadline import THREADS, Deadline
+from flask_offload_celery.engine import CeleryEngine
 from flask_offload_celery.outbox import Outbox
 from support import wait_until
 
@@ -112,6 +113,51 @@ def test_jobs_in_the_outbox_belong_to_every_process_that_opens_its_file(tmp_path
     one.close()
     assert delivered == sorted(set(delivered))
     assert len(delivered) == 6
+
+
+@pytest.mark.processes
+def test_an_outbox_is_not_open_while_the_process_forks(tmp_path: Path) -> None:
+    app = create_app(
+        OFFLOAD_ENGINE="celery",
+        OFFLOAD_OUTBOX=True,
+        OFFLOAD_SQLITE_PATH=str(tmp_path / "jobs"),
+        CELERY={"broker_url": "redis://localhost:1/0"},
+    )
+    engine = offload.state_of(app).engine
+    assert isinstance(engine, CeleryEngine)
+    with app.app_context():
+        first, second, third = (add.call(number, 0).new_job for number in range(3))
+    outbox = engine.connections.outbox
+    assert outbox is not None
+    outbox.put([first])
+    pid = os.fork()
+    if pid == 0:
+        names = {Path(os.readlink(link)).name for link in _descriptors()}
+        outbox.put([second])
+        os._exit(any(name.startswith("jobs-outbox") for name in names))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    outbox.put([third])
+    assert [outbox.get(job.id) for job in (first, second, third)] == [first, second, third]
+    engine.close()
+
+
+def _descriptors() -> list[Path]:
+    return [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+
+def test_jobs_go_into_no_file_that_was_deleted(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", durable=True, deliver=lambda *_: None)
+    with create_app(OFFLOAD_ENGINE="inline").app_context():
+        first, second = (add.call(number, 0).new_job for number in range(2))
+    outbox.put([first])
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert not outbox.has_jobs()
+    outbox.put([second])
+    other = Outbox(tmp_path / "outbox", durable=True, deliver=lambda *_: None)
+    assert (other.count(), other.get(second.id)) == (1, second)
+    outbox.close()
+    other.close()
 
 
 def test_an_outbox_that_can_not_be_used_refuses_jobs(tmp_path: Path) -> None:

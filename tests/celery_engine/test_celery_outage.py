@@ -162,14 +162,17 @@ def test_the_outbox_keeps_jobs_and_relays_them_in_order_exactly_once(
         jobs += [celery_app.add.enqueue(0, number) for number in range(1, 30)]
         duplicate = [celery_app.once.enqueue(1) for _ in range(2)]
         assert {job.refresh().status for job in jobs[1:]} == {JobStatus.READY}
-        for change in (jobs[-1].cancel, jobs[-1].retry):
+        outbox = site.engine.connections.outbox
+        assert outbox is not None
+        for change in (site.engine.cancel, site.engine.retry):
+            outbox.close()  # ends the relay, which may record jobs that it can't send yet
+            held = celery_app.add.call(0, 0).new_job
+            outbox.put([held])
             with pytest.raises(EngineUnavailable, match="waits in this machine's outbox"):
-                change()
+                change(held.id)
         assert site.engine.arguments(jobs[-1].id) == "[[0,29],{}]"
         assert "wait until Redis" in _said(site, "outbox")
         mortal.start()
-        outbox = site.engine.connections.outbox
-        assert outbox is not None
         wait_until(lambda: not outbox.has_jobs(), 30, "the outbox to be empty")
         jobs += [celery_app.add.enqueue(0, number) for number in range(30, 33)]
         with site.worker(worker_process, "--threads", "1"):
@@ -190,7 +193,7 @@ def test_a_relay_that_begins_again_changes_nothing(
             site.engine._producer.deliver("box", [(7, job)])
         assert site.engine.count()[JobStatus.READY] == 1
         store = site.engine.connections.store
-        assert store.run("withdraw", job.id) == [job.id]  # by a sender that hung
+        assert store.run("withdraw", 0, job.id) == [job.id]  # by a sender that hung
         site.engine.cancel(job.id)
         store.run("prune", time.time() + 1e9, 0, 10)  # it is forgotten
         site.engine._producer.deliver("box", [(7, job)])
@@ -206,6 +209,20 @@ def test_a_duplicate_that_waited_in_the_outbox_is_kept_as_its_task_says(
         assert site.engine.get(second.id).status is JobStatus.CANCELLED
         ends = float(site.engine.connections.store.ask("ZSCORE", "ends", second.id))
         assert ends - time.time() == pytest.approx(60, abs=30)
+
+
+def test_a_batch_of_which_a_job_has_started_is_accepted_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server
+) -> None:
+    """The broker's answer to the first message was lost, but a worker has received it."""
+    with make_site(tmp_path, monkeypatch, redis) as site:
+        started, *waiting = site.offload.enqueue_many([celery_app.add.call(n, 0) for n in range(3)])
+        store, ids = site.engine.connections.store, [started.id, *(job.id for job in waiting)]
+        store.claim(started.id, "w1", time.time())
+        assert store.run("withdraw", 1, *ids) == [started.id]
+        assert {job.refresh().status for job in waiting} == {JobStatus.READY}
+        assert store.run("withdraw", 1, *ids[1:]) == []
+        assert sum(site.engine.count().values()) == 1
 
 
 # --- failures in mid-flight -----------------------------------------------------------------------
