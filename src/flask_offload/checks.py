@@ -19,12 +19,11 @@ def check_all(state: AppState) -> list[Finding]:
 def check_configuration(state: AppState) -> Iterator[Finding]:
     """The settings; unusable ones were refused when the app was made."""
     config, name = state.config, "configuration"
-    yield Finding(
-        name,
-        "ok",
-        f"engine {config.engine}, worker {config.worker}, durability {config.durability},"
-        f" {len(state.registry.tasks)} tasks, {len(state.registry.schedules)} schedules",
-    )
+    settings = [f"engine {config.engine}"]
+    if state.engine.flags.own_worker:  # elsewhere these two mean nothing
+        settings += [f"worker {config.worker}", f"durability {config.durability}"]
+    declared = f"{len(state.registry.tasks)} tasks, {len(state.registry.schedules)} schedules"
+    yield Finding(name, "ok", ", ".join([*settings, declared]))
     if config.engine == "inline" and not (state.app.testing or state.app.debug):
         message = "OFFLOAD_ENGINE = 'inline' runs jobs inside of requests: it is meant for tests"
         yield Finding(name, "problem", message)

@@ -54,6 +54,8 @@ def test_all_is_well_with_a_worker_and_a_problem_without(
     alone = found(site)
     assert alone.pop("worker") == ("problem", "none runs: start `flask offload worker`")
     assert {level for level, _ in alone.values()} == {"ok"}
+    assert alone["configuration"][1].startswith("engine celery, ")
+    assert "durability" not in alone["configuration"][1]
     celery_app.add.using(run_after=timedelta(hours=1)).enqueue(1, 2)
     assert "and 1 job waits:" in found(site)["worker"][1]
     with site.worker(worker_process, "--threads", "3"):
