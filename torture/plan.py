@@ -35,7 +35,8 @@ PLAN: dict[str, Item] = {
         ("store/test_store_attempts.py",),
     ),
     "T5": Item(
-        "stopped in the middle of a write transaction", "it is let go of, and the others go on"
+        "stopped in the middle of a write transaction",
+        "the others are refused with an error that names it, and write again once it continues",
     ),
     "T6": Item(
         "jobs that harm their process",

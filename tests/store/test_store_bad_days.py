@@ -70,7 +70,7 @@ def works_with(store: Store, *accepted: JobRecord) -> None:
 def test_locked_by_somebody_else(store: Store) -> None:
     accepted = store.enqueue()
     with started("hold", str(store.path)) as holder:
-        refused(store, DatabaseLocked, f"process {holder.pid} .* has held .* locked for 0.3 s")
+        refused(store, DatabaseLocked, f"process {holder.pid} .* has kept .* locked for 0.3 s")
         assert store.get(accepted) == accepted, "reading goes on"
     works_with(store, accepted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.slots import Slots
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
-from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_holder
+from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_owner
 from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.recovery import register
 from flask_offload.engines.store import Retention, StoreOptions
@@ -239,59 +240,65 @@ connection.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 connection.execute("COMMIT")
-print("let go", flush=True)
+print("released", flush=True)
 time.sleep(60)
 """
 
 
-def test_a_stopped_process_that_holds_the_write_lock_is_let_finish(engine: SqliteEngine) -> None:
-    """And then it is stopped again, as somebody wanted it to be."""
-    engine.enqueue([job()])
-    path = engine.database.path
-    assert write_lock_holder(path) is None
-    with subprocess.Popen([sys.executable, "-c", STOPS, str(path)], stdout=PIPE) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == b"locked\n"
-            wait_until(lambda: is_stopped(holder.pid))
-            assert write_lock_holder(path) == holder.pid
-            assert f"process {holder.pid}" in described(holder.pid)
-            assert described(holder.pid).endswith("which is stopped)")
-            engine.enqueue([job()])
-            assert holder.stdout.readline() == b"let go\n"
-            wait_until(lambda: is_stopped(holder.pid))
-        finally:
-            holder.kill()
-
-
-def test_who_holds_the_lock_is_named(tmp_path: Path) -> None:
+def test_a_stopped_owner_of_the_write_lock_is_named_and_stays_stopped(tmp_path: Path) -> None:
+    """Its state is not changed; once it continues, writes succeed again."""
     engine = SqliteEngine(tmp_path / "jobs.sqlite3", busy_timeout=0.2)
     engine.enqueue([job()])
-    argv = [sys.executable, "-c", STOPS.replace("SIGSTOP", "SIGCONT").replace("COMMIT", "SELECT 1")]
-    with subprocess.Popen([*argv, str(engine.database.path)], stdout=PIPE) as holder:
+    path = engine.database.path
+    assert write_lock_owner(path) is None
+    with subprocess.Popen([sys.executable, "-c", STOPS, str(path)], stdout=PIPE) as owner:
         try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == b"locked\n"
-            with pytest.raises(DatabaseLocked, match=f"process {holder.pid} .*python"):
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"locked\n"
+            wait_until(lambda: is_stopped(owner.pid))
+            assert write_lock_owner(path) == owner.pid
+            assert f"process {owner.pid}" in described(owner.pid)
+            assert described(owner.pid).endswith("which is stopped)")
+            with pytest.raises(DatabaseLocked, match=f"{owner.pid} .*, which is stopped.* -CONT"):
                 engine.enqueue([job()])
+            assert is_stopped(owner.pid)
+            os.kill(owner.pid, signal.SIGCONT)
+            assert owner.stdout.readline() == b"released\n"
+            engine.enqueue([job()])
+            assert engine.count()[JobStatus.READY] == 2
         finally:
-            holder.kill()
+            owner.kill()
             engine.close()
 
 
-def test_the_holder_is_found_among_the_locks(tmp_path: Path) -> None:
+def test_a_running_owner_of_the_write_lock_is_named(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "jobs.sqlite3", busy_timeout=0.2)
+    engine.enqueue([job()])
+    argv = [sys.executable, "-c", STOPS.replace("SIGSTOP", "SIGCONT").replace("COMMIT", "SELECT 1")]
+    with subprocess.Popen([*argv, str(engine.database.path)], stdout=PIPE) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"locked\n"
+            with pytest.raises(DatabaseLocked, match=f"process {owner.pid} .*python"):
+                engine.enqueue([job()])
+        finally:
+            owner.kill()
+            engine.close()
+
+
+def test_the_owner_is_found_among_the_locks(tmp_path: Path) -> None:
     shm = tmp_path / "jobs.sqlite3-shm"
     shm.touch()
     inode, locks = shm.stat().st_ino, tmp_path / "locks"
 
-    def holder(*lines: str) -> int | None:
+    def owner(*lines: str) -> int | None:
         text = "".join(f"{number}: {line}\n" for number, line in enumerate(lines))
         locks.write_text(text.replace("INODE", str(inode)))
-        return write_lock_holder(tmp_path / "jobs.sqlite3", locks)
+        return write_lock_owner(tmp_path / "jobs.sqlite3", locks)
 
-    assert holder() is None
-    assert holder("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120") == 7
-    assert holder("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 121") == 7  # at a checkpoint
+    assert owner() is None
+    assert owner("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120") == 7
+    assert owner("POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 121") == 7  # at a checkpoint
     for line in (
         "POSIX  ADVISORY  READ 7 fe:00:INODE 120 120",
         "POSIX  ADVISORY  WRITE 7 fe:00:INODE 123 123",
@@ -301,7 +308,7 @@ def test_the_holder_is_found_among_the_locks(tmp_path: Path) -> None:
         "POSIX  ADVISORY  WRITE 7 fe:00:INODE 0 EOF",
         "-> POSIX  ADVISORY  WRITE 7 fe:00:INODE 120 120",
     ):
-        assert holder(line) is None, line
+        assert owner(line) is None, line
 
 
 def test_jobs_end_though_the_log_is_broken(site: Site) -> None:

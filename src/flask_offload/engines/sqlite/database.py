@@ -25,14 +25,11 @@ from .connection import Connection
 from .error_mapping import BUG, explain, locked
 from .filesystem import refuse_network
 from .fork_safety import ClosesBeforeFork
-from .lock_owner import wake_stopped_holder
 from .schema import check_ours, migrate
 
 T = TypeVar("T")
 
 NORMAL, FULL = 1, 2
-SUSPECT_AFTER = 1.0
-"""Seconds of waiting for the write lock after which its holder may be stopped: see holder.py."""
 SAFE_SQLITE = 3_051_003
 """The first SQLite without the WAL-reset bug, which can corrupt a database with many writers."""
 
@@ -278,19 +275,15 @@ class Database(ClosesBeforeFork):
         SQLite's own does the opposite, so that the latest comer wins and one writer may starve. See
         docs/decisions/fair-writers.md for the figures.
         """
-        began = suspect_at = 0.0
+        began = 0.0
 
         def wait(calls: int) -> bool:
-            nonlocal began, suspect_at
+            nonlocal began
             now = time.monotonic()
             if calls == 0:
                 began = now
-                suspect_at = now + min(SUSPECT_AFTER, self._busy_timeout / 2)
             if now > line.give_up_at:
                 return False
-            if now > suspect_at:
-                suspect_at = now + SUSPECT_AFTER
-                wake_stopped_holder(self.path)
             time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.002 - (now - began) / 5))
             return True
 

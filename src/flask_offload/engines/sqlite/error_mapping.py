@@ -17,7 +17,7 @@ from ...errors import (
     EngineUnavailable,
     TooManyFiles,
 )
-from .lock_owner import described, write_lock_holder
+from .lock_owner import described, is_stopped, write_lock_owner
 
 BUG = (
     apsw.ConstraintError,
@@ -43,14 +43,16 @@ FILES_PER_CONNECTION = 3
 
 
 def locked(path: Path, seconds: float) -> DatabaseLocked:
-    """Somebody has kept everybody waiting for too long."""
-    holder = write_lock_holder(path)
-    who = "another program" if holder is None else described(holder)
-    if holder == os.getpid():
+    """The error of a wait for the write lock that took too long; it names the lock's owner."""
+    owner = write_lock_owner(path)
+    who, remedy = "another program", "wait until it releases the lock, or end it"
+    if owner == os.getpid():
         who = "another thread of this process"
-    return DatabaseLocked(
-        f"{who} has held {path} locked for {seconds:g} s: end it, or wait until it lets go"
-    )
+    elif owner is not None:
+        who = described(owner)
+        if is_stopped(owner):
+            remedy = f"let it continue (kill -CONT {owner}), or end it"
+    return DatabaseLocked(f"{who} has kept {path} locked for {seconds:g} s: {remedy}")
 
 
 def explain(
