@@ -59,12 +59,11 @@ RETIRED: Mapping[str, str] = {
 
 # How many still stand in each folder. A number may only fall: lower it here.
 LEFT: Mapping[str, int] = {
-    "src/flask_offload/engines": 62,
+    "src/flask_offload/engines": 2,
     "src/flask_offload/measure": 3,
-    "src/flask_offload/worker": 8,
     "tests/measure": 2,
-    "tests/store": 46,
-    "tests/worker": 22,
+    "tests/store": 42,
+    "tests/worker": 21,
 }
 
 # Classes of one name in several modules of src, until one of them has another name.

@@ -56,7 +56,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Flask]:
             flags = replace(ALL, own_worker=False, files=False, **dict.fromkeys(denied, False))
             ignores = frozenset()
 
-        monkeypatch.setitem(registry.OURS, "less", Less)
+        monkeypatch.setitem(registry.BUILT_IN, "less", Less)
         app = Flask("less")
         app.config.update(OFFLOAD_ENGINE="less", **config)
         (offload or Offload()).init_app(app)

@@ -118,7 +118,7 @@ def test_disk_full(tmp_path: Path) -> None:
         worker = store.worker()
         claim = worker.claim_one()
         accepted += fill_up(store)
-        refused(store, DatabaseFull, "make room")
+        refused(store, DatabaseFull, "no space left on the disk of .* free some")
         assert all(store.get(record).id == record.id for record in accepted)
         subprocess.run(["mount", "-o", "remount,size=8m", str(folder)], check=True)
         assert worker.finish(claim), "an outcome that could not be written is written later"
@@ -154,8 +154,8 @@ def test_a_folder_that_became_read_only(tmp_path: Path) -> None:
         accepted = store.enqueue()
         store.engine.close()
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        refused(store, DatabaseReadOnly, "mend the permissions|can't be opened")
-        refused(store, DatabaseReadOnly, "mend the permissions|can't be opened")
+        refused(store, DatabaseReadOnly, "fix the permissions|can't be opened")
+        refused(store, DatabaseReadOnly, "fix the permissions|can't be opened")
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
         works_with(store, accepted)
 
@@ -167,7 +167,7 @@ def test_a_folder_that_was_always_read_only(tmp_path: Path) -> None:
         mounted(folder, "-t", "tmpfs", "-o", "size=8m,ro", "tmpfs"),
         closing(Store(folder)) as store,
     ):
-        refused(store, DatabaseReadOnly, "mend the permissions")
+        refused(store, DatabaseReadOnly, "fix the permissions")
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
         works_with(store)
 

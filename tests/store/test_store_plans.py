@@ -98,9 +98,9 @@ HOT = {
     "cancel": (sender.CANCEL, "INTEGER PRIMARY KEY"),
     "retry": (sender.RETRY, "INTEGER PRIMARY KEY"),
     "held by": (recovery.HELD_BY, "jobs_running"),
-    "holders": (recovery.HOLDERS, "jobs_running"),
+    "running workers": (recovery.RUNNING_WORKERS, "jobs_running"),
 }
-ALL_OF_AN_INDEX = {"surplus", "holders"}
+ALL_OF_AN_INDEX = {"surplus", "running workers"}
 """They may look at a whole index, which holds nothing but what is asked for."""
 
 

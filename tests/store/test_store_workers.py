@@ -137,7 +137,7 @@ def test_a_forked_child_keeps_no_lock(folder: Path) -> None:
 def test_slots_tell_what_has_started(folder: Path) -> None:
     slots = Slots(folder / "w.slots", 4)
     tickets = {seq: slots.take(seq) for seq in (11, 22, 33)}
-    assert (slots.room, len(set(tickets.values()))) == (1, 3)
+    assert (slots.free, len(set(tickets.values()))) == (1, 3)
     before = time.monotonic()
     slots.start(tickets[11], 11)
     slots.start(tickets[33], 33)
@@ -147,7 +147,7 @@ def test_slots_tell_what_has_started(folder: Path) -> None:
     assert before <= started <= time.monotonic()
     assert slots.started_at(tickets[22]) is None
     assert read_started(slots.path) == {11}
-    assert slots.room == 2
+    assert slots.free == 2
     slots.close()
     assert read_started(slots.path) is None
 

@@ -282,7 +282,7 @@ def test_a_limit_without_a_holder_that_blocks(shop: Shop) -> None:
     write(shop, "INSERT INTO limits VALUES ('concurrency', 'key', 1, NULL, NULL)")
     write(shop, "UPDATE jobs SET state = 'blocked', concurrency_key = 'key'")
     with worker(shop):
-        message = "2 jobs waiting for the concurrency of 'key', which nobody holds"
+        message = "2 jobs waiting for the concurrency of 'key', which no job holds"
         assert problem(shop) == ("invariants", message)
         shop.engine.pause("default")
         assert findings(shop, "problem") == {}
@@ -399,7 +399,7 @@ def test_a_database_that_another_process_holds_locked(tmp_path: Path) -> None:
     check, message = problem(shop)
     other.close()
     assert check == "database"
-    assert "has held" in message
+    assert "has kept" in message
     shop.engine.close()
 
 
@@ -414,10 +414,10 @@ def test_a_log_that_does_not_shrink(shop: Shop, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_disk_that_is_full_or_far_away(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checks, "LITTLE_ROOM", 1 << 62)
+        patch.setattr(checks, "LITTLE_SPACE", 1 << 62)
         check, message = problem(shop)
         assert check == "file system"
-        assert "without room, no job is accepted" in message
+        assert "when the disk is full, no job is accepted" in message
     monkeypatch.setattr(checks, "kind_of_disk", lambda path: "nfs4")
     check, message = problem(shop)
     assert check == "file system"

@@ -1,7 +1,7 @@
-"""The seam between Flask-Offload and the engines that keep its jobs.
+"""The interface between Flask-Offload and the engines that keep its jobs.
 
-What every engine does is the **sender** half below. What an engine can't do, it says with its
-`flags`; pages and commands ask the flags and never try and catch.
+Every engine implements the **sender** half below. What it can't do is off in its `flags`; pages and
+commands check the flags first.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Flags:
     transactional_batches: bool = False
     """`enqueue_many` is all or nothing."""
     own_worker: bool = False
-    """Our own worker runs its jobs, and the keeper of a web process keeps one."""
+    """Flask-Offload's worker runs its jobs, and the keeper of a web process keeps one."""
     worker_command: bool = False
     """`flask offload worker` starts a worker for it."""
     outbox: bool = False
@@ -81,7 +81,7 @@ class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class WorkOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """What `flask offload worker` was told; None takes the app's setting."""
+    """The options of `flask offload worker`; None takes the app's setting."""
 
     processes: int | None = None
     threads: int | None = None
@@ -115,7 +115,7 @@ Level = Literal["ok", "note", "problem"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one check says: `ok`, a `note` that is no fault, or a `problem` and how to mend it."""
+    """The result of a check: `ok`, a `note` that is no fault, or a `problem` and how to fix it."""
 
     check: str
     level: Level
@@ -168,7 +168,7 @@ class Engine(ABC):
         raise self.unsupported("lists")
 
     def ids(self, beginning: str) -> Sequence[str]:
-        """Up to two ids that begin so, to tell one from several; none if the engine can't look."""
+        """Up to two ids that begin so (two: it is ambiguous); none if the engine can't search."""
         return ()
 
     def count(self) -> dict[JobStatus, int]:
@@ -200,7 +200,7 @@ class Engine(ABC):
         raise self.unsupported("schedules")
 
     def work(self, options: WorkOptions) -> int:
-        """Run jobs in this process until told to stop; the exit code. For engines with
+        """Run jobs in this process until it is asked to stop; the exit code. For engines with
         `worker_command` and without `own_worker`."""
         raise self.unsupported("worker_command")
 
@@ -239,7 +239,7 @@ class Engine(ABC):
         )
 
     def findings(self) -> Iterable[Finding]:
-        """What `flask offload check` tells of this engine: whether its store can be reached, who
+        """What `flask offload check` reports of this engine: whether its store can be reached, who
         runs jobs, what is stuck. Raises nothing."""
         return ()
 
@@ -248,7 +248,7 @@ class Engine(ABC):
         raise self.unsupported("lists")
 
     def close(self) -> None:  # noqa: B027 (an engine without connections has nothing to close)
-        """Let go of connections; the next call opens them again."""
+        """Close the connections; the next call opens them again."""
 
     def unsupported(self, flag: str) -> UnsupportedByEngine:
         """The error for something this engine's flags deny."""

@@ -166,16 +166,16 @@ class InlineEngine(Engine):
 
     def _accept(self, job: NewJob) -> JobRecord:
         if job.unique_key is not None:
-            holder = self._holder(job, job.unique_key)
-            if holder is not None:
-                return msgspec.structs.replace(_copy(holder), is_duplicate=True)
+            duplicate = self._duplicate(job, job.unique_key)
+            if duplicate is not None:
+                return msgspec.structs.replace(_copy(duplicate), is_duplicate=True)
             self._unique[job.unique_key] = job.id
         record = job.record(waiting_for=None if self._is_due(job.run_after) else "its time")
         self._jobs[job.id] = (job, record)
         self._forget_oldest()
         return record
 
-    def _holder(self, job: NewJob, key: str) -> JobRecord | None:
+    def _duplicate(self, job: NewJob, key: str) -> JobRecord | None:
         """The job that already stands for this key, if there is one."""
         _, record = self._jobs.get(self._unique.get(key, ""), (None, None))
         if record is None or record.status not in (job.unique_states or UNIQUE_WHILE):
@@ -244,7 +244,7 @@ class InlineEngine(Engine):
 
 
 def _copy(record: JobRecord) -> JobRecord:
-    """The job as it stands now; what becomes of it later is seen by whoever asks again."""
+    """The job as it is now; later changes don't appear in it."""
     return msgspec.structs.replace(record, attempts=[*record.attempts])
 
 

@@ -14,7 +14,7 @@ class Lock:
     """An exclusive lock on a file, held until released or until this process is dead.
 
     It is `flock`, bound to the open file, so a forked child drops its copy: else the lock would
-    outlive us with any process that a task or a view has forked.
+    outlive this process with any process that a task or a view has forked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,23 +28,23 @@ class Lock:
         return self._descriptor is not None
 
     def acquire(self) -> bool:
-        """Try to take it, without waiting. The file is made if needed."""
+        """Try to acquire it, without waiting. Creates the file if needed."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the file may have been removed between opening and locking it
-            ours = os.fstat(descriptor).st_ino == os.stat(self.path).st_ino
+            is_current = os.fstat(descriptor).st_ino == os.stat(self.path).st_ino
         except (BlockingIOError, FileNotFoundError):
-            ours = False
-        if not ours:
+            is_current = False
+        if not is_current:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
         return True
 
     def release(self, *, remove: bool = False) -> None:
-        """Let it go; with `remove`, delete the file first, while nobody else can hold it."""
+        """Release it; with `remove`, delete the file first, while no other process can hold it."""
         if self._descriptor is not None:
             if remove:
                 self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which engine an app has: ours by name, others' by entry point."""
+"""Which engine an app has: a built-in one by name, one of another package by entry point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _inline(host: Host) -> Engine:
     return InlineEngine(host)
 
 
-OURS: dict[str, Callable[[Host], Engine]] = {
+BUILT_IN: dict[str, Callable[[Host], Engine]] = {
     "sqlite": _sqlite,
     "inline": _inline,
 }
@@ -36,12 +36,12 @@ OURS: dict[str, Callable[[Host], Engine]] = {
 def make_engine(host: Host) -> Engine:
     """The engine that OFFLOAD_ENGINE names. Raises ConfigError."""
     name = host.config.engine
-    if name in OURS:
-        return OURS[name](host)
+    if name in BUILT_IN:
+        return BUILT_IN[name](host)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others:
         return _outside(others[name], host)
-    known = ", ".join(sorted([*OURS, *others]))
+    known = ", ".join(sorted([*BUILT_IN, *others]))
     raise ConfigError(
         f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}. Another one is a package"
         f" with an entry point in the group {GROUP!r} (docs/engines.md)"
@@ -49,13 +49,13 @@ def make_engine(host: Host) -> Engine:
 
 
 def _outside(point: EntryPoint, host: Host) -> Engine:
-    """An engine of somebody else's package."""
+    """An engine of another package."""
     place = f"OFFLOAD_ENGINE = {point.name!r}: its entry point {point.value}"
     try:
         make: Callable[[Host], Engine] = point.load()
     except Exception as error:
         raise ConfigError(
-            f"{place} can't be loaded ({type(error).__name__}: {error}): mend or reinstall the"
+            f"{place} can't be loaded ({type(error).__name__}: {error}): fix or reinstall the"
             " package"
         ) from error
     engine = make(host)

@@ -101,9 +101,9 @@ def add_attempts(job: JobRecord, rows: Iterable[tuple[Any, ...]]) -> JobRecord:
         )
         for number, worker, started, finished, outcome, kind, text, trace in rows
     ]
-    told = job.attempts[-1].number if job.attempts else 0
-    if job.attempt > told and job.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
-        # no row of its own: the job's row tells all about it
+    recorded = job.attempts[-1].number if job.attempts else 0
+    if job.attempt > recorded and job.status in (JobStatus.RUNNING, JobStatus.SUCCESSFUL):
+        # no row of its own: all about it is in the job's row
         outcome = str(job.status) if job.status is JobStatus.SUCCESSFUL else None
         job.attempts.append(
             Attempt(

@@ -31,7 +31,7 @@ from .host import Host
 def run(host: Host, context: JobContext) -> Outcome:
     """Run the attempt here and now. Never raises: whatever happens becomes the outcome.
 
-    But for ^C, which only the main thread hears, where nothing but a test runs jobs.
+    But for ^C, which only the main thread receives, where nothing but a test runs jobs.
     """
     began = host.clock()
     try:
@@ -144,7 +144,7 @@ def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _within(call: Awaitable[Any], context: JobContext) -> Any:
-    """Await it; cancel it when its time is over, which it hears as JobTimeout's cause."""
+    """Await it; cancel it when its time is over, which it receives as JobTimeout's cause."""
     import asyncio
 
     timeout = context.timeout
@@ -158,7 +158,7 @@ async def _within(call: Awaitable[Any], context: JobContext) -> Any:
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    asyncio = sys.modules.get("asyncio")  # what nobody has imported can't have raised anything
+    asyncio = sys.modules.get("asyncio")  # not imported: it has raised nothing
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 

@@ -19,7 +19,7 @@ RECORD = struct.Struct("=qd")  # seq of the job, when it started (monotonic seco
 class Slots:
     """Which jobs a worker holds, and which of them have started. Shared with its children.
 
-    A ticket is a place in the table; the worker gives one to each job that it hands out. A child
+    A ticket is a place in the table; the worker gives one to each job that it submits. A child
     opens the same file, without `count`, and only ever calls `start`.
     """
 
@@ -29,7 +29,7 @@ class Slots:
         new = os.O_CREAT | os.O_EXCL if count is not None else 0
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
         try:
-            # written in full, as to store into a hole on a full disk would kill us (SIGBUS)
+            # written in full: to store into a hole on a full disk would end the process (SIGBUS)
             empty = bytes((count or 0) * RECORD.size)
             while empty:
                 empty = empty[os.write(descriptor, empty) :]
@@ -38,23 +38,23 @@ class Slots:
             os.close(descriptor)
 
     @property
-    def room(self) -> int:
-        """How many more jobs can be noted."""
+    def free(self) -> int:
+        """How many more jobs can be recorded."""
         return len(self._free)
 
     def take(self, seq: int) -> int:
-        """Note a job that is about to be handed out; returns its ticket."""
+        """Record a job that is about to be submitted; returns its ticket."""
         ticket = self._free.pop()
         RECORD.pack_into(self._memory, ticket * RECORD.size, seq, 0.0)
         return ticket
 
     def give_back(self, ticket: int) -> None:
-        """Forget a job that is done with."""
+        """Forget a job that has ended or was given back."""
         RECORD.pack_into(self._memory, ticket * RECORD.size, 0, 0.0)
         self._free.append(ticket)
 
     def start(self, ticket: int, seq: int) -> None:
-        """Called by whoever runs the job, just before its first line."""
+        """Record that the job starts; called just before its first line."""
         RECORD.pack_into(self._memory, ticket * RECORD.size, seq, time.monotonic())
 
     def started_at(self, ticket: int) -> float | None:
@@ -62,13 +62,13 @@ class Slots:
         return RECORD.unpack_from(self._memory, ticket * RECORD.size)[1] or None
 
     def close(self) -> None:
-        """Remove the file; memory that children share stays theirs."""
+        """Remove the file; the children keep the memory that they share."""
         self.path.unlink(missing_ok=True)
         self._memory.close()
 
 
 def read_started(path: Path) -> set[int] | None:
-    """The jobs that had started, from a dead worker's table; None if it can't be told."""
+    """The jobs that had started, from a dead worker's table; None if it can't be read."""
     try:
         data = path.read_bytes()
     except OSError:

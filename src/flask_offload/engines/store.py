@@ -1,4 +1,4 @@
-"""The worker half of an engine: what our worker asks of the database that keeps the jobs.
+"""The worker half of an engine: what Flask-Offload's worker asks of the database with the jobs.
 
 SQLite implements it; another database is another subclass, and `worker/` stays as it is.
 """
@@ -33,7 +33,7 @@ class Retention:
 
     @classmethod
     def of(cls, config: Config, own: Mapping[str, Mapping[JobStatus, float]]) -> Retention:
-        """As the app's settings and its tasks say."""
+        """From the settings of the app and of its tasks."""
         return cls(config.keep_successful, config.keep_failed, config.keep_count, own)
 
     def unsuccessful(self, task: str, status: JobStatus) -> float:
@@ -181,7 +181,7 @@ class Store(ABC):
 
     @abstractmethod
     def has_changed(self) -> bool:
-        """Whether somebody else has written since the last call: the safety net for a
+        """Whether another connection has written since the last call: the safety net for a
         notification that was lost."""
 
     @abstractmethod

@@ -1,8 +1,8 @@
-"""Who is alive: a lock that the kernel lets go when its holder dies.
+"""Which workers are alive: each holds a lock, which the kernel releases when the worker dies.
 
-Each worker holds a lock on a file of its own in the run folder for as long as it lives. Whoever
-can take that lock knows that the worker is dead, however it died, and at once: no heartbeat to
-write, no lease to tune, no false alarm for a worker that is slow or stopped.
+Each worker holds a lock on a file of its own in the run folder for as long as it lives. A
+process that can acquire that lock knows that the worker is dead, however it died, and at once: no
+heartbeat to write, no lease to tune, no false alarm for a worker that is slow or stopped.
 
 Beside the lock lies the worker's table of slots (see engines/slots.py).
 """
@@ -28,7 +28,7 @@ def run_folder(database: Path) -> Path:
 
 
 def boot() -> str:
-    """Which run of the machine this is; "" where the system doesn't tell."""
+    """Which run of the machine this is; "" where the system doesn't report it."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
@@ -40,12 +40,12 @@ class Registration:
 
     def __init__(self, folder: Path, slots: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # somebody who looks for dead workers may lock a new file before we can: then another name
-        is_ours = False
-        while not is_ours:
+        # a process that looks for dead workers may lock the new file first: then another name
+        is_locked = False
+        while not is_locked:
             self.id = f"w{os.getpid()}-{secrets.token_hex(4)}"
             self.lock = Lock(folder / f"{self.id}.lock")
-            is_ours = self.lock.acquire()
+            is_locked = self.lock.acquire()
         self.slots = Slots(folder / f"{self.id}.slots", slots)
         self.notifier_path = folder / f"{self.id}.notify"
 
@@ -67,7 +67,7 @@ def dead_workers(folder: Path, own: str) -> Iterator[list[str]]:
     for name in names:
         if name.endswith(".lock") and name != f"{own}.lock":
             lock = Lock(folder / name)
-            with contextlib.suppress(OSError):  # on a disk that can't be written, nobody can tell
+            with contextlib.suppress(OSError):  # on a disk that can't be written it stays open
                 if lock.acquire():
                     found.append(lock)
     try:

@@ -41,8 +41,8 @@ from .messages import (
     Done,
     Drain,
     Ended,
-    Hello,
     ImportFailed,
+    Ready,
     Recall,
     ResolveTimeout,
     Returned,
@@ -121,12 +121,12 @@ def _die_with(supervisor_pid: int) -> None:
     of the channel does it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor_pid:  # it died before we could ask
+    if os.getppid() != supervisor_pid:  # it died before the request
         os._exit(1)
 
 
 def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
-    """Import the app and greet; None, having told why, if that fails."""
+    """Import the app and report it; None, after the reason was sent, if that fails."""
     try:
         app = load_app()
         log.use_app_handlers()
@@ -140,11 +140,12 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
             raise host.engine.unsupported("worker_command")
         with app.app_context():
             settings = worker_settings(host)
-        channel.send(Hello(settings))
+        channel.send(Ready(settings))
         return host
     except BaseException as error:
-        is_told = isinstance(error, (OffloadError, click.ClickException))  # in a sentence for users
-        trace = "" if is_told else f"\n{traceback.format_exc()}"
+        # these are in a sentence for users already
+        is_clear = isinstance(error, (OffloadError, click.ClickException))
+        trace = "" if is_clear else f"\n{traceback.format_exc()}"
         channel.send(ImportFailed(f"{type(error).__name__}: {error}{trace}"))
         deadline = time.monotonic() + 5
         while channel.wants_write and time.monotonic() < deadline:

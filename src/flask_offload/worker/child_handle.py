@@ -16,14 +16,14 @@ EARLY = 5.0
 """Seconds after which the end of a child that was ready for jobs is no failed start."""
 PREFETCH_TIME = 0.02
 """Seconds of work that a child holds beyond what its threads are at, so that short jobs follow each
-other without a visit to the database in between."""
+other without a transaction in between."""
 PREFETCH_MOST = 512
 RECALL_AFTER = 0.05
 """Seconds without an outcome after which a child's unstarted jobs are taken back: another child, or
 another worker, may be free."""
 UNRESPONSIVE_AFTER = 1.0
 """Seconds that a child gets to end once it has closed its channel; one that goes on has closed it
-by mistake (as os.closerange does), and would never be heard of again."""
+by mistake (as os.closerange does), and could never report again."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Stop:
 class ChildHandle:
     """A child process as its pool knows it.
 
-    threads, coroutines: as given to the worker; None takes the app's setting. settings: what it
-    told when it had imported the app. average: seconds that its thread jobs took lately. is_spent:
-    it was for one job and has run it. unresponsive_since: when it closed its channel (monotonic
-    seconds); was_unresponsive: it was killed for that.
+    threads, coroutines: as given to the worker; None takes the app's setting. settings: as
+    it reported them when it had imported the app. average: seconds that its thread jobs took
+    lately. is_spent: it was for one job and has run it. unresponsive_since: when it closed its
+    channel (monotonic seconds); was_unresponsive: it was killed for that.
     """
 
     pid: int

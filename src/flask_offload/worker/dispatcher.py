@@ -232,15 +232,15 @@ class Dispatcher:
         wanted = sum(capacity.values())
         if not self._backlog.outcomes and not wanted:
             return
-        visit = self._store.exchange(self._backlog.outcomes, capacity)
+        exchange = self._store.exchange(self._backlog.outcomes, capacity)
         self._pool.acknowledge(self._backlog.outcomes)
         self._backlog.outcomes = []
-        if visit.claims:
-            self._pool.submit(visit.claims)
-        self._has_found_nothing = all(capacity.values()) and not visit.claims
-        if visit.stray_files and self._spool is not None:
-            self._spool.remove(visit.stray_files)
-        for late in visit.refused:
+        if exchange.claims:
+            self._pool.submit(exchange.claims)
+        self._has_found_nothing = all(capacity.values()) and not exchange.claims
+        if exchange.stray_files and self._spool is not None:
+            self._spool.remove(exchange.stray_files)
+        for late in exchange.refused:
             log.write(
                 logging.WARNING,
                 "outcome_refused",

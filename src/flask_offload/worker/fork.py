@@ -18,20 +18,20 @@ from .programs import lead_group
 
 BUFFER = 1 << 18
 PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before a child is replaced that died before it could greet, by how often in a row."""
+"""Seconds before a child is replaced that died before it was ready, by how often in a row."""
 HOPELESS = 4
-"""So many deaths in a row before any child has greeted: importing the app is what kills them."""
+"""So many deaths in a row before any child was ready: importing the app is what kills them."""
 
 
 class Starts:
-    """How often in a row a child has died before it could greet, and when to try again."""
+    """How often in a row a child has died before it was ready, and when to try again."""
 
     def __init__(self) -> None:
         self._failures = 0
         self._not_before = 0.0
 
     def succeeded(self) -> None:
-        """A child has greeted."""
+        """A child is ready."""
         self._failures = 0
 
     def failed(self, now: float) -> None:
@@ -45,7 +45,7 @@ class Starts:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it makes no sense to go on, if no child has ever greeted."""
+        """Whether it makes no sense to go on, if no child was ever ready."""
         return self._failures >= HOPELESS
 
 
@@ -62,8 +62,8 @@ def fork_child(
     threads: how many threads run its jobs; None takes the app's setting. isolated: it runs one job,
     in its main thread.
     """
-    ours, theirs = socket.socketpair()
-    for end in (ours, theirs):
+    supervisor_end, child_end = socket.socketpair()
+    for end in (supervisor_end, child_end):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,16 +71,16 @@ def fork_child(
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _live(ours, theirs, in_child, load_app, threads, supervisor, isolated)
+        _run_child(supervisor_end, child_end, in_child, load_app, threads, supervisor, isolated)
     with contextlib.suppress(OSError):  # the child does the same: the first one counts
         os.setpgid(pid, pid)
-    theirs.close()
-    return pid, Channel(ours, FromChild)
+    child_end.close()
+    return pid, Channel(supervisor_end, FromChild)
 
 
-def _live(
-    ours: socket.socket,
-    theirs: socket.socket,
+def _run_child(
+    supervisor_end: socket.socket,
+    child_end: socket.socket,
     in_child: Callable[[], None],
     load_app: Callable[[], Flask],
     threads: int | None,
@@ -89,8 +89,8 @@ def _live(
 ) -> NoReturn:
     try:
         lead_group()
-        ours.close()
+        supervisor_end.close()
         in_child()
     except BaseException:
         os._exit(1)
-    main(theirs, load_app, threads, supervisor, isolated=isolated)
+    main(child_end, load_app, threads, supervisor, isolated=isolated)

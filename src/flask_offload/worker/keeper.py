@@ -56,13 +56,12 @@ class Keeper:
         self._lock = Lock(state.engine.run_folder() / "keeper.lock")
         self._decided = False
         self._stopping = threading.Event()
-        self._leash: int | None = None
+        self._keepalive: int | None = None  # a pipe: the worker stops at its end
         self._threads: ThreadWorker | None = None
         _keepers.add(self)
 
     def start(self) -> None:
-        """See to it that somebody runs this process's jobs. Costs next to nothing when called
-        again."""
+        """Make sure that a worker runs this process's jobs. Cheap when called again."""
         if self._decided or self._mode == "off" or is_worker():
             return
         if not self._is_web_process():
@@ -139,11 +138,11 @@ class Keeper:
         state = self._state()
         if state is None:
             return None
-        theirs, ours = os.pipe()
+        read_end, write_end = os.pipe()
         app_option = ["--app", target] if target else []
         command = [
             *(python(), "-m", "flask", *app_option, "offload", "worker"),
-            *("--kept-by", str(theirs), "--database", str(state.database)),
+            *("--kept-by", str(read_end), "--database", str(state.database)),
             # new code wants a new worker, not the help of the old one
             *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
             *([] if is_last else ["--no-explain"]),
@@ -153,16 +152,16 @@ class Keeper:
         for name in ("WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD"):
             environment.pop(name, None)
         process = subprocess.Popen(
-            command, pass_fds=(theirs,), env=environment, stdin=subprocess.DEVNULL
+            command, pass_fds=(read_end,), env=environment, stdin=subprocess.DEVNULL
         )
-        os.close(theirs)
-        self._leash = ours
+        os.close(read_end)
+        self._keepalive = write_end
         if self._stopping.is_set():
-            self._let_worker_go()
+            self._release_worker()
         try:
             return process.wait()
         finally:
-            self._let_worker_go()
+            self._release_worker()
 
     def _run_in_threads(self) -> None:
         state = self._state()
@@ -173,23 +172,23 @@ class Keeper:
     # --- ends ---
 
     def _stop(self) -> None:
-        """At exit: let the worker go, which then finishes what it runs, and the lock."""
+        """At exit: release the worker, which then finishes what it runs, and the lock."""
         self._stopping.set()
-        self._let_worker_go()
+        self._release_worker()
         self._lock.release()
         state = self._state()
         if self._threads is not None and state is not None:
             self._threads.stop(state.config.drain_timeout)
 
-    def _let_worker_go(self) -> None:
-        leash, self._leash = self._leash, None
-        if leash is not None:
+    def _release_worker(self) -> None:
+        keepalive, self._keepalive = self._keepalive, None
+        if keepalive is not None:
             with contextlib.suppress(OSError):
-                os.close(leash)
+                os.close(keepalive)
 
     def forget_parent(self) -> None:
         """In a forked child: the worker and the lock belong to the parent; start afresh."""
-        self._let_worker_go()
+        self._release_worker()
         self._decided = False
         self._stopping = threading.Event()
         self._threads = None

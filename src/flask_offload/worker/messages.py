@@ -1,4 +1,4 @@
-"""What a supervisor and its children say to each other, and the channel that carries it."""
+"""The messages between a supervisor and its children, and the channel that carries them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class WorkerSettings(msgspec.Struct, array_like=True, dict=True):
         return Config(**self.values)
 
 
-class Hello(msgspec.Struct, tag="hello", array_like=True):
+class Ready(msgspec.Struct, tag="ready", array_like=True):
     """The app is imported; ready for jobs."""
 
     settings: WorkerSettings
@@ -125,7 +125,7 @@ class ImportFailed(msgspec.Struct, tag="import-failed", array_like=True):
 
 
 class Done(msgspec.Struct, tag="done", array_like=True):
-    """News of running jobs; reports come before the outcomes of the same jobs."""
+    """Events of running jobs; reports come before the outcomes of the same jobs."""
 
     reports: list[Report]
     outcomes: list[Outcome]
@@ -139,7 +139,7 @@ class Returned(msgspec.Struct, tag="returned", array_like=True):
     seqs: list[int]
 
 
-FromChild: TypeAlias = Hello | ImportFailed | Done | Returned
+FromChild: TypeAlias = Ready | ImportFailed | Done | Returned
 
 LENGTH = struct.Struct("!I")
 CHUNK = 1 << 18
@@ -172,7 +172,7 @@ class Channel:
         return bool(self._outward)
 
     def send(self, message: ToChild | FromChild) -> None:
-        """Send it now, or as soon as `flush` finds room."""
+        """Send it now, or as soon as `flush` can."""
         data = self._encode(message)
         self._outward += LENGTH.pack(len(data)) + data
         self.flush()

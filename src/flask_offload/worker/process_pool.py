@@ -38,8 +38,8 @@ from .messages import (
     Drain,
     Ended,
     FromChild,
-    Hello,
     ImportFailed,
+    Ready,
     Recall,
     ResolveTimeout,
     Returned,
@@ -85,7 +85,7 @@ class ProcessPool(Pool):
 
     def capacity(self) -> Mapping[str, int]:
         """How many more jobs each lane takes."""
-        places = self._slots.room if self._slots is not None else 0
+        places = self._slots.free if self._slots is not None else 0
         return capacity_of(self._children, self._process_count, places)
 
     def submit(self, claims: Sequence[Claim]) -> None:
@@ -224,7 +224,7 @@ class ProcessPool(Pool):
     def _receive(self, child: ChildHandle) -> None:
         for message in child.channel.receive():
             match cast("FromChild", message):
-                case Hello(settings):
+                case Ready(settings):
                     child.settings = settings
                     self.settings = self.settings or settings
                     child.ready_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a worker has to know of the app, told by a process that has imported it."""
+"""What a worker has to know of the app, from a process that has imported it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def worker_settings(host: Host) -> WorkerSettings:
 
 
 def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
-    """How long jobs are kept whose task says so itself, by its name."""
+    """The `keep=` of the tasks that have one, by their names."""
     return {
         name: dict(task.options.keep)
         for name, task in registry.tasks.items()

@@ -53,7 +53,7 @@ class WorkerOptions:
     process which keeps this worker is gone; hand_over: for so many seconds it then goes on, until
     another web process's worker is up, as a recycled process may enqueue its last job just before
     it ends, and its successor may not have had a request yet. database: the file that process
-    uses. explain: whether to say why the app can't be imported.
+    uses. explain: whether to log why the app can't be imported.
     """
 
     processes: int | None = None
@@ -93,7 +93,7 @@ class Supervisor:
         """Run until a stop is requested; the exit code."""
         self._listen()
         self._pool.start()
-        settings = self._first_greeting()
+        settings = self._first_settings()
         if settings is not None and self._options.database not in (None, settings.database):
             self._pool.import_failure = (
                 f"what was imported uses {settings.database}, not {self._options.database}"
@@ -135,8 +135,8 @@ class Supervisor:
     def _ask_to_stop(self, *_: object) -> None:
         self._stops_asked += 1
 
-    def _first_greeting(self) -> WorkerSettings | None:
-        """Wait for the first child to import the app; None if it can't, or we are to stop."""
+    def _first_settings(self) -> WorkerSettings | None:
+        """Wait for the first child to import the app; None if it can't, or the worker stops."""
         while self._pool.settings is None:
             self._select(1.0)
             self._pool.poll()

@@ -9,7 +9,7 @@ from ...jobs.attempt import Claim, Outcome, Report
 from ..store import Exchange, Retention
 from .completion import Completion
 from .connection import Connection
-from .limits import IN_LINE, admit, note_starts, wake_rates
+from .limits import DUE_STATE, admit, note_starts, wake_rates
 from .sender import SqliteSender
 
 PROMOTE_BATCH = 1000
@@ -30,7 +30,7 @@ RETURNING seq, id, task, queue_name, lane, priority, attempt, failures, crashes,
 """
 
 PROMOTE = f"""
-UPDATE jobs SET state = {IN_LINE}
+UPDATE jobs SET state = {DUE_STATE}
 WHERE seq IN (
     SELECT seq FROM jobs WHERE state = 'scheduled' AND run_after <= ?
     ORDER BY run_after LIMIT {PROMOTE_BATCH}
@@ -120,7 +120,7 @@ class SqliteClaims:
     def give_back(self, claims: Iterable[Claim], *, delay: float = 0.0) -> None:
         """Jobs that were claimed and never started become READY again, at no cost.
 
-        delay: seconds before anybody may claim them, for those that this worker can't run.
+        delay: seconds before they may be claimed, for those that this worker can't run.
         """
         now = self.engine.clock()
 
@@ -135,7 +135,7 @@ class SqliteClaims:
     # --- while they run ---
 
     def report(self, reports: Iterable[Report]) -> None:
-        """Write down progress and cursors."""
+        """Record progress and cursors."""
         now = self.engine.clock()
 
         def work(connection: Connection) -> None:
@@ -146,7 +146,7 @@ class SqliteClaims:
         self.engine.database.write(work, promise=False)
 
     def cancellations(self) -> list[tuple[int, int, bool]]:
-        """(seq, attempt, by force) of this worker's jobs that somebody wants stopped."""
+        """(seq, attempt, by force) of this worker's jobs that have been asked to stop."""
 
         def work(connection: Connection) -> list[tuple[int, int, bool]]:
             rows = connection.execute(

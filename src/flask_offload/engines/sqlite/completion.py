@@ -15,7 +15,7 @@ from ...jobs.new_job import QUARANTINED
 from ...jobs.transition import follow
 from ..store import Retention
 from .connection import Connection
-from .limits import IN_LINE, take_back_start
+from .limits import DUE_STATE, take_back_start
 
 FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 
@@ -38,7 +38,7 @@ WHERE seq = ?
 
 READY_AGAIN = f"""
 UPDATE jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane = ?, run_after = ?,
-    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+    state = CASE WHEN ? THEN 'scheduled' ELSE {DUE_STATE} END
 WHERE seq = ?
 """
 
@@ -51,7 +51,7 @@ WHERE seq = ? RETURNING concurrency_key, rate_key
 UNCLAIM = f"""
 UPDATE jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
     run_after = coalesce(?, run_after),
-    state = CASE WHEN ? THEN 'scheduled' ELSE {IN_LINE} END
+    state = CASE WHEN ? THEN 'scheduled' ELSE {DUE_STATE} END
 WHERE {FENCE} AND cancel = 0 RETURNING concurrency_key, rate_key
 """
 
@@ -68,7 +68,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 @dataclass
 class Freed:
-    """The keys of limits that have room again."""
+    """The keys of limits that have capacity again."""
 
     concurrency: set[str | None] = field(default_factory=set)
     rates: set[str | None] = field(default_factory=set)
@@ -92,18 +92,18 @@ class Completion:
     """Spooled files that no job needs any more."""
 
     def finish(self, outcome: Outcome) -> bool:
-        """Write one outcome down; False if it came too late."""
+        """Record one outcome; False if it came too late."""
         if outcome.ending is Ending.SUCCESSFUL:
             return self._succeed(outcome)
         return self._finish_badly(outcome)
 
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """A job that was claimed and has not started is READY again, as if nothing had been;
-        CANCELLED if somebody wants it stopped. delay: seconds before it may be claimed again."""
+        CANCELLED if it has been asked to stop. delay: seconds before it may be claimed again."""
         fence = self._fence(held)
         run_after = self.now + delay if delay else None
         keys = self.connection.execute(UNCLAIM, (run_after, bool(delay), *fence)).fetchall()
-        if not keys:  # if the fence holds, somebody wants the job stopped
+        if not keys:  # if the fence holds, it has been asked to stop
             keys = self._cancel_unstarted(fence)
         for concurrency_key, rate_key in keys:
             if rate_key is not None:
@@ -120,7 +120,7 @@ class Completion:
         return self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, seq)).fetchall()
 
     def report(self, report: Report) -> None:
-        """Write down progress and a cursor."""
+        """Record progress and a cursor."""
         self.connection.execute(
             REPORT,
             (report.done, report.total, report.message, report.cursor, *self._fence(report)),

@@ -1,4 +1,4 @@
-"""What we use of an apsw connection, typed for rows whose columns we know."""
+"""The part of an apsw connection that is used here, typed for rows with known columns."""
 
 from __future__ import annotations
 

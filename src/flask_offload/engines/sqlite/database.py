@@ -25,7 +25,7 @@ from .connection import Connection
 from .error_mapping import BUG, explain, locked
 from .filesystem import refuse_network
 from .fork_safety import ClosesBeforeFork
-from .schema import check_ours, migrate
+from .schema import check_application, migrate
 
 T = TypeVar("T")
 
@@ -41,11 +41,11 @@ PRAGMAS = (
 )
 
 
-class _Line:
+class _SharedConnection:
     """One connection behind a lock.
 
-    As a context: wait for one's turn, but not longer than busy_timeout. What is left of that time
-    may be spent on waiting for other processes: until `give_up_at` (monotonic seconds).
+    As a context: acquire the lock, within busy_timeout. What is left of that time
+    may be spent waiting for other processes: until `give_up_at` (monotonic seconds).
     log: the inode of the write-ahead log.
     """
 
@@ -112,7 +112,7 @@ class Database(ClosesBeforeFork):
         self._durable = durable
         self._busy_timeout = busy_timeout
         self._force = force
-        self._writer, self._reader = self._new_lines()
+        self._writer, self._reader = self._new_pair()
         self.generation = 0
         """It changes when what is remembered of the contents may no longer hold: when the file was
         opened, and when a transaction was undone."""
@@ -122,17 +122,17 @@ class Database(ClosesBeforeFork):
     def write(self, work: Callable[[Connection], T], *, promise: bool = True) -> T:
         """Run `work` in a write transaction; commit, or leave everything as it was.
 
-        promise: the caller tells somebody that it is done, so it must survive a power cut; what
+        promise: the caller may report it as done, so it must survive a power cut; what
         can be repeated (claims, progress) does without. Raises EngineUnavailable's subclasses.
         """
         level = FULL if promise and self._durable else NORMAL
-        line = self._writer
-        with line:  # as in _use, which would take a microsecond more
+        shared = self._writer
+        with shared:  # as in _use, which would take a microsecond more
             try:
-                connection = self._open(line)
-                if level != line.level:
+                connection = self._open(shared)
+                if level != shared.level:
                     connection.execute(f"PRAGMA synchronous = {level}")
-                    line.level = level
+                    shared.level = level
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                     result = work(cast("Connection", connection))
@@ -144,7 +144,7 @@ class Database(ClosesBeforeFork):
                     raise
                 return result
             except (apsw.Error, OSError) as error:
-                raise self._explain(error, line) from error
+                raise self._explain(error, shared) from error
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a snapshot of the database; a writer is not disturbed."""
@@ -163,55 +163,56 @@ class Database(ClosesBeforeFork):
             return version
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file and empty it, if nobody is reading just now."""
-        line = self._writer
-        with self._use(line) as connection:
-            line.give_up_at = 0.0  # to wait for a reader here would keep all writers waiting too
+        """Move the write-ahead log into the file and empty it, if no reader is active."""
+        shared = self._writer
+        with self._use(shared) as connection:
+            shared.give_up_at = 0.0  # to wait for a reader here would keep all writers waiting too
             with suppress(apsw.BusyError):
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""
-        for line in (self._writer, self._reader):
-            with line.lock:
-                line.close()
+        for shared in (self._writer, self._reader):
+            with shared.lock:
+                shared.close()
 
     def before_fork(self) -> None:
-        """Wait until no transaction is under way, and close. See `forks`."""
-        for line in (self._writer, self._reader):
-            line.lock.acquire()
-            line.close()
+        """Wait until no transaction is under way, and close. See fork_safety.py."""
+        for shared in (self._writer, self._reader):
+            shared.lock.acquire()
+            shared.close()
 
     def after_fork(self, *, in_child: bool) -> None:
         """Let transactions begin again."""
         if in_child:
-            self._writer, self._reader = self._new_lines()
+            self._writer, self._reader = self._new_pair()
         else:
             self._writer.lock.release()
             self._reader.lock.release()
 
     # --- connections ---
 
-    def _new_lines(self) -> tuple[_Line, _Line]:
-        return _Line(self.path, self._busy_timeout), _Line(self.path, self._busy_timeout)
+    def _new_pair(self) -> tuple[_SharedConnection, _SharedConnection]:
+        path, seconds = self.path, self._busy_timeout
+        return _SharedConnection(path, seconds), _SharedConnection(path, seconds)
 
     @contextmanager
-    def _use(self, line: _Line) -> Iterator[apsw.Connection]:
-        with line:
+    def _use(self, shared: _SharedConnection) -> Iterator[apsw.Connection]:
+        with shared:
             try:
-                yield self._open(line)
+                yield self._open(shared)
             except (apsw.Error, OSError) as error:
-                raise self._explain(error, line) from error
+                raise self._explain(error, shared) from error
 
-    def _open(self, line: _Line) -> apsw.Connection:
-        """This line's connection. Raises DatabaseGone if its file is no longer at the path."""
-        connection = line.connection
+    def _open(self, shared: _SharedConnection) -> apsw.Connection:
+        """Its open connection. Raises DatabaseGone if its file is no longer at the path."""
+        connection = shared.connection
         if connection is None:
-            connection = line.connection = self._connect(line)
-            line.log = _inode(line.log_path)
+            connection = shared.connection = self._connect(shared)
+            shared.log = _inode(shared.log_path)
             self.generation += 1
-        elif line.file_is_gone(connection):
-            line.abandon_file()
+        elif shared.file_is_gone(connection):
+            shared.abandon_file()
             raise DatabaseGone(
                 f"{self.path} was deleted or replaced while it was in use. Nothing was done; the"
                 " next call starts with the file that is there then, or a new one. Jobs that"
@@ -219,28 +220,28 @@ class Database(ClosesBeforeFork):
             )
         return connection
 
-    def _connect(self, line: _Line) -> apsw.Connection:
+    def _connect(self, shared: _SharedConnection) -> apsw.Connection:
         self._prepare_file()
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
-            connection.set_busy_handler(self._wait_for_turn(line))
+            connection.set_busy_handler(self._wait_for_turn(shared))
             # or it would plan some statements anew for each value that is bound
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-            is_new = check_ours(connection)  # before anything is changed
+            is_new = check_application(connection)  # before anything is changed
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             if is_new:  # it counts only before the first table, and is a write each time
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            self._use_write_ahead_log(connection, line)
+            self._use_write_ahead_log(connection, shared)
             migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _use_write_ahead_log(self, connection: apsw.Connection, line: _Line) -> None:
+    def _use_write_ahead_log(self, connection: apsw.Connection, shared: _SharedConnection) -> None:
         """To switch a new file over, one must be alone; SQLite does not wait for that by itself."""
-        wait, calls = self._wait_for_turn(line), 0
+        wait, calls = self._wait_for_turn(shared), 0
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -251,7 +252,7 @@ class Database(ClosesBeforeFork):
                 calls += 1
 
     def _prepare_file(self) -> None:
-        """Make the folder (0700) and the file (0600), which SQLite's companions then copy."""
+        """Make the folder (0700) and the file (0600), which the -wal and the -shm then have too."""
         if apsw.SQLITE_VERSION_NUMBER < SAFE_SQLITE:
             raise EngineUnavailable(
                 f"apsw brings SQLite {apsw.sqlite_lib_version()}, which can corrupt a database that"
@@ -269,10 +270,10 @@ class Database(ClosesBeforeFork):
                     f"{self.path} is not a file: set OFFLOAD_SQLITE_PATH to one"
                 ) from None
 
-    def _wait_for_turn(self, line: _Line) -> Callable[[int], bool]:
-        """A busy handler that is fair: whoever has waited longer asks more often.
+    def _wait_for_turn(self, shared: _SharedConnection) -> Callable[[int], bool]:
+        """A busy handler that is fair: a process that has waited longer tries more often.
 
-        SQLite's own does the opposite, so that the latest comer wins and one writer may starve. See
+        SQLite's own does the opposite, so that the newest one wins and one writer may starve. See
         docs/decisions/fair-writers.md for the figures.
         """
         began = 0.0
@@ -282,21 +283,21 @@ class Database(ClosesBeforeFork):
             now = time.monotonic()
             if calls == 0:
                 began = now
-            if now > line.give_up_at:
+            if now > shared.give_up_at:
                 return False
             time.sleep(random.uniform(0.5, 1.0) * max(0.00005, 0.002 - (now - began) / 5))
             return True
 
         return wait
 
-    def _explain(self, error: BaseException, line: _Line) -> BaseException:
-        """The same trouble in our words. A connection that can't be trusted any more is closed."""
+    def _explain(self, error: BaseException, shared: _SharedConnection) -> BaseException:
+        """The error to raise. A connection that can't be trusted any more is closed."""
         if isinstance(error, apsw.BusyError | apsw.LockedError):
             return locked(self.path, self._busy_timeout)
         if isinstance(error, BUG):
-            return error  # of ours: let it be seen
-        explained = explain(error, self.path, line.connection)
-        line.close()
+            return error  # a defect of Flask-Offload: not hidden
+        explained = explain(error, self.path, shared.connection)
+        shared.close()
         return explained
 
 

@@ -1,4 +1,4 @@
-"""What went wrong with the database's file, and how to mend it, in words."""
+"""Errors of SQLite and of the system as Flask-Offload's own, with what to do about them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BUG = (
     apsw.MisuseError,
     apsw.BindingsError,
 )
-"""Errors that say nothing about the file: a statement of ours is wrong."""
+"""Errors that are not about the file: a statement of Flask-Offload is wrong."""
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_FOLDER = {
@@ -58,12 +58,12 @@ def locked(path: Path, seconds: float) -> DatabaseLocked:
 def explain(
     error: BaseException, path: Path, connection: apsw.Connection | None
 ) -> EngineUnavailable:
-    """An error of SQLite or of the system as one of ours."""
+    """An error of SQLite or of the system as one of Flask-Offload's."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.IOError | apsw.CantOpenError) and connection is not None:
         number = connection.system_errno
-    if isinstance(error, apsw.FullError) or number in NO_ROOM:
-        return DatabaseFull(f"no room left on the disk of {path}: make room and try again")
+    if isinstance(error, apsw.FullError) or number in NO_SPACE:
+        return DatabaseFull(f"no space left on the disk of {path}: free some and try again")
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return DatabaseCorrupt(
             f"{path} is not a usable job database ({error}):"
@@ -77,7 +77,7 @@ def explain(
         )
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError) or number in NO_PERMISSION:
         return DatabaseReadOnly(
-            f"{path} can't be opened for writing ({error}): mend the permissions of the file"
+            f"{path} can't be opened for writing ({error}): fix the permissions of the file"
             " and of its folder, or set OFFLOAD_SQLITE_PATH"
         )
     if cannot_open or number in NO_FOLDER:
@@ -94,7 +94,7 @@ def explain(
 
 
 def _no_descriptors_left() -> bool:
-    """Whether a connection could not be opened for want of descriptors; SQLite does not tell."""
+    """Whether no descriptors were left for a connection, which SQLite does not report."""
     opened = []
     try:
         for _ in range(FILES_PER_CONNECTION):

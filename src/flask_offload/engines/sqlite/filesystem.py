@@ -40,7 +40,7 @@ ESCAPED = re.compile(r"\\([0-7]{3})")  # how it writes blanks: \040
 
 
 def filesystem_of(folder: Path) -> str | None:
-    """The type of the file system on which `folder` lies; None where the system doesn't tell."""
+    """The type of the file system of `folder`; None where the system doesn't report it."""
     try:
         lines = os.fsdecode(MOUNTS.read_bytes()).splitlines()
     except OSError:

@@ -37,10 +37,10 @@ GRACE = 30.0
 CLOCK_STEP = 60.0
 """Seconds by which a written moment may lie in the future: more is a clock that was set back."""
 EARLIEST = 1_735_689_600.0
-"""2025-01-01T00:00Z. A clock that says less was never set."""
+"""2025-01-01T00:00Z. An earlier time means that the clock was never set."""
 LARGE_LOG = 64 * 1024 * 1024
 """Bytes to which SQLite cuts its write-ahead log (journal_size_limit) unless a reader holds it."""
-LITTLE_ROOM = 64 * 1024 * 1024
+LITTLE_SPACE = 64 * 1024 * 1024
 LOOKS = 3
 
 
@@ -102,15 +102,15 @@ def check_sqlite(version: int) -> Iterator[Finding]:
 
 
 def check_disk(path: Path, config: Config) -> Iterator[Finding]:
-    """The file system: its locks must be real, and it must have room."""
+    """The file system: its locks must be real, and it must have free space."""
     kind, free = kind_of_disk(path), shutil.disk_usage(_existing(path)).free
     name = "file system"
     if kind in NETWORK:
-        told = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
-        message = f"{path} lies on {kind}, whose locks can't be trusted: {told}. Use a local disk"
+        use = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
+        message = f"{path} lies on {kind}, whose locks can't be trusted: {use}. Use a local disk"
         yield Finding(name, "problem", message)
-    elif free < LITTLE_ROOM:
-        message = f"{show_bytes(free)} left for {path}: without room, no job is accepted"
+    elif free < LITTLE_SPACE:
+        message = f"{show_bytes(free)} left for {path}: when the disk is full, no job is accepted"
         yield Finding(name, "problem", message)
     else:
         yield Finding(name, "ok", f"{kind or 'local'}, {show_bytes(free)} free")
@@ -154,8 +154,10 @@ def check_files(path: Path) -> Iterator[Finding]:
     size = sum(file.size for file in files if file.path.name.endswith("-wal"))
     shown = f"{show_bytes(size)} of write-ahead log"
     if size > LARGE_LOG:
-        told = f"{shown}: some program keeps the database open for reading, so it can't be emptied"
-        yield Finding("log size", "problem", told)
+        message = (
+            f"{shown}: some program keeps the database open for reading, so it can't be emptied"
+        )
+        yield Finding("log size", "problem", message)
     else:
         yield Finding("log size", "ok", shown)
 
@@ -164,7 +166,7 @@ def check_files(path: Path) -> Iterator[Finding]:
 
 
 def check_workers(at: Situation) -> Iterator[Finding]:
-    """Whether anybody runs jobs."""
+    """Whether a worker runs."""
     ready = _ready(at.health)
     if at.workers:
         yield Finding("worker", "ok", "; ".join(map(_described, at.workers)))
@@ -199,8 +201,8 @@ def check_queues(at: Situation) -> Iterator[Finding]:
     for name in sorted(used | waiting.keys()):
         if at.workers and name not in paused and not at.servers(name):
             some = waiting.get(name, 0)
-            told = f"while {show_jobs(some)} in it wait" if some else "though a task uses it"
-            message = f"no running worker serves {name}, {told}: start one with --queue {name}"
+            reason = f"while {show_jobs(some)} in it wait" if some else "though a task uses it"
+            message = f"no running worker serves {name}, {reason}: start one with --queue {name}"
             findings.append(Finding("queues", "problem" if some else "note", message))
     names = ", ".join(sorted({queue.name for queue in at.queues})) or "none used yet"
     yield from findings or [Finding("queues", "ok", names)]
@@ -236,18 +238,18 @@ def check_waiting(at: Situation) -> Iterator[Finding]:
 
 
 def check_invariants(at: Situation) -> Iterator[Finding]:
-    """What must never stay so: jobs that only look as if somebody cared for them."""
+    """What must never last: jobs that no worker runs or will run, against their rows."""
     alive = {worker.id for worker in at.workers}
     found = []
     for worker, count in at.health.running.items():
         if worker not in alive:
-            mended = "the living one has not put back" if alive else "the next one puts back"
+            remedy = "the living one has not put back" if alive else "the next one puts back"
             held = f"{show_jobs(count)} RUNNING under the dead worker {worker}"
-            found.append(f"{held}: {mended} what it held")
+            found.append(f"{held}: {remedy} what it held")
     for kind, key, count in at.health.stuck_keys:
         if alive or kind == "concurrency":
             found.append(
-                f"{show_jobs(count)} waiting for the {kind} of {key!r}, which nobody holds"
+                f"{show_jobs(count)} waiting for the {kind} of {key!r}, which no job holds"
             )
     if at.health.overdue is not None and alive:
         late = duration(at.now - at.health.overdue)
@@ -258,10 +260,10 @@ def check_invariants(at: Situation) -> Iterator[Finding]:
 
 
 def check_clock(at: Situation) -> Iterator[Finding]:
-    """Whether the clock says what it said before."""
+    """Whether the clock was never set, or was set back."""
     newest = at.health.newest
     if at.now < EARLIEST:
-        yield Finding("clock", "problem", "the clock was never set: it says a year before 2025")
+        yield Finding("clock", "problem", "the clock was never set: it shows a year before 2025")
     elif newest is not None and newest > at.now + CLOCK_STEP:
         message = (
             f"the database holds a moment {duration(newest - at.now)} in the future, so the clock"
@@ -273,7 +275,7 @@ def check_clock(at: Situation) -> Iterator[Finding]:
 
 
 def check_schedules(at: Situation) -> Iterator[Finding]:
-    """Schedules that nobody declares any more, and those that are late."""
+    """Schedules that are no longer declared, and those that are late."""
     orphans = [info.name for info in at.schedules if info.name not in at.host.registry.schedules]
     for name in orphans:
         message = f"{name} is no longer declared in this app: nothing runs it"

@@ -3,7 +3,7 @@
 A child that inherits an open connection does damage even if it never touches it. SQLite keeps the
 locks of a process in memory, so the child believes in locks that the kernel gave to its parent
 only: it reads and writes without them, and a transaction that was under way in another thread at
-the moment of the fork locks the child out for ever. So whoever has something open closes it first,
+the moment of the fork locks the child out for ever. So what is open is closed first,
 and the next use opens it again, in the parent as in the child.
 
 `subprocess` does not come here: it forks and executes in C.
@@ -26,11 +26,11 @@ class ClosesBeforeFork(ABC):
 
     @abstractmethod
     def before_fork(self) -> None:
-        """Close, and let nobody open until after_fork."""
+        """Close, and keep it closed until after_fork."""
 
     @abstractmethod
     def after_fork(self, *, in_child: bool) -> None:
-        """Let it be used again. In the child, locks that other threads held are nobody's now."""
+        """Allow use again. In the child, locks of other threads have no owner: replace them."""
 
 
 _members: weakref.WeakSet[ClosesBeforeFork] = weakref.WeakSet()
@@ -53,8 +53,8 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    """Members that came while others were being closed, and forks in C that ask nobody before,
-    are looked after here too."""
+    """All members: also those that were added while others were being closed, and after a fork in
+    C, which has closed none."""
     global _one_at_a_time
     _one_at_a_time = threading.Lock()
     for member in list(_members):

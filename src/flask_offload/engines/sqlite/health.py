@@ -31,7 +31,7 @@ OVERTAKEN = """
 SELECT EXISTS (SELECT 1 FROM jobs WHERE priority > ?1 AND enqueued_at > ?2 AND started_at > ?2)
 """
 
-# Nobody holds the key, so somebody should have been let through.
+# No job holds the key, so a waiting one should have been admitted.
 STUCK_KEYS = f"""
 SELECT 'concurrency', concurrency_key, count(*) FROM jobs AS waiting
 WHERE state = 'blocked' AND queue_name NOT IN {_PAUSED} AND NOT EXISTS (
@@ -74,7 +74,7 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
 
     waiting: how many jobs of each (queue, task) have not started, for whatever reason.
     running: how many each worker id holds. overdue: when the oldest scheduled job was due that
-    still waits, if any. stuck_keys: (kind, key, jobs) of limits that let nobody through.
+    still waits, if any. stuck_keys: (kind, key, jobs) of limits that admit no job.
     newest: the latest moment that was written down.
     """
 
@@ -146,7 +146,7 @@ def read_health(engine: SqliteSender, *, long: float, grace: float) -> Health:
 
 
 def files_of(path: Path) -> list[FileFacts]:
-    """The database's file and its companions, as far as they are there."""
+    """The database's file, its -wal and its -shm, as far as they are there."""
     found = []
     for suffix in ("", "-wal", "-shm"):
         file = path.with_name(path.name + suffix)
@@ -164,7 +164,7 @@ def files_of(path: Path) -> list[FileFacts]:
 
 
 def kind_of_disk(path: Path) -> str | None:
-    """The type of the file system under the database; None where the system doesn't tell."""
+    """The type of the file system under the database; None where the system doesn't report it."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent

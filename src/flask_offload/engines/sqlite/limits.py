@@ -1,8 +1,8 @@
 """Limits: how many jobs of a key may run at once, and how many may start in a window.
 
-A limited job holds back in its own line, `blocked` or `throttled`, until its key has room; then it
+A limited job waits, `blocked` or `throttled`, until its key has capacity; then it
 joins the ready ones with its old place in the order. So claiming never has to look at limits, and
-a key without room costs the others nothing. Room is given again in the very transaction that
+a key without capacity costs the others nothing. Capacity is given again in the transaction that
 makes it: whenever a job leaves `ready` or `running`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from .connection import Connection
 
-IN_LINE = (
+DUE_STATE = (
     "CASE WHEN concurrency_key IS NOT NULL THEN 'blocked'"
     " WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END"
 )
@@ -70,7 +70,7 @@ def keep_limits(
     concurrency: Iterable[tuple[str, int]],
     rates: Iterable[tuple[str, int, float]],
 ) -> None:
-    """Remember how much each key may, as the newest job of that key says."""
+    """Remember how much each key may, as declared by the newest job of that key."""
     for key, count in concurrency:
         connection.execute(KEEP_LIMIT, ("concurrency", key, count, None))
     for key, count, window in rates:
@@ -98,7 +98,7 @@ def admit(
     concurrency_keys: Iterable[str | None] = (),
     rate_keys: Iterable[str | None] = (),
 ) -> None:
-    """Let waiting jobs of these keys through, as far as there is room."""
+    """Let waiting jobs of these keys through, as far as there is capacity."""
     rates = {key for key in rate_keys if key is not None}
     for key in {key for key in concurrency_keys if key is not None}:
         for (rate,) in connection.execute(ADMIT_CONCURRENCY, (key,)).fetchall():
@@ -165,9 +165,9 @@ def take_back_start(connection: Connection, rate_key: str) -> None:
     )
 
 
-def give_room_back(connection: Connection, now: float, queue_name: str) -> None:
+def give_capacity_back(connection: Connection, now: float, queue_name: str) -> None:
     """The limited jobs of a queue that was paused step back, so that other queues may use the
-    room that they had."""
+    capacity that they had."""
     keys = connection.execute(GIVE_PLACES_BACK, (queue_name,)).fetchall()
     keys += connection.execute(GIVE_STARTS_BACK, (queue_name,)).fetchall()
     admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])

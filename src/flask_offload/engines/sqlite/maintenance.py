@@ -1,4 +1,4 @@
-"""Keeping the file small: retention, spooled files nobody needs, space given back to the disk."""
+"""Keeping the file small: retention, spooled files without a job, space given back to the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH = 500
 """Jobs deleted in one transaction; more would make an enqueue wait noticeably."""
 
 LONG_LOG = 5 * 1024 * 1024
-"""Bytes of write-ahead log; SQLite begins it anew at 4 MiB, unless somebody reads for long."""
+"""Bytes of write-ahead log; SQLite begins it anew at 4 MiB, unless a reader stays for long."""
 
 EXPIRED = f"SELECT seq FROM jobs WHERE expires_at <= ? ORDER BY expires_at LIMIT {BATCH}"
 SURPLUS = """
@@ -57,7 +57,7 @@ def prune_finished(
     engine: SqliteSender, before: float, after_seq: int = 0
 ) -> tuple[int, list[str], int]:
     """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
-    retention says.
+    retention.
 
     Returns how many went, the names of spooled files that went with them, and the `after_seq` for
     the next batch.
@@ -124,7 +124,7 @@ def give_space_back(engine: SqliteSender, pages: int = 256, *, reserve: int = 0)
 
 
 def is_log_long(engine: SqliteSender) -> bool:
-    """Whether the write-ahead log has grown, as it does while somebody reads for long."""
+    """Whether the write-ahead log has grown, as it does during a long read."""
     return _log_size(engine) > LONG_LOG
 
 

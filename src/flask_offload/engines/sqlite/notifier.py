@@ -17,7 +17,7 @@ from .fork_safety import ClosesBeforeFork
 
 LOOK_AGAIN = 0.05
 """Seconds between two looks for new pipes. A worker looks at the database once its pipe exists, so
-it misses only what is committed between that look and ours; its poll finds that a second later."""
+it misses only what is committed between these two looks; its poll finds that a second later."""
 
 TICK = 50_000_000
 """Nanoseconds. The time of a folder's last change is some milliseconds coarse: a second change
@@ -62,11 +62,11 @@ class Notifiers(ClosesBeforeFork):
         self._descriptors: dict[str, int] = {}
         self._looked = float("-inf")
         self._seen = 0
-        """When the folder had last changed, as far as we know what is in it (unix nanoseconds)."""
+        """When the folder had last changed, as far as its contents are known (unix nanoseconds)."""
 
     def notify(self) -> None:
         """Wake every worker. Never blocks; a pipe that has lost its reader is closed."""
-        with self._lock:  # a descriptor must not be closed, and given to a file, while we write
+        with self._lock:  # a descriptor must not be closed, and given to a file, during a write
             now = time.monotonic()
             if now - self._looked > LOOK_AGAIN:
                 self._looked = now

@@ -61,8 +61,8 @@ def _prune_finished(engine: SqliteSender, moment: float, spool: Spool | None) ->
 
 
 def _in_turns(step: Callable[[], bool]) -> None:
-    """Repeat a step while it says that there is more, and rest as long as each has taken: half of
-    the time the database is free for those who enqueue."""
+    """Repeat a step while there is more, and pause as long as each has taken: half of the time
+    the database is free for enqueues."""
     while True:
         began = time.perf_counter()
         if not step():

@@ -1,5 +1,5 @@
 """What can be asked about many jobs, and which index answers: a million waiting ones must not make
-it slow. What has to look at the jobs themselves says so."""
+it slow. The docstrings of those that look at the jobs themselves mention it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DIED = Error("WorkerDied", "the worker that ran the job died")
 
 HELD_BY = "SELECT seq, attempt, started_at FROM jobs WHERE state = 'running' AND worker = ?"
 
-HOLDERS = """
+RUNNING_WORKERS = """
 SELECT worker, pid, boot FROM (SELECT DISTINCT worker FROM jobs WHERE state = 'running')
 LEFT JOIN workers ON workers.id = worker
 """
@@ -128,7 +128,7 @@ def _recover_one(engine: SqliteSender, retention: Retention, worker_id: str, fol
     def work(connection: Connection) -> int:
         held = connection.execute(HELD_BY, (worker_id,)).fetchall()
         row = connection.execute("SELECT boot FROM workers WHERE id = ?", (worker_id,)).fetchone()
-        # slots are shared memory: of another run of the machine they tell nothing
+        # slots are shared memory: those of another run of the machine mean nothing
         same_boot = row is not None and row[0] == boot()
         started = read_started(folder / f"{worker_id}.slots") if same_boot else None
         completion = Completion(connection, worker_id, retention, now)
@@ -149,7 +149,7 @@ def _vanished(engine: SqliteSender, folder: Path, own_id: str) -> list[str]:
     """Workers that hold jobs but have neither a lock file nor a living process."""
 
     def work(connection: Connection) -> list[tuple[str, int | None, str | None]]:
-        return connection.execute(HOLDERS).fetchall()
+        return connection.execute(RUNNING_WORKERS).fetchall()
 
     return [
         worker_id

@@ -16,7 +16,7 @@ TICKS = 65536
 
 NEXT_SEQ = "max(?, coalesce((SELECT max(seq) FROM jobs), 0) + 1)"
 """A job's number: the clock, but always above the one before, also when the clock was set back.
-Numbers of deleted jobs don't come back, and tell nobody how many jobs there are."""
+Numbers of deleted jobs don't come back, and do not reveal how many jobs there are."""
 
 
 def find(connection: Connection, job_id: str) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 A job's row is small and moves often; what is large or rare (big arguments, results, tracebacks)
 lies in side tables, so that moving the row costs the same whatever it carries.
 
-`state` is the public status with READY told apart by what the job waits for:
+`state` is the public status with READY split by what the job waits for:
 scheduled (its time) -> blocked (its concurrency key) -> throttled (its rate key) -> ready.
 """
 
@@ -19,7 +19,7 @@ VERSION_1 = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY,           -- age, see rows.NEXT_SEQ: the order within a priority
     secret TEXT NOT NULL,              -- the part of the id that can't be guessed
-    id TEXT AS (format('%012x', seq) || secret) VIRTUAL,  -- tells its row: it needs no index
+    id TEXT AS (format('%012x', seq) || secret) VIRTUAL,  -- contains seq: it needs no index
     task TEXT NOT NULL,
     queue_name TEXT NOT NULL,
     lane TEXT NOT NULL,                -- where in a worker it runs
@@ -72,7 +72,7 @@ CREATE INDEX results_expiring ON results (expires_at) WHERE expires_at IS NOT NU
 CREATE TABLE files (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX files_by_job ON files (seq);
 
--- attempts that did not simply succeed; the current or successful one is told by the job's row
+-- attempts that did not simply succeed; the current or successful one is in the job's row
 CREATE TABLE attempts (
     seq INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -93,7 +93,7 @@ CREATE TABLE limits (
     key TEXT NOT NULL,
     count INTEGER NOT NULL,            -- jobs at once, or starts in a window
     window REAL,                       -- seconds, for rates
-    wake_at REAL,                      -- when a rate has room again, if jobs wait for it
+    wake_at REAL,                      -- when a rate has capacity again, if jobs wait for it
     PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX limits_waking ON limits (wake_at) WHERE wake_at IS NOT NULL;
@@ -135,7 +135,7 @@ that a deploy harms no old worker and can be taken back. What older code could n
 as a new state, begins the next thousand. What to heed: docs/decisions/database-versions.md."""
 
 
-def check_ours(connection: apsw.Connection) -> bool:
+def check_application(connection: apsw.Connection) -> bool:
     """Whether the file is empty yet. Raises DatabaseCorrupt for another program's database, and
     DatabaseTooNew for a later generation."""
     if not connection.execute("SELECT count(*) FROM sqlite_schema").get:
@@ -156,13 +156,13 @@ def check_ours(connection: apsw.Connection) -> bool:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the database to today's version, in one transaction. Raises as check_ours."""
+    """Bring the database to today's version, in one transaction. Raises as check_application."""
     newest = max(MIGRATIONS)
     if _version(connection) >= newest:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        check_ours(connection)  # again: another process may have been faster
+        check_application(connection)  # again: another process may have been faster
         version = _version(connection)
         for number in sorted(number for number in MIGRATIONS if number > version):
             connection.execute(MIGRATIONS[number])

@@ -16,7 +16,7 @@ from ..worker_locks import run_folder
 from . import queries
 from .connection import Connection
 from .database import Database
-from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits
+from .limits import DUE_STATE, admit, admit_queue, give_capacity_back, keep_limits
 from .notifier import Notifiers
 from .rows import NEXT_SEQ, TICKS, find, full
 from .schema import SIDE_TABLES
@@ -46,7 +46,7 @@ RETURNING concurrency_key, rate_key
 RETRY = f"""
 UPDATE jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
     finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
-    state = {IN_LINE}
+    state = {DUE_STATE}
 WHERE seq = ? RETURNING concurrency_key, rate_key
 """
 
@@ -79,7 +79,7 @@ class SqliteSender(Engine):
         self.clock = clock
         self._keep_cancelled = keep_cancelled
         self._known_queues: set[str] = set()
-        self._known_in = -1  # the database's generation of which we know them
+        self._known_in = -1  # the database's generation in which they were read
 
     # --- accept ---
 
@@ -136,7 +136,7 @@ class SqliteSender(Engine):
             rate_keys=[job.rate_key for job in jobs],
         )
 
-    # --- tell ---
+    # --- report ---
 
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
@@ -215,7 +215,7 @@ class SqliteSender(Engine):
                 " ON CONFLICT DO UPDATE SET paused_at = coalesce(paused_at, ?2)",
                 (queue_name, now),
             )
-            give_room_back(connection, now, queue_name)
+            give_capacity_back(connection, now, queue_name)
 
         self.database.write(work)
 
@@ -250,7 +250,7 @@ class SqliteSender(Engine):
 
 
 def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
-    """Insert them; the first one's number tells the others', as nobody else writes meanwhile."""
+    """Insert them; their numbers follow the first one's, as no other process writes meanwhile."""
     if not jobs:
         return []
     states = [_first_state(job, now) for job in jobs]

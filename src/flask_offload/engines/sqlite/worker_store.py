@@ -25,7 +25,7 @@ FREE_PAGES = 1024
 
 
 class SqliteStore(SqliteClaims, Store):
-    """A worker's store in one SQLite file. Liveness is a kernel lock in the run folder."""
+    """A worker's store in one SQLite file. The worker is alive while it holds its lock."""
 
     def __init__(self, engine: SqliteSender, options: StoreOptions) -> None:
         """Raises EngineUnavailable."""
