@@ -64,6 +64,10 @@ def _is_prefix(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("/") and value != "/" and value[-1] != "/"
 
 
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value.encode()) <= 50 and value.isprintable()
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings of one app. The field `sqlite_path` is the key `OFFLOAD_SQLITE_PATH`, and so on.
@@ -89,6 +93,26 @@ class Config:
     )
     busy_timeout: float = _key(
         5.0, "seconds to wait for a locked database before an error", *_number(0.01, 600)
+    )
+    postgres_url: str | None = _key(
+        None,
+        "the PostgreSQL database that keeps the jobs; SQLALCHEMY_DATABASE_URI if that is one",
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a URL such as postgresql://user@host/database",
+    )
+    postgres_schema: str = _key(
+        "offload",
+        "the schema of the job tables; apps that share a database need one each",
+        lambda value: (
+            isinstance(value, str) and 0 < len(value.encode()) <= 50 and "\0" not in value
+        ),
+        "a name of at most 50 bytes",
+    )
+    postgres_direct_url: str | None = _key(
+        None,
+        "how workers reach PostgreSQL where OFFLOAD_POSTGRES_URL is a pooler in transaction mode",
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a URL such as postgresql://user@host/database",
     )
     celery_records: str | None = _key(
         None,
@@ -197,6 +221,8 @@ class Config:
                     f" ({item.metadata['meaning']})"
                 )
             values[item.name] = value
+        if values.get("engine") == "postgres" and values.get("postgres_url") is None:
+            values["postgres_url"] = _postgres_of_sqlalchemy(app)
         return cls(**values)
 
     def changed_keys(self, app: Flask) -> list[str]:
@@ -222,6 +248,14 @@ class Config:
         """The absolute path of the SQLite file."""
         path = Path(self.sqlite_path or "offload.sqlite3").expanduser()
         return Path(os.path.abspath(Path(app.instance_path) / path))  # links are kept
+
+
+def _postgres_of_sqlalchemy(app: Flask) -> str | None:
+    """The URL of Flask-SQLAlchemy's database, if it is PostgreSQL, whatever the driver."""
+    url = app.config.get("SQLALCHEMY_DATABASE_URI")
+    if url is not None and not isinstance(url, str):  # an SQLAlchemy URL object
+        url = url.render_as_string(hide_password=False)
+    return url if url is not None and url.startswith(("postgresql", "postgres:")) else None
 
 
 def _from_environment(key: str) -> Any:

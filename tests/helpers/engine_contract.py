@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from contract_app import create_app
 from flask_offload import Job, Offload, Task
 from flask_offload.engines.base import Engine, Flags, JobQuery
 from flask_offload.testing import drain
+from postgres_server import shared_server
 from support import APP_PATH, Running, not_promised, running
 
 
@@ -41,6 +42,10 @@ class Stage(ABC):
         self.offload: Offload = self.app.extensions["offload"]
         self.engine: Engine = self.offload.state_of(self.app).engine
         self.flags: Flags = self.engine.flags
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Start what all tests of this engine share."""
 
     def needs(self, flag: str) -> None:
         """Skip the test if the engine does not promise this."""
@@ -82,10 +87,8 @@ class Stage(ABC):
         self.engine.close()
 
 
-class SqliteStage(Stage):
-    """The embedded engine, with real worker processes."""
-
-    config: ClassVar[dict[str, Any]] = {"OFFLOAD_ENGINE": "sqlite"}
+class WorkerStage(Stage):
+    """An engine whose jobs our own worker runs, with real worker processes."""
 
     def work(self, *, threads: int = 4) -> None:
         with self._run("--burst", "--threads", str(threads)) as process:
@@ -108,6 +111,31 @@ class SqliteStage(Stage):
             yield process
 
 
+class SqliteStage(WorkerStage):
+    """The embedded engine."""
+
+    config: ClassVar[dict[str, Any]] = {"OFFLOAD_ENGINE": "sqlite"}
+
+
+class PostgresStage(WorkerStage):
+    """The PostgreSQL engine, with a database of its own on this process's server."""
+
+    config: ClassVar[dict[str, Any]] = {"OFFLOAD_ENGINE": "postgres"}
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        self._stack = ExitStack()
+        url = self._stack.enter_context(shared_server().database())
+        super().__init__(folder, **{"OFFLOAD_POSTGRES_URL": url, **config})
+
+    @classmethod
+    def prepare(cls) -> None:
+        shared_server()
+
+    def close(self) -> None:
+        super().close()
+        self._stack.close()
+
+
 class InlineStage(Stage):
     """The inline engine, which is its own worker."""
 
@@ -122,4 +150,8 @@ class InlineStage(Stage):
         yield  # pragma: no cover (the line above raises)
 
 
-STAGES: dict[str, type[Stage]] = {"sqlite": SqliteStage, "inline": InlineStage}
+STAGES: dict[str, type[Stage]] = {
+    "sqlite": SqliteStage,
+    "postgres": PostgresStage,
+    "inline": InlineStage,
+}

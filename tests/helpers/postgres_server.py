@@ -3,6 +3,7 @@ own, stopped by its process. It refuses to run as root: then it runs as its pack
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import pwd
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -146,11 +148,19 @@ def serving_postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
+@cache
+def shared_server() -> PostgresServer:
+    """One server for all tests of this process, started at the first use."""
+    stack = ExitStack()
+    server = stack.enter_context(serving_postgres())
+    atexit.register(stack.close)
+    return server
+
+
 @pytest.fixture(scope="session")
-def postgres_server(processes: None) -> Iterator[PostgresServer]:
-    """One server for all tests of this process."""
-    with serving_postgres() as server:
-        yield server
+def postgres_server(processes: None) -> PostgresServer:
+    """The server of this process."""
+    return shared_server()
 
 
 @pytest.fixture

@@ -35,14 +35,16 @@ from support import kill9, wait_until
 
 
 @pytest.fixture(
+    scope="module",
     params=[
         pytest.param(stage, id=name, marks=[] if name == "inline" else pytest.mark.processes)
         for name, stage in STAGES.items()
     ]
 )
 def kind(request: pytest.FixtureRequest) -> type[Stage]:
-    """Each engine in turn."""
+    """Each engine in turn. Servers start here: a test must not leave processes behind."""
     chosen: type[Stage] = request.param
+    chosen.prepare()
     return chosen
 
 

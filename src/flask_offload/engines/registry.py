@@ -27,8 +27,22 @@ def _inline(host: Host) -> Engine:
     return InlineEngine(host)
 
 
+def _postgres(host: Host) -> Engine:
+    try:
+        from .postgres.engine import PostgresEngine
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "psycopg":
+            raise
+        raise ConfigError(
+            "OFFLOAD_ENGINE = 'postgres' needs psycopg, which is not installed:"
+            " pip install 'Flask-Offload[postgres]'"
+        ) from error
+    return PostgresEngine.of(host)
+
+
 BUILT_IN: dict[str, Callable[[Host], Engine]] = {
     "sqlite": _sqlite,
+    "postgres": _postgres,
     "inline": _inline,
 }
 

@@ -138,6 +138,11 @@ class Store(ABC):
     def cancellations(self) -> list[tuple[int, int, bool]]:
         """(seq, attempt, by force) of this worker's jobs that have been asked to stop."""
 
+    def lapsed(self) -> Sequence[tuple[int, int]]:
+        """(seq, attempt) of jobs that this worker has to stop at once, while the store can't be
+        used: other workers may start them. Empty where that can't happen."""
+        return ()
+
     # --- time ---
 
     @abstractmethod

@@ -289,5 +289,7 @@ class Dispatcher:
             )
         self._failures += 1
         self._look = True
+        for seq, attempt in self._store.lapsed():
+            self._pool.cancel(seq, attempt, force=True)
         self._not_before = now + wait
         return wait

@@ -1,0 +1,128 @@
+"""One connection to PostgreSQL: bounded in time, and with the configured schema's name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
+
+RV = TypeVar("RV")
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+Cursor = psycopg.Cursor[TupleRow]
+
+SCHEMA_PREFIX: Final = re.compile(r"\boffload\.")
+
+FOREVER: Final = float("inf")
+
+
+class _Bounded(psycopg.Connection[TupleRow]):
+    """Waits for the server until `deadline` (monotonic seconds), then raises an error."""
+
+    deadline = FOREVER
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        left = max(0.001, self.deadline - time.monotonic())
+        if left != FOREVER:
+            timeout = left if timeout is None else min(left, timeout)
+        return super().wait(gen, interval, timeout)
+
+
+class Names:
+    """Statements with the name of the schema filled in."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.quoted = '"' + schema.replace('"', '""') + '"'
+        self._known: dict[str, bytes] = {}
+
+    def fill(self, statement: str) -> bytes:
+        """The statement as it is sent; `offload.` stands for the schema."""
+        named = self._known.get(statement)
+        if named is None:
+            if len(self._known) > 1000:
+                self._known.clear()
+            # inside of quotes the name is an identifier too: 'offload.jobs'::regclass
+            named = SCHEMA_PREFIX.sub(lambda _: f"{self.quoted}.", statement).encode()
+            self._known[statement] = named
+        return named
+
+
+class Connection:
+    """What statements are run on. Errors: psycopg's.
+
+    timeout: seconds that a transaction may take. prepares: whether statements are prepared, which
+    a pooler between us and the server may not allow.
+    """
+
+    def __init__(
+        self, url: str, names: Names, *, timeout: float, prepares: bool = True, **options: Any
+    ) -> None:
+        self._names = names
+        self.schema = names.schema
+        self.raw = _Bounded.connect(
+            url,
+            autocommit=True,
+            prepare_threshold=5 if prepares else None,
+            connect_timeout=max(2, round(timeout)),
+            application_name=f"flask-offload {os.getpid()}",
+            client_encoding="utf8",
+            **options,
+        )
+
+    def execute(self, statement: str, parameters: Parameters = ()) -> Cursor:
+        """Run one statement."""
+        return self.raw.execute(self._names.fill(statement), parameters)
+
+    def value(self, statement: str, parameters: Parameters = ()) -> Any:
+        """The first column of the first row; None if there is none."""
+        row = self.execute(statement, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def one(self, statement: str, parameters: Parameters = ()) -> tuple[Any, ...]:
+        """The first row of a statement that always has one."""
+        row = self.execute(statement, parameters).fetchone()
+        assert row is not None
+        return row
+
+    def script(self, statements: str) -> None:
+        """Run several statements, without parameters."""
+        self.raw.execute(self._names.fill(statements), prepare=False)
+
+    def create_schema(self) -> None:
+        """Create the schema unless it is there; the right to do so is needed only if it is not."""
+        if self.value("SELECT 1 FROM pg_namespace WHERE nspname = %s", (self.schema,)) is None:
+            self.raw.execute(f"CREATE SCHEMA {self._names.quoted}".encode())
+
+    @property
+    def is_idle_and_well(self) -> bool:
+        """Whether it can be used, as far as can be said without asking the server: a server that
+        has ended or restarted has closed its side, which makes an idle connection readable."""
+        raw = self.raw
+        if raw.closed or raw.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            return False
+        poll = select.poll()
+        poll.register(raw.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """End the session, without waiting."""
+        self.raw.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close the copy of the descriptor; the session is the parent's."""
+        with contextlib.suppress(OSError, psycopg.Error):
+            os.close(self.raw.pgconn.socket)
+        _abandoned.append(self)
+
+
+_abandoned: list[Connection] = []
+"""Kept, as the end of such an object would close the descriptor's number again."""

@@ -1,0 +1,235 @@
+"""The connections of a process that enqueues, looks up and changes jobs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import psycopg
+
+from ...errors import EngineUnavailable
+from .connection import Connection, Names
+from .error_mapping import driver_url, explain, place_of
+from .schema import is_current, migrate
+from .transaction import ASYNC, DURABLE, READ, CommitUnknown, transact
+
+T = TypeVar("T")
+
+MOST_CONNECTIONS: Final = 10
+"""Of one process: more threads than that take turns, for well below a millisecond each."""
+
+
+class Database:
+    """A stack of connections: the one that was used last is used next, so that a process keeps as
+    many as it needs at once. Safe between threads; a forked child opens its own.
+
+    prepares: see Connection. timeout: seconds within which every call answers.
+    """
+
+    def __init__(
+        self, url: str, schema: str, *, durable: bool, timeout: float, prepares: bool
+    ) -> None:
+        self.url = driver_url(url)
+        self.place = place_of(self.url)
+        self.names = Names(schema)
+        self.durable = durable
+        self.timeout = timeout
+        self._prepares = prepares
+        self._is_migrated = False
+        self.generation = 0
+        """Changes when what was known of the database may no longer be true."""
+        self._reset()
+        _databases.add(self)
+
+    def _reset(self) -> None:
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    # --- what engines use ---
+
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        promise: bool = True,
+        confirm: Callable[[Connection, T], bool] | None = None,
+    ) -> T:
+        """Run `work` in a transaction. Raises EngineUnavailable, and then nothing was done.
+
+        promise: whether the commit waits for the disk, where the settings ask for it. confirm: asks
+        a new connection whether the work was committed, when the answer to that was lost.
+        """
+        deadline = time.monotonic() + self.timeout
+        with self.explained(), self._connection(deadline) as connection:
+            try:
+                return transact(
+                    connection,
+                    work,
+                    timeout=deadline - time.monotonic(),
+                    begin=DURABLE if promise and self.durable else ASYNC,
+                )
+            except CommitUnknown as unknown:
+                if confirm is not None and self._was_committed(connection, unknown, confirm):
+                    return unknown.result  # type: ignore[return-value]
+                raise unknown.error from None
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which changes nothing and sees one state of the database."""
+        deadline = time.monotonic() + self.timeout
+        with self.explained(), self._connection(deadline) as connection:
+            return transact(connection, work, timeout=deadline - time.monotonic(), begin=READ)
+
+    def migrate(self) -> None:
+        """Create the tables, or bring them to today's version. Raises EngineUnavailable."""
+        with self.explained():
+            connection = self._connect(max(self.timeout, 60.0))
+            try:
+                transact(connection, migrate, timeout=600.0, begin=DURABLE)
+            finally:
+                connection.close()
+        self._is_migrated = True
+
+    def forget(self) -> None:
+        """Look for the tables again at the next use."""
+        self._is_migrated = False
+        self.generation += 1
+
+    def connect(self, url: str | None = None, *, timeout: float, prepares: bool) -> Connection:
+        """A connection of the caller's own. Raises psycopg's errors."""
+        return Connection(
+            url or self.url, self.names, timeout=timeout, prepares=prepares, **KEEPALIVE
+        )
+
+    def ensure_migrated(self) -> None:
+        """Look for the tables once, and create them if they are missing. Raises
+        EngineUnavailable."""
+        if self._is_migrated:
+            return
+        with self.explained():
+            connection = self._connect(self.timeout)
+            try:
+                connection.raw.deadline = time.monotonic() + self.timeout
+                is_done = is_current(connection)
+            finally:
+                connection.close()
+        if not is_done:
+            self.migrate()
+        self._is_migrated = True
+
+    def close(self) -> None:
+        """Close the idle connections; the next call opens new ones."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    # --- connections ---
+
+    def _connect(self, timeout: float) -> Connection:
+        return self.connect(timeout=timeout, prepares=self._prepares)
+
+    @contextmanager
+    def _connection(self, deadline: float) -> Iterator[Connection]:
+        self.ensure_migrated()
+        if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise EngineUnavailable(
+                f"all {MOST_CONNECTIONS} connections of this process to {self.place} are busy"
+            )
+        places = self._places  # those of this process: a fork replaces them
+        try:
+            connection = self._take() or self._connect(max(0.1, deadline - time.monotonic()))
+            try:
+                yield connection
+            finally:
+                self._put_back(connection)
+        finally:
+            places.release()
+
+    def _take(self) -> Connection | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.is_idle_and_well:
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: Connection) -> None:
+        if connection.raw.closed:
+            return
+        with self._lock:
+            self._idle.append(connection)
+
+    def _was_committed(
+        self,
+        broken: Connection,
+        unknown: CommitUnknown,
+        confirm: Callable[[Connection, T], bool],
+    ) -> bool:
+        """Ask on a new connection, once the old session can do nothing more."""
+        pid = broken.raw.info.backend_pid
+        broken.close()
+        fresh = self._connect(self.timeout)
+        try:
+            fresh.raw.deadline = time.monotonic() + self.timeout
+            mine = f"flask-offload {os.getpid()}"
+            fresh.execute(END_SESSION, (pid, mine))
+            while fresh.value(HAS_SESSION, (pid, mine)):
+                time.sleep(0.01)
+            return confirm(fresh, unknown.result)  # type: ignore[arg-type]
+        finally:
+            fresh.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise psycopg's errors as this package's."""
+        try:
+            yield
+        except psycopg.Error as error:
+            found = explain(error, self.place)
+            if isinstance(found, EngineUnavailable):
+                self.forget()
+            if found is error:
+                raise
+            raise found from error
+
+    # --- forks ---
+
+    def after_fork(self) -> None:
+        """In a forked child: the connections are the parent's. Close the copies of their
+        descriptors, without a word to the server."""
+        for connection in self._idle:
+            connection.abandon()
+        self._reset()
+
+
+KEEPALIVE: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""On our side of every connection: a server that has vanished is noticed within 15 seconds."""
+
+END_SESSION = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = %s AND application_name = %s AND usename = current_user
+"""
+HAS_SESSION = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

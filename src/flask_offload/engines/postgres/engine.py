@@ -1,0 +1,108 @@
+"""The PostgreSQL engine: durable jobs for many machines, without a broker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from ...config import Config
+from ...errors import ConfigError
+from ...jobs.job import JobStatus
+from ..base import Finding, PruneReport
+from ..host import Host
+from ..store import StoreOptions
+from .connection import Connection
+from .findings import findings
+from .maintenance import BATCH, prune, prune_finished, size
+from .sender import PostgresSender
+from .worker_store import PostgresStore
+
+
+class PostgresEngine(PostgresSender):
+    """Jobs in a PostgreSQL database.
+
+    host: the app, for `findings` and `prune`; None in a worker, which has not imported it.
+    """
+
+    opener: ClassVar[str] = f"{__name__}:open_engine"
+    host: Host | None = None
+
+    @classmethod
+    def of(cls, host: Host) -> PostgresEngine:
+        """The engine of this app. Raises ConfigError."""
+        config = host.config
+        engine = cls(
+            _url(config),
+            config.postgres_schema,
+            durable=config.durability == "power",
+            timeout=config.enqueue_timeout,
+            direct_url=config.postgres_direct_url,
+            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
+            clock=lambda: host.clock(),
+        )
+        engine.host = host
+        return engine
+
+    def open_store(self, options: StoreOptions) -> PostgresStore:
+        """The worker half."""
+        return PostgresStore(self, options, self.run_folder())
+
+    def run_folder(self) -> Path:
+        """A folder of this user among the system's temporary files, named after the database."""
+        name = f"{self.database.url} {self.database.names.schema}"
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"flask-offload-{os.getuid()}" / digest
+
+    def prune(self, before: float | None = None) -> PruneReport:
+        """Delete finished jobs; autovacuum makes their space usable again."""
+        assert self.host is not None
+        keep_count = self.host.config.keep_count
+        bytes_before = self.database.read(size)
+        jobs = 0
+
+        def batch(connection: Connection) -> tuple[int, bool]:
+            now = self.clock()
+            if before is not None:
+                gone = prune_finished(connection, before, now)
+                return gone, gone == BATCH
+            pruned = prune(connection, now, keep_count=keep_count)
+            return pruned.jobs, pruned.has_more
+
+        has_more = True
+        while has_more:
+            began = time.perf_counter()
+            gone, has_more = self.database.write(batch, promise=False)
+            jobs += gone
+            if has_more:  # half of the time is left to those who enqueue
+                time.sleep(min(time.perf_counter() - began, 1.0))
+        return PruneReport(jobs, 0, bytes_before, self.database.read(size))
+
+    def findings(self) -> Iterable[Finding]:
+        """What is wrong with the server, the role, the workers and the jobs."""
+        assert self.host is not None
+        return findings(self, self.host)
+
+
+def open_engine(database: str, config: Config) -> PostgresEngine:
+    """The engine of a worker that has not imported the app."""
+    return PostgresEngine(
+        _url(config),
+        config.postgres_schema,
+        durable=config.durability == "power",
+        timeout=config.enqueue_timeout,
+        direct_url=config.postgres_direct_url,
+    )
+
+
+def _url(config: Config) -> str:
+    if config.postgres_url is None:
+        raise ConfigError(
+            "OFFLOAD_ENGINE = 'postgres' needs OFFLOAD_POSTGRES_URL, or SQLALCHEMY_DATABASE_URI"
+            " with a PostgreSQL database"
+        )
+    return config.postgres_url

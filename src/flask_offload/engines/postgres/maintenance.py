@@ -1,0 +1,75 @@
+"""Retention: deleting jobs and results whose time is over, in batches."""
+
+from __future__ import annotations
+
+from ..store import Pruned
+from .connection import Connection
+from .limits import admit_idle, forget_limits
+
+BATCH = 1000
+
+DELETED = "RETURNING j.seq, j.concurrency_key, j.rate_key"
+
+EXPIRED = f"""
+DELETE FROM offload.jobs AS j USING (
+    SELECT seq FROM offload.jobs WHERE expires_at <= %s ORDER BY expires_at LIMIT {BATCH}
+    FOR UPDATE SKIP LOCKED
+) AS gone WHERE j.seq = gone.seq {DELETED}
+"""
+SURPLUS = f"""
+DELETE FROM offload.jobs AS j USING (
+    SELECT seq FROM offload.jobs WHERE expires_at IS NOT NULL ORDER BY expires_at
+    LIMIT least({BATCH}, greatest(0, (
+        SELECT count(*) FROM offload.jobs WHERE expires_at IS NOT NULL
+    ) - %s))
+    FOR UPDATE SKIP LOCKED
+) AS gone WHERE j.seq = gone.seq {DELETED}
+"""
+FINISHED_BEFORE = f"""
+DELETE FROM offload.jobs AS j USING (
+    SELECT seq FROM offload.jobs
+    WHERE state IN ('cancelled', 'failed', 'successful') AND finished_at <= %s LIMIT {BATCH}
+    FOR UPDATE SKIP LOCKED
+) AS gone WHERE j.seq = gone.seq {DELETED}
+"""
+EXPIRED_RESULTS = f"""
+UPDATE offload.jobs SET result = NULL, result_expires_at = NULL WHERE seq IN (
+    SELECT seq FROM offload.jobs WHERE result_expires_at <= %s LIMIT {BATCH}
+    FOR UPDATE SKIP LOCKED
+)
+"""
+DELETE_ATTEMPTS = "DELETE FROM offload.attempts WHERE seq = ANY(%s::bigint[])"
+SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
+"""
+
+
+def prune(connection: Connection, now: float, *, keep_count: int) -> Pruned:
+    """Delete a batch of finished jobs that have expired, or that are more than `keep_count`, and of
+    results that have expired."""
+    gone = _delete(connection, EXPIRED, now, now)
+    if not gone:
+        gone = _delete(connection, SURPLUS, keep_count, now)
+    results = connection.execute(EXPIRED_RESULTS, (now,)).rowcount
+    admit_idle(connection, now)
+    return Pruned(jobs=gone, has_more=gone == BATCH or results == BATCH)
+
+
+def prune_finished(connection: Connection, before: float, now: float) -> int:
+    """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
+    retention says; how many."""
+    return _delete(connection, FINISHED_BEFORE, before, now)
+
+
+def size(connection: Connection) -> int:
+    """Bytes of all tables and their indexes."""
+    return int(connection.value(SIZE, (connection.schema,)))
+
+
+def _delete(connection: Connection, statement: str, parameter: float, now: float) -> int:
+    rows = connection.execute(statement, (parameter,)).fetchall()
+    if rows:
+        connection.execute(DELETE_ATTEMPTS, ([row[0] for row in rows],))
+        forget_limits(connection, now, [row[1] for row in rows], [row[2] for row in rows])
+    return len(rows)

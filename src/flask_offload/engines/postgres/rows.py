@@ -1,0 +1,52 @@
+"""Looking up one job of the jobs table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...jobs.job import JobRecord, JobStatus
+from ..rows import ATTEMPT_COLUMNS, COLUMNS, add_attempts, not_found, record, seq_of
+from .connection import Connection
+
+JOB_BY_ID = f"SELECT {COLUMNS} FROM offload.jobs WHERE seq = %s AND id = %s"
+ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM offload.attempts WHERE seq = %s ORDER BY number"
+ATTEMPTS_OF = f"""
+SELECT seq, {ATTEMPT_COLUMNS} FROM offload.attempts WHERE seq = ANY(%s::bigint[]) ORDER BY number
+"""
+RESULT = """
+SELECT result FROM offload.jobs
+WHERE seq = %s AND (result_expires_at IS NULL OR result_expires_at > %s)
+"""
+
+MAX_SEQ = 2**63 - 1
+
+
+def find(connection: Connection, job_id: str, *, lock: bool = False) -> tuple[Any, ...]:
+    """A job's row of COLUMNS; lock: nobody else changes it until the transaction ends. Raises
+    JobNotFound."""
+    seq = seq_of(job_id)
+    row = None
+    if seq is not None and 0 <= seq <= MAX_SEQ and "\0" not in job_id and job_id.isascii():
+        statement = f"{JOB_BY_ID} FOR UPDATE" if lock else JOB_BY_ID
+        row = connection.execute(statement, (seq, job_id)).fetchone()
+    if row is None:
+        raise not_found(job_id)
+    return row
+
+
+def with_attempts(connection: Connection, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
+    """Rows of COLUMNS as records with their attempts and errors."""
+    found: dict[int, list[tuple[Any, ...]]] = {row[0]: [] for row in rows}
+    for seq, *attempt in connection.execute(ATTEMPTS_OF, (list(found),)) if found else ():
+        found[seq].append(tuple(attempt))
+    return [add_attempts(record(row), found[row[0]]) for row in rows]
+
+
+def full(connection: Connection, job_id: str, now: float) -> tuple[int, JobRecord]:
+    """A job's seq, and its record with attempts and the result, unless the result has expired (it
+    may still be there until the next pruning). Raises JobNotFound."""
+    row = find(connection, job_id)
+    job = add_attempts(record(row), connection.execute(ATTEMPTS, (row[0],)))
+    if job.status is JobStatus.SUCCESSFUL:
+        job.result = connection.value(RESULT, (row[0], now))
+    return row[0], job

@@ -1,0 +1,356 @@
+"""The sender half of the PostgreSQL engine: accept, look up, cancel, retry, list, pause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from ...jobs.job import JobRecord, JobStatus
+from ...jobs.new_job import NewJob
+from ...jobs.transition import check_cancel, check_retry
+from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
+from ..rows import COLUMNS, SECRET_LENGTH, STATUS, WAITING_FOR, make_id, record
+from . import queries
+from .connection import Connection
+from .database import Database
+from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits, lock_limits
+from .rows import find, full
+
+INSERTED = (
+    "secret, task, queue_name, lane, priority, state, on_crash, origin, owner, enqueued_at,"
+    " run_after, unique_key, concurrency_key, rate_key, context, args"
+)
+TYPES = (
+    *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
+    *("float8", "text", "text", "text", "text", "text"),
+)
+
+INSERT = f"""
+WITH new AS (
+    INSERT INTO offload.jobs ({INSERTED})
+    VALUES ({", ".join(["%s"] * len(TYPES))}) ON CONFLICT DO NOTHING RETURNING seq
+)
+SELECT seq, pg_notify(%s, '') FROM new
+"""
+
+INSERT_MANY = f"""
+INSERT INTO offload.jobs ({INSERTED})
+SELECT {INSERTED} FROM unnest({", ".join(f"%s::{kind}[]" for kind in TYPES)}) WITH ORDINALITY
+    AS new ({INSERTED}, place) ORDER BY place
+RETURNING secret, seq
+"""
+
+NOTIFY = "SELECT pg_notify(%s, '')"
+KNOW_QUEUE = "INSERT INTO offload.queues (name) VALUES (%s) ON CONFLICT DO NOTHING"
+IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
+
+HOLDER = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s FOR UPDATE"
+FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
+
+STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
+
+ASK_TO_STOP = "UPDATE offload.jobs SET cancel = greatest(cancel, %s) WHERE seq = %s"
+
+CANCEL = """
+UPDATE offload.jobs SET state = 'cancelled', finished_at = %s, expires_at = %s WHERE seq = %s
+RETURNING concurrency_key, rate_key
+"""
+
+RETRY = f"""
+UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
+    finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
+    state = {IN_LINE}
+WHERE seq = %s RETURNING concurrency_key, rate_key
+"""
+
+JOB_TABLES = ("jobs", "attempts", "limits", "starts", "schedules")
+
+
+class PostgresSender(Engine):
+    """What an app asks of its PostgreSQL database. Every method may raise the subclasses of
+    EngineUnavailable.
+
+    keep_cancelled: seconds that a job of a task, given by name, is kept when `cancel` ends it.
+    clock: unix seconds; tests travel in time with it.
+    """
+
+    name = "postgres"
+    flags: ClassVar[Flags] = Flags(**{**dict.fromkeys(Flags.names(), True), "files": False})
+
+    def __init__(
+        self,
+        url: str,
+        schema: str = "offload",
+        *,
+        durable: bool = True,
+        timeout: float = 2.0,
+        direct_url: str | None = None,
+        keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = Database(
+            url,
+            schema,
+            durable=durable,
+            timeout=timeout,
+            prepares=direct_url is None,  # with a pooler in between
+        )
+        self.direct_url = direct_url
+        self.channel = f"{schema} jobs"
+        """Where workers listen for work."""
+        self.clock = clock
+        self._keep_cancelled = keep_cancelled
+        self._known_queues: set[str] = set()
+        self._known_in = -1  # the database's generation of which we know them
+
+    # --- accept ---
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Accept jobs in one transaction, whose commit notifies the workers."""
+        if not jobs:
+            return []
+        now = self.clock()
+        records = self.database.write(
+            lambda connection: self.insert(connection, jobs, now), confirm=_are_there
+        )
+        self._known_queues.update(job.queue_name for job in jobs)
+        return records
+
+    def insert(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
+        """The work of enqueue() inside a transaction of the caller."""
+        self._know_queues(connection, jobs)
+        is_limited = any(
+            job.concurrency_key is not None or job.rate_key is not None for job in jobs
+        )
+        if len(jobs) == 1 or any(job.unique_key is not None for job in jobs):
+            # one by one, as one may be another's duplicate
+            records = [self._insert_one(connection, job, now) for job in jobs]
+        else:
+            records = _insert_many(connection, jobs, now)
+            self.notify(connection)
+        if is_limited:
+            _admit_new(connection, jobs, now)
+            for found in records:
+                seq = int(found.id[:-SECRET_LENGTH], 16)
+                found.waiting_for = WAITING_FOR.get(connection.value(STATE_OF, (seq,)))
+        return records
+
+    def notify(self, connection: Connection) -> None:
+        """Wake the workers when the transaction is committed."""
+        connection.execute(NOTIFY, (self.channel,))
+
+    def _know_queues(self, connection: Connection, jobs: Iterable[NewJob]) -> None:
+        if self._known_in != self.database.generation:  # the tables may have been made anew
+            self._known_in = self.database.generation
+            self._known_queues.clear()
+        for name in sorted({job.queue_name for job in jobs} - self._known_queues):
+            connection.execute(KNOW_QUEUE, (name,))
+
+    def _insert_one(self, connection: Connection, job: NewJob, now: float) -> JobRecord:
+        state = _first_state(job, now)
+        while True:
+            found = connection.execute(INSERT, (*_row(job, state), self.channel)).fetchone()
+            if found is not None:
+                return _record(job, found[0], state)
+            existing = _existing(connection, job, now)
+            if existing is not None:
+                return existing
+
+    # --- look up ---
+
+    def get(self, job_id: str) -> JobRecord:
+        """One job with its attempts and its result. Raises JobNotFound."""
+        now = self.clock()
+        return self.database.read(lambda connection: full(connection, job_id, now)[1])
+
+    def list(self, query: JobQuery) -> list[JobRecord]:
+        """Jobs with their attempts, without their results, newest first."""
+        return self.database.read(lambda connection: queries.list_jobs(connection, query))
+
+    def arguments(self, job_id: str) -> str:
+        """The encoded arguments of a job (JSON). Raises JobNotFound."""
+        return self.database.read(lambda connection: queries.arguments(connection, job_id))
+
+    def ids(self, beginning: str) -> Sequence[str]:
+        """Up to two ids that begin so."""
+        return self.database.read(lambda connection: queries.ids(connection, beginning))
+
+    def count(self) -> dict[JobStatus, int]:
+        """How many jobs have each status."""
+        return self.database.read(queries.count)
+
+    def queues(self) -> Iterable[QueueInfo]:
+        """Every queue that has ever had a job."""
+        return self.database.read(queries.queues)
+
+    def schedules(self) -> Sequence[ScheduleInfo]:
+        """Every schedule that a worker has ever seen."""
+        return self.database.read(queries.schedules)
+
+    # --- change ---
+
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
+        """End a waiting job; ask the worker of a running one to stop it."""
+        now = self.clock()
+
+        def work(connection: Connection) -> JobRecord:
+            row = find(connection, job_id, lock=True)
+            status = STATUS[row[5]]
+            check_cancel(status, job_id)
+            if status is JobStatus.RUNNING:
+                connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
+            else:
+                times = (now, now + self._keep_cancelled(row[2]))
+                keys = connection.one(CANCEL, (*times, row[0]))
+                admit(connection, now, [keys[0]], [keys[1]])
+            self.notify(connection)
+            return full(connection, job_id, now)[1]
+
+        return self.database.write(work)
+
+    def retry(self, job_id: str) -> JobRecord:
+        """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
+        now = self.clock()
+
+        def work(connection: Connection) -> JobRecord:
+            row = find(connection, job_id, lock=True)
+            check_retry(STATUS[row[5]], job_id)
+            keys = connection.one(RETRY, (row[0],))
+            admit(connection, now, [keys[0]], [keys[1]])
+            self.notify(connection)
+            return full(connection, job_id, now)[1]
+
+        return self.database.write(work)
+
+    def pause(self, queue_name: str) -> None:
+        """Start no more jobs of this queue; survives restarts."""
+        now = self.clock()
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO offload.queues AS q (name, paused_at) VALUES (%s, %s)"
+                " ON CONFLICT (name) DO UPDATE"
+                " SET paused_at = coalesce(q.paused_at, excluded.paused_at)",
+                (queue_name, now),
+            )
+            give_room_back(connection, now, queue_name)
+
+        self.database.write(work)
+
+    def resume(self, queue_name: str) -> None:
+        """Take back pause()."""
+        now = self.clock()
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO offload.queues (name) VALUES (%s)"
+                " ON CONFLICT (name) DO UPDATE SET paused_at = NULL",
+                (queue_name,),
+            )
+            admit_queue(connection, now, queue_name)
+            self.notify(connection)
+
+        self.database.write(work)
+
+    def migrate(self) -> None:
+        """Create the tables, or bring them to this release's version."""
+        self.database.migrate()
+
+    def clear(self) -> None:
+        """Forget every job, limit and schedule; queues stay, but none is paused."""
+
+        def work(connection: Connection) -> None:
+            for table in JOB_TABLES:
+                connection.execute(f"DELETE FROM offload.{table}")
+            connection.execute("UPDATE offload.queues SET paused_at = NULL")
+
+        self.database.write(work)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        self.database.close()
+
+
+def _insert_many(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
+    states = [_first_state(job, now) for job in jobs]
+    rows = [_row(job, state) for job, state in zip(jobs, states, strict=True)]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    seqs: dict[str, int] = dict(connection.execute(INSERT_MANY, columns).fetchall())
+    return [
+        _record(job, seqs[job.id[-SECRET_LENGTH:]], state)
+        for job, state in zip(jobs, states, strict=True)
+    ]
+
+
+def _admit_new(connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
+    concurrency = [
+        (job.concurrency_key, job.concurrency or 1)
+        for job in jobs
+        if job.concurrency_key is not None
+    ]
+    rates = [
+        (job.rate_key, job.rate.count, job.rate.window_seconds)
+        for job in jobs
+        if job.rate_key is not None and job.rate is not None
+    ]
+    lock_limits(connection)
+    keep_limits(connection, concurrency, rates)
+    admit(connection, now, [key for key, _ in concurrency], [rate[0] for rate in rates])
+
+
+def _row(job: NewJob, state: str) -> tuple[Any, ...]:
+    """What INSERT binds."""
+    return (
+        job.id[-SECRET_LENGTH:],
+        job.task,
+        job.queue_name,
+        job.lane,
+        job.priority,
+        state,
+        job.on_crash,
+        job.origin,
+        job.owner,
+        job.enqueued_at,
+        job.run_after,
+        job.unique_key,
+        job.concurrency_key,
+        job.rate_key,
+        job.context,
+        job.args,
+    )
+
+
+def _record(job: NewJob, seq: int, state: str) -> JobRecord:
+    accepted = job.record(waiting_for=WAITING_FOR.get(state))
+    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
+    return accepted
+
+
+def _first_state(job: NewJob, now: float) -> str:
+    if job.run_after is not None and job.run_after > now:
+        return "scheduled"
+    if job.concurrency_key is not None:
+        return "blocked"
+    return "throttled" if job.rate_key is not None else "ready"
+
+
+def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
+    """The job that already holds this unique key; None, and the key is free, if there is none."""
+    row = connection.execute(HOLDER, (job.unique_key,)).fetchone()
+    if row is None:
+        return None
+    found = record(row)
+    states = job.unique_states or frozenset({JobStatus.READY, JobStatus.RUNNING})
+    recent = job.unique_for is None or found.enqueued_at > now - job.unique_for
+    if found.status in states and recent:
+        found.is_duplicate = True
+        return found
+    connection.execute(FREE_KEY, (row[0],))
+    return None
+
+
+def _are_there(connection: Connection, records: Sequence[JobRecord]) -> bool:
+    """Whether these jobs were committed."""
+    seqs = {int(found.id[:-SECRET_LENGTH], 16) for found in records}
+    return bool(connection.value(IS_THERE, (list(seqs),)) == len(seqs))
