@@ -43,7 +43,7 @@ class Stage(ABC):
         self.engine: Engine = self.offload.state_of(self.app).engine
         self.flags: Flags = self.engine.flags
 
-    @classmethod
+    @classmethod  # noqa: B027 (most engines share nothing)
     def prepare(cls) -> None:
         """Start what all tests of this engine share."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import apsw
+import psycopg
 import pytest
 from werkzeug.datastructures import FileStorage
 
@@ -39,7 +40,7 @@ from support import kill9, wait_until
     params=[
         pytest.param(stage, id=name, marks=[] if name == "inline" else pytest.mark.processes)
         for name, stage in STAGES.items()
-    ]
+    ],
 )
 def kind(request: pytest.FixtureRequest) -> type[Stage]:
     """Each engine in turn. Servers start here: a test must not leave processes behind."""
@@ -553,7 +554,7 @@ def test_a_batch_is_accepted_as_a_whole_or_not_at_all(stage: Stage) -> None:
     stage.needs("transactional_batches")
     good, clash = (stage.task("note").call(text).new_job for text in ("good", "clash"))
     clash.id, clash.task = good.id, None  # type: ignore[assignment]
-    with pytest.raises((ValueError, apsw.ConstraintError)):
+    with pytest.raises((ValueError, apsw.ConstraintError, psycopg.IntegrityError)):
         stage.engine.enqueue([good, clash])
     assert stage.jobs() == []
     stage.work()

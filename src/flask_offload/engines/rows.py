@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import JobNotFound
@@ -117,3 +118,16 @@ def add_attempts(job: JobRecord, rows: Iterable[tuple[Any, ...]]) -> JobRecord:
     elif job.attempts:
         job.error = job.attempts[-1].error
     return job
+
+
+@dataclass
+class Freed:
+    """The keys of limits that have capacity again."""
+
+    concurrency: set[str | None] = field(default_factory=set)
+    rates: set[str | None] = field(default_factory=set)
+
+    def add(self, concurrency_key: str | None, rate_key: str | None) -> None:
+        """Note the keys of one job."""
+        self.concurrency.add(concurrency_key)
+        self.rates.add(rate_key)

@@ -7,8 +7,8 @@ from typing import Final
 
 from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ..store import Exchange, Retention
-from .completion import Completion
-from .connection import Connection
+from .completion import AttemptWrites
+from .connection import PgConnection
 from .limits import IN_LINE, admit, note_starts, wake_rates
 from .sender import PostgresSender
 from .session import Session
@@ -107,7 +107,7 @@ class PostgresClaims:
         now = self.engine.clock()
         wanted = {lane: count for lane, count in capacity.items() if count > 0}
 
-        def work(connection: Connection) -> tuple[Exchange, float | None]:
+        def work(connection: PgConnection) -> tuple[Exchange, float | None]:
             completion = self._completion(connection, now)
             refused = completion.finish(outcomes) if outcomes else []
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
@@ -123,7 +123,9 @@ class PostgresClaims:
         self._held.update((claim.seq, claim.attempt) for claim in visit.claims)
         return visit
 
-    def _claim(self, connection: Connection, wanted: Mapping[str, int], now: float) -> list[Claim]:
+    def _claim(
+        self, connection: PgConnection, wanted: Mapping[str, int], now: float
+    ) -> list[Claim]:
         rows = connection.execute(
             CLAIM,
             {
@@ -148,7 +150,7 @@ class PostgresClaims:
         now = self.engine.clock()
         given = list(claims)
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             completion = self._completion(connection, now)
             for claim in given:
                 completion.unclaim(claim, delay=delay)
@@ -171,7 +173,7 @@ class PostgresClaims:
         now = self.engine.clock()
         given = list(reports)
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             completion = self._completion(connection, now)
             for report in given:
                 completion.report(report)
@@ -193,7 +195,7 @@ class PostgresClaims:
         for too long."""
         return list(self._held.items()) if self.session.is_lapsed() else []
 
-    def resume_claims(self, connection: Connection) -> None:
+    def resume_claims(self, connection: PgConnection) -> None:
         """In a new session: see which jobs are still this worker's. Those that it never received,
         as the answer to its claim was lost, are given back."""
         rows = connection.execute(HELD_BY, (self.worker_id,)).fetchall()
@@ -208,8 +210,8 @@ class PostgresClaims:
                 completion.unclaim(Outcome(seq, attempt, Ending.CRASHED, now, now))
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
 
-    def _completion(self, connection: Connection, now: float) -> Completion:
-        return Completion(connection, self.worker_id, self._retention, now)
+    def _completion(self, connection: PgConnection, now: float) -> AttemptWrites:
+        return AttemptWrites(connection, self.worker_id, self._retention, now)
 
     # --- time ---
 
@@ -229,7 +231,7 @@ class PostgresClaims:
         now = self.engine.clock()
         self._due = None
 
-        def work(connection: Connection) -> int:
+        def work(connection: PgConnection) -> int:
             keys = connection.execute(PROMOTE, (now,)).fetchall()
             admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
             wake_rates(connection, now)

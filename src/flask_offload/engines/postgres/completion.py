@@ -13,8 +13,9 @@ from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ...jobs.job import Error, JobStatus
 from ...jobs.new_job import QUARANTINED
 from ...jobs.transition import follow
+from ..rows import Freed
 from ..store import Retention
-from .connection import Connection
+from .connection import PgConnection
 from .limits import IN_LINE, take_back_start
 
 FENCE = "seq = %s AND attempt = %s AND worker = %s AND state = 'running'"
@@ -78,23 +79,10 @@ ON CONFLICT (seq, number) DO UPDATE SET worker = excluded.worker,
 
 
 @dataclass
-class Freed:
-    """The keys of limits that have room again."""
-
-    concurrency: set[str | None] = field(default_factory=set)
-    rates: set[str | None] = field(default_factory=set)
-
-    def add(self, concurrency_key: str | None, rate_key: str | None) -> None:
-        """Note the keys of one job."""
-        self.concurrency.add(concurrency_key)
-        self.rates.add(rate_key)
-
-
-@dataclass
-class Completion:
+class AttemptWrites:
     """One worker's writes about its attempts, in one transaction. now: unix seconds."""
 
-    connection: Connection
+    connection: PgConnection
     worker_id: str
     retention: Retention
     now: float

@@ -56,7 +56,7 @@ class Names:
         return named
 
 
-class Connection:
+class PgConnection:
     """What statements are run on. Errors: psycopg's.
 
     timeout: seconds that a transaction may take. prepares: whether statements are prepared, which
@@ -124,5 +124,5 @@ class Connection:
         _abandoned.append(self)
 
 
-_abandoned: list[Connection] = []
+_abandoned: list[PgConnection] = []
 """Kept, as the end of such an object would close the descriptor's number again."""

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from ...errors import EngineUnavailable
-from .connection import Connection, Names
+from .connection import Names, PgConnection
 from .error_mapping import driver_url, explain, place_of
 from .schema import is_current, migrate
 from .transaction import ASYNC, DURABLE, READ, CommitUnknown, transact
@@ -24,11 +24,11 @@ MOST_CONNECTIONS: Final = 10
 """Of one process: more threads than that take turns, for well below a millisecond each."""
 
 
-class Database:
+class ConnectionStack:
     """A stack of connections: the one that was used last is used next, so that a process keeps as
     many as it needs at once. Safe between threads; a forked child opens its own.
 
-    prepares: see Connection. timeout: seconds within which every call answers.
+    prepares: see PgConnection. timeout: seconds within which every call answers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Database:
         _databases.add(self)
 
     def _reset(self) -> None:
-        self._idle: list[Connection] = []
+        self._idle: list[PgConnection] = []
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
 
@@ -55,10 +55,10 @@ class Database:
 
     def write(
         self,
-        work: Callable[[Connection], T],
+        work: Callable[[PgConnection], T],
         *,
         promise: bool = True,
-        confirm: Callable[[Connection, T], bool] | None = None,
+        confirm: Callable[[PgConnection, T], bool] | None = None,
     ) -> T:
         """Run `work` in a transaction. Raises EngineUnavailable, and then nothing was done.
 
@@ -79,7 +79,7 @@ class Database:
                     return unknown.result  # type: ignore[return-value]
                 raise unknown.error from None
 
-    def read(self, work: Callable[[Connection], T]) -> T:
+    def read(self, work: Callable[[PgConnection], T]) -> T:
         """Run `work`, which changes nothing and sees one state of the database."""
         deadline = time.monotonic() + self.timeout
         with self.explained(), self._connection(deadline) as connection:
@@ -100,9 +100,9 @@ class Database:
         self._is_migrated = False
         self.generation += 1
 
-    def connect(self, url: str | None = None, *, timeout: float, prepares: bool) -> Connection:
+    def connect(self, url: str | None = None, *, timeout: float, prepares: bool) -> PgConnection:
         """A connection of the caller's own. Raises psycopg's errors."""
-        return Connection(
+        return PgConnection(
             url or self.url, self.names, timeout=timeout, prepares=prepares, **KEEPALIVE
         )
 
@@ -131,11 +131,11 @@ class Database:
 
     # --- connections ---
 
-    def _connect(self, timeout: float) -> Connection:
+    def _connect(self, timeout: float) -> PgConnection:
         return self.connect(timeout=timeout, prepares=self._prepares)
 
     @contextmanager
-    def _connection(self, deadline: float) -> Iterator[Connection]:
+    def _connection(self, deadline: float) -> Iterator[PgConnection]:
         self.ensure_migrated()
         if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise EngineUnavailable(
@@ -151,7 +151,7 @@ class Database:
         finally:
             places.release()
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> PgConnection | None:
         while True:
             with self._lock:
                 if not self._idle:
@@ -161,7 +161,7 @@ class Database:
                 return connection
             connection.close()
 
-    def _put_back(self, connection: Connection) -> None:
+    def _put_back(self, connection: PgConnection) -> None:
         if connection.raw.closed:
             return
         with self._lock:
@@ -169,9 +169,9 @@ class Database:
 
     def _was_committed(
         self,
-        broken: Connection,
+        broken: PgConnection,
         unknown: CommitUnknown,
-        confirm: Callable[[Connection, T], bool],
+        confirm: Callable[[PgConnection, T], bool],
     ) -> bool:
         """Ask on a new connection, once the old session can do nothing more."""
         pid = broken.raw.info.backend_pid
@@ -224,7 +224,7 @@ WHERE pid = %s AND application_name = %s AND usename = current_user
 """
 HAS_SESSION = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
 
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_databases: weakref.WeakSet[ConnectionStack] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -16,7 +16,7 @@ from ...jobs.job import JobStatus
 from ..base import Finding, PruneReport
 from ..host import Host
 from ..store import StoreOptions
-from .connection import Connection
+from .connection import PgConnection
 from .findings import findings
 from .maintenance import BATCH, prune, prune_finished, size
 from .sender import PostgresSender
@@ -65,7 +65,7 @@ class PostgresEngine(PostgresSender):
         bytes_before = self.database.read(size)
         jobs = 0
 
-        def batch(connection: Connection) -> tuple[int, bool]:
+        def batch(connection: PgConnection) -> tuple[int, bool]:
             now = self.clock()
             if before is not None:
                 gone = prune_finished(connection, before, now)

@@ -8,7 +8,7 @@ from ...errors import OffloadError
 from ..base import Finding
 from ..findings import unknown_tasks
 from ..host import Host
-from .connection import Connection
+from .connection import PgConnection
 from .recovery import live_workers
 from .sender import PostgresSender
 
@@ -50,7 +50,7 @@ def findings(engine: PostgresSender, host: Host) -> Iterator[Finding]:
     yield from found
 
 
-def _look(engine: PostgresSender, host: Host, connection: Connection) -> Iterator[Finding]:
+def _look(engine: PostgresSender, host: Host, connection: PgConnection) -> Iterator[Finding]:
     yield from _server(engine, connection)
     yield from _connections(connection)
     yield from _transactions(connection)
@@ -59,7 +59,7 @@ def _look(engine: PostgresSender, host: Host, connection: Connection) -> Iterato
     yield from unknown_tasks(waiting, host.registry.find_task)
 
 
-def _server(engine: PostgresSender, connection: Connection) -> Iterator[Finding]:
+def _server(engine: PostgresSender, connection: PgConnection) -> Iterator[Finding]:
     version = connection.raw.info.server_version
     place = engine.database.place
     text = f"PostgreSQL {version // 10_000}.{version % 10_000} at {place}"
@@ -84,7 +84,7 @@ def _server(engine: PostgresSender, connection: Connection) -> Iterator[Finding]
         yield Finding("clock", "problem", message)
 
 
-def _connections(connection: Connection) -> Iterator[Finding]:
+def _connections(connection: PgConnection) -> Iterator[Finding]:
     used, most = connection.one(CONNECTIONS)
     text = f"{used} of {most} connections are in use"
     if used > 0.8 * most:
@@ -97,7 +97,7 @@ def _connections(connection: Connection) -> Iterator[Finding]:
         yield Finding("connections", "ok", text)
 
 
-def _transactions(connection: Connection) -> Iterator[Finding]:
+def _transactions(connection: PgConnection) -> Iterator[Finding]:
     row = connection.execute(OLDEST_TRANSACTION).fetchone()
     if row is not None and row[1] > OLD_TRANSACTION:
         message = (
@@ -107,7 +107,7 @@ def _transactions(connection: Connection) -> Iterator[Finding]:
         yield Finding("transactions", "problem", message)
 
 
-def _workers(engine: PostgresSender, connection: Connection) -> Iterator[Finding]:
+def _workers(engine: PostgresSender, connection: PgConnection) -> Iterator[Finding]:
     alive = live_workers(connection)
     ready, oldest = connection.one(READY)
     if alive:

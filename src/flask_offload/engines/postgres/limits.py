@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .connection import Connection
+from .connection import PgConnection
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('flask_offload limits ' || %s, 0))"
 
@@ -96,13 +96,13 @@ WHERE b.state = 'blocked' AND b.{NOT_PAUSED} AND l.count > (
 """
 
 
-def lock_limits(connection: Connection) -> None:
+def lock_limits(connection: PgConnection) -> None:
     """Take the limits lock until the transaction ends."""
     connection.execute(LOCK, (connection.schema,))
 
 
 def keep_limits(
-    connection: Connection,
+    connection: PgConnection,
     concurrency: Iterable[tuple[str, int]],
     rates: Iterable[tuple[str, int, float]],
 ) -> None:
@@ -114,7 +114,7 @@ def keep_limits(
 
 
 def forget_limits(
-    connection: Connection,
+    connection: PgConnection,
     now: float,
     concurrency_keys: Iterable[str | None],
     rate_keys: Iterable[str | None],
@@ -134,7 +134,7 @@ def forget_limits(
 
 
 def admit(
-    connection: Connection,
+    connection: PgConnection,
     now: float,
     concurrency_keys: Iterable[str | None] = (),
     rate_keys: Iterable[str | None] = (),
@@ -153,7 +153,7 @@ def admit(
         _admit_rate(connection, now, key)
 
 
-def _admit_rate(connection: Connection, now: float, key: str) -> None:
+def _admit_rate(connection: PgConnection, now: float, key: str) -> None:
     """A strict sliding window: starts in the last `window` seconds, plus the jobs that may start
     any moment, never exceed `count`."""
     limit = connection.execute(
@@ -184,19 +184,19 @@ def _admit_rate(connection: Connection, now: float, key: str) -> None:
     )
 
 
-def wake_rates(connection: Connection, now: float) -> None:
+def wake_rates(connection: PgConnection, now: float) -> None:
     """Admit jobs of every rate key whose window has moved on."""
     due = connection.execute(f"SELECT key FROM offload.limits WHERE {WAKING}", {"now": now})
     admit(connection, now, rate_keys=[key for (key,) in due.fetchall()])
 
 
-def admit_idle(connection: Connection, now: float) -> None:
+def admit_idle(connection: PgConnection, now: float) -> None:
     """Let jobs through that were passed over while somebody held them who then changed nothing."""
     keys = [key for (key,) in connection.execute(IDLE_KEYS)]
     admit(connection, now, keys)
 
 
-def note_starts(connection: Connection, now: float, rate_keys: Iterable[str]) -> None:
+def note_starts(connection: PgConnection, now: float, rate_keys: Iterable[str]) -> None:
     """Count a start for each of these keys, and see when the next may follow."""
     keys = list(rate_keys)
     if keys:
@@ -206,7 +206,7 @@ def note_starts(connection: Connection, now: float, rate_keys: Iterable[str]) ->
         admit(connection, now, rate_keys=keys)
 
 
-def take_back_start(connection: Connection, rate_key: str) -> None:
+def take_back_start(connection: PgConnection, rate_key: str) -> None:
     """What was claimed and has not started does not count as a start."""
     connection.execute(
         "DELETE FROM offload.starts WHERE id ="
@@ -215,7 +215,7 @@ def take_back_start(connection: Connection, rate_key: str) -> None:
     )
 
 
-def give_room_back(connection: Connection, now: float, queue_name: str) -> None:
+def give_room_back(connection: PgConnection, now: float, queue_name: str) -> None:
     """The limited jobs of a queue that was paused step back, so that other queues may use the
     room that they had."""
     lock_limits(connection)
@@ -224,7 +224,7 @@ def give_room_back(connection: Connection, now: float, queue_name: str) -> None:
     admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
 
 
-def admit_queue(connection: Connection, now: float, queue_name: str) -> None:
+def admit_queue(connection: PgConnection, now: float, queue_name: str) -> None:
     """Let jobs of a queue through that is no longer paused."""
     lock_limits(connection)
     blocked = connection.execute(

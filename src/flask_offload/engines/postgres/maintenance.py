@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..store import Pruned
-from .connection import Connection
+from .connection import PgConnection
 from .limits import admit_idle, forget_limits
 
 BATCH = 1000
@@ -45,7 +45,7 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relk
 """
 
 
-def prune(connection: Connection, now: float, *, keep_count: int) -> Pruned:
+def prune(connection: PgConnection, now: float, *, keep_count: int) -> Pruned:
     """Delete a batch of finished jobs that have expired, or that are more than `keep_count`, and of
     results that have expired."""
     gone = _delete(connection, EXPIRED, now, now)
@@ -56,18 +56,18 @@ def prune(connection: Connection, now: float, *, keep_count: int) -> Pruned:
     return Pruned(jobs=gone, has_more=gone == BATCH or results == BATCH)
 
 
-def prune_finished(connection: Connection, before: float, now: float) -> int:
+def prune_finished(connection: PgConnection, before: float, now: float) -> int:
     """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
     retention says; how many."""
     return _delete(connection, FINISHED_BEFORE, before, now)
 
 
-def size(connection: Connection) -> int:
+def size(connection: PgConnection) -> int:
     """Bytes of all tables and their indexes."""
     return int(connection.value(SIZE, (connection.schema,)))
 
 
-def _delete(connection: Connection, statement: str, parameter: float, now: float) -> int:
+def _delete(connection: PgConnection, statement: str, parameter: float, now: float) -> int:
     rows = connection.execute(statement, (parameter,)).fetchall()
     if rows:
         connection.execute(DELETE_ATTEMPTS, ([row[0] for row in rows],))

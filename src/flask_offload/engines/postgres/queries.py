@@ -7,7 +7,7 @@ from typing import Any
 from ...jobs.job import FINISHED, JobRecord, JobStatus
 from ..base import JobQuery, QueueInfo, ScheduleInfo
 from ..rows import COLUMNS, STATUS, WAITING, states_sql
-from .connection import Connection
+from .connection import PgConnection
 from .rows import find, with_attempts
 
 NOT_FINISHED = (*WAITING, "running")
@@ -44,7 +44,7 @@ SELECT id FROM offload.jobs WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) 
 """
 
 
-def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
+def list_jobs(connection: PgConnection, query: JobQuery) -> list[JobRecord]:
     """Jobs with their attempts, without their results, newest first.
 
     A finished status is an index, and so is RUNNING. READY, and the other conditions, look at the
@@ -72,7 +72,7 @@ def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
     return with_attempts(connection, rows)
 
 
-def count(connection: Connection) -> dict[JobStatus, int]:
+def count(connection: PgConnection) -> dict[JobStatus, int]:
     """How many jobs have each status."""
     counts = dict.fromkeys(JobStatus, 0)
     for state, number in connection.execute(COUNTS):
@@ -80,7 +80,7 @@ def count(connection: Connection) -> dict[JobStatus, int]:
     return counts
 
 
-def queues(connection: Connection) -> list[QueueInfo]:
+def queues(connection: PgConnection) -> list[QueueInfo]:
     """Every queue that has ever had a job."""
     return [
         QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
@@ -88,7 +88,7 @@ def queues(connection: Connection) -> list[QueueInfo]:
     ]
 
 
-def schedules(connection: Connection) -> list[ScheduleInfo]:
+def schedules(connection: PgConnection) -> list[ScheduleInfo]:
     """Every schedule that a worker has ever seen."""
     return [
         ScheduleInfo(
@@ -103,14 +103,14 @@ def schedules(connection: Connection) -> list[ScheduleInfo]:
     ]
 
 
-def arguments(connection: Connection, job_id: str) -> str:
+def arguments(connection: PgConnection, job_id: str) -> str:
     """The encoded arguments of a job (JSON). Raises JobNotFound."""
     seq = find(connection, job_id)[0]
     args: str = connection.value("SELECT args FROM offload.jobs WHERE seq = %s", (seq,))
     return args
 
 
-def ids(connection: Connection, beginning: str) -> list[str]:
+def ids(connection: PgConnection, beginning: str) -> list[str]:
     """Up to two ids that begin so: their numbers are a range."""
     number = beginning[:12]
     try:

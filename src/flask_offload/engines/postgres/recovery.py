@@ -20,8 +20,8 @@ from ...jobs.job import Error
 from ..slots import read_started
 from ..store import Retention, WorkerInfo
 from ..worker_locks import boot, dead_workers
-from .completion import Completion
-from .connection import Connection
+from .completion import AttemptWrites
+from .connection import PgConnection
 from .limits import admit
 from .sender import PostgresSender
 from .session import Session, lock_key
@@ -86,7 +86,7 @@ def registration_row(
     )
 
 
-def live_workers(connection: Connection) -> list[WorkerInfo]:
+def live_workers(connection: PgConnection) -> list[WorkerInfo]:
     """The workers whose sessions hold their locks at this moment."""
     held = {key for (key,) in connection.execute(LOCKS)}
     return [
@@ -106,7 +106,7 @@ def live_workers(connection: Connection) -> list[WorkerInfo]:
     ]
 
 
-class Recovery:
+class DeadWorkers:
     """Finds dead workers for one that is alive. folder: the run folder of this machine."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Recovery:
         """All workers that have a row or jobs; and those of them that have had no lock for long
         enough."""
 
-        def work(connection: Connection) -> tuple[list[tuple[str, bool]], set[int]]:
+        def work(connection: PgConnection) -> tuple[list[tuple[str, bool]], set[int]]:
             known = connection.execute(KNOWN).fetchall()
             held = {key for (key,) in connection.execute(LOCKS)}
             return known, held
@@ -171,7 +171,7 @@ class Recovery:
         now = self._engine.clock()
         key = lock_key(self._engine.database.names.schema, worker_id)
 
-        def work(connection: Connection) -> int:
+        def work(connection: PgConnection) -> int:
             # held until the commit, so that neither the worker nor another recovery comes between
             give_up = time.monotonic() + (ENDING_TAKES if is_dead else 0.0)
             while not connection.value(TRY_LOCK, (key,)):
@@ -181,7 +181,7 @@ class Recovery:
             before(worker_id)
             held = connection.execute(HELD_BY, (worker_id,)).fetchall()
             started = self._started(connection, worker_id)
-            completion = Completion(connection, worker_id, self._retention, now)
+            completion = AttemptWrites(connection, worker_id, self._retention, now)
             for seq, attempt, began in held:
                 crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
                 if started is None or seq in started:
@@ -196,7 +196,7 @@ class Recovery:
 
         return self._session.write(work)
 
-    def _started(self, connection: Connection, worker_id: str) -> set[int] | None:
+    def _started(self, connection: PgConnection, worker_id: str) -> set[int] | None:
         """The jobs that had started; None if that can't be said."""
         there = connection.value("SELECT boot FROM offload.workers WHERE id = %s", (worker_id,))
         if there != boot():  # slots are shared memory of one run of a machine

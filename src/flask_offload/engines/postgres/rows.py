@@ -6,7 +6,7 @@ from typing import Any
 
 from ...jobs.job import JobRecord, JobStatus
 from ..rows import ATTEMPT_COLUMNS, COLUMNS, add_attempts, not_found, record, seq_of
-from .connection import Connection
+from .connection import PgConnection
 
 JOB_BY_ID = f"SELECT {COLUMNS} FROM offload.jobs WHERE seq = %s AND id = %s"
 ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM offload.attempts WHERE seq = %s ORDER BY number"
@@ -21,9 +21,11 @@ WHERE seq = %s AND (result_expires_at IS NULL OR result_expires_at > %s)
 MAX_SEQ = 2**63 - 1
 
 
-def find(connection: Connection, job_id: str, *, lock: bool = False) -> tuple[Any, ...]:
-    """A job's row of COLUMNS; lock: nobody else changes it until the transaction ends. Raises
-    JobNotFound."""
+def find(connection: PgConnection, job_id: str, *, lock: bool = False) -> tuple[Any, ...]:
+    """A job's row of COLUMNS. Raises JobNotFound.
+
+    lock: keep other transactions from changing it until this one ends.
+    """
     seq = seq_of(job_id)
     row = None
     if seq is not None and 0 <= seq <= MAX_SEQ and "\0" not in job_id and job_id.isascii():
@@ -34,7 +36,7 @@ def find(connection: Connection, job_id: str, *, lock: bool = False) -> tuple[An
     return row
 
 
-def with_attempts(connection: Connection, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
+def with_attempts(connection: PgConnection, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
     """Rows of COLUMNS as records with their attempts and errors."""
     found: dict[int, list[tuple[Any, ...]]] = {row[0]: [] for row in rows}
     for seq, *attempt in connection.execute(ATTEMPTS_OF, (list(found),)) if found else ():
@@ -42,7 +44,7 @@ def with_attempts(connection: Connection, rows: list[tuple[Any, ...]]) -> list[J
     return [add_attempts(record(row), found[row[0]]) for row in rows]
 
 
-def full(connection: Connection, job_id: str, now: float) -> tuple[int, JobRecord]:
+def full(connection: PgConnection, job_id: str, now: float) -> tuple[int, JobRecord]:
     """A job's seq, and its record with attempts and the result, unless the result has expired (it
     may still be there until the next pruning). Raises JobNotFound."""
     row = find(connection, job_id)

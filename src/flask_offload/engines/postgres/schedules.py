@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...jobs.job import JobRecord
 from ...tasks.schedule import Schedule, next_after
 from ..schedules import ScheduleSpec, fires, schedule_of
-from .connection import Connection
+from .connection import PgConnection
 from .sender import PostgresSender
 
 READ = "SELECT last_at, description FROM offload.schedules WHERE name = %s FOR UPDATE"
@@ -26,7 +26,7 @@ ON CONFLICT (name) DO UPDATE SET task = excluded.task, description = excluded.de
 
 
 def tick(
-    engine: PostgresSender, connection: Connection, spec: ScheduleSpec, now: float
+    engine: PostgresSender, connection: PgConnection, spec: ScheduleSpec, now: float
 ) -> list[JobRecord]:
     """Enqueue a job for each time of the schedule that has come, in the caller's transaction; the
     jobs that are new.
@@ -49,7 +49,7 @@ def tick(
     return [record for record in records if not record.is_duplicate]
 
 
-def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
+def _begin(connection: PgConnection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
     """A schedule that is new, or declared anew with other times, starts from now."""
     values = (spec.name, spec.job.task, schedule.description, now, next_after(schedule, now))
     connection.execute(BEGIN, values)

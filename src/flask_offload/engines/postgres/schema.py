@@ -11,7 +11,7 @@ In these statements, as in all others of this engine, `offload.` stands for the 
 from __future__ import annotations
 
 from ...errors import DatabaseTooNew, EngineUnavailable
-from .connection import Connection
+from .connection import PgConnection
 
 VERSION_1 = """
 CREATE TABLE offload.jobs (
@@ -144,7 +144,7 @@ HAS_TABLES = "SELECT to_regclass('offload.meta') IS NOT NULL"
 MIGRATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('flask_offload migrate', 0))"
 
 
-def is_current(connection: Connection) -> bool:
+def is_current(connection: PgConnection) -> bool:
     """Whether the tables are there, in today's version or a later one that this release can use.
     Raises DatabaseTooNew."""
     version = _version(connection)
@@ -157,7 +157,7 @@ def is_current(connection: Connection) -> bool:
     return version >= max(MIGRATIONS)
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: PgConnection) -> None:
     """Bring the database to today's version, inside a transaction of the caller. One process at a
     time; the others then find it done. Raises as is_current."""
     connection.execute(MIGRATION_LOCK)
@@ -172,13 +172,13 @@ def migrate(connection: Connection) -> None:
     connection.execute("UPDATE offload.meta SET version = %s", (max(MIGRATIONS),))
 
 
-def _version(connection: Connection) -> int:
+def _version(connection: PgConnection) -> int:
     if not connection.value(HAS_TABLES):
         return 0
     return int(connection.value("SELECT version FROM offload.meta"))
 
 
-def _check_empty(connection: Connection) -> None:
+def _check_empty(connection: PgConnection) -> None:
     """Raise EngineUnavailable where another program has a table of one of our names."""
     if connection.value("SELECT to_regclass('offload.jobs') IS NOT NULL"):
         raise EngineUnavailable(

@@ -12,8 +12,8 @@ from ...jobs.transition import check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
 from ..rows import COLUMNS, SECRET_LENGTH, STATUS, WAITING_FOR, make_id, record
 from . import queries
-from .connection import Connection
-from .database import Database
+from .connection import PgConnection
+from .database import ConnectionStack
 from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits, lock_limits
 from .rows import find, full
 
@@ -89,7 +89,7 @@ class PostgresSender(Engine):
         keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.database = Database(
+        self.database = ConnectionStack(
             url,
             schema,
             durable=durable,
@@ -117,7 +117,9 @@ class PostgresSender(Engine):
         self._known_queues.update(job.queue_name for job in jobs)
         return records
 
-    def insert(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
+    def insert(
+        self, connection: PgConnection, jobs: Sequence[NewJob], now: float
+    ) -> list[JobRecord]:
         """The work of enqueue() inside a transaction of the caller."""
         self._know_queues(connection, jobs)
         is_limited = any(
@@ -136,18 +138,18 @@ class PostgresSender(Engine):
                 found.waiting_for = WAITING_FOR.get(connection.value(STATE_OF, (seq,)))
         return records
 
-    def notify(self, connection: Connection) -> None:
+    def notify(self, connection: PgConnection) -> None:
         """Wake the workers when the transaction is committed."""
         connection.execute(NOTIFY, (self.channel,))
 
-    def _know_queues(self, connection: Connection, jobs: Iterable[NewJob]) -> None:
+    def _know_queues(self, connection: PgConnection, jobs: Iterable[NewJob]) -> None:
         if self._known_in != self.database.generation:  # the tables may have been made anew
             self._known_in = self.database.generation
             self._known_queues.clear()
         for name in sorted({job.queue_name for job in jobs} - self._known_queues):
             connection.execute(KNOW_QUEUE, (name,))
 
-    def _insert_one(self, connection: Connection, job: NewJob, now: float) -> JobRecord:
+    def _insert_one(self, connection: PgConnection, job: NewJob, now: float) -> JobRecord:
         state = _first_state(job, now)
         while True:
             found = connection.execute(INSERT, (*_row(job, state), self.channel)).fetchone()
@@ -194,7 +196,7 @@ class PostgresSender(Engine):
         """End a waiting job; ask the worker of a running one to stop it."""
         now = self.clock()
 
-        def work(connection: Connection) -> JobRecord:
+        def work(connection: PgConnection) -> JobRecord:
             row = find(connection, job_id, lock=True)
             status = STATUS[row[5]]
             check_cancel(status, job_id)
@@ -213,7 +215,7 @@ class PostgresSender(Engine):
         """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
         now = self.clock()
 
-        def work(connection: Connection) -> JobRecord:
+        def work(connection: PgConnection) -> JobRecord:
             row = find(connection, job_id, lock=True)
             check_retry(STATUS[row[5]], job_id)
             keys = connection.one(RETRY, (row[0],))
@@ -227,7 +229,7 @@ class PostgresSender(Engine):
         """Start no more jobs of this queue; survives restarts."""
         now = self.clock()
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             connection.execute(
                 "INSERT INTO offload.queues AS q (name, paused_at) VALUES (%s, %s)"
                 " ON CONFLICT (name) DO UPDATE"
@@ -242,7 +244,7 @@ class PostgresSender(Engine):
         """Take back pause()."""
         now = self.clock()
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             connection.execute(
                 "INSERT INTO offload.queues (name) VALUES (%s)"
                 " ON CONFLICT (name) DO UPDATE SET paused_at = NULL",
@@ -260,7 +262,7 @@ class PostgresSender(Engine):
     def clear(self) -> None:
         """Forget every job, limit and schedule; queues stay, but none is paused."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             for table in JOB_TABLES:
                 connection.execute(f"DELETE FROM offload.{table}")
             connection.execute("UPDATE offload.queues SET paused_at = NULL")
@@ -272,7 +274,7 @@ class PostgresSender(Engine):
         self.database.close()
 
 
-def _insert_many(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
+def _insert_many(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
     states = [_first_state(job, now) for job in jobs]
     rows = [_row(job, state) for job, state in zip(jobs, states, strict=True)]
     columns = [list(column) for column in zip(*rows, strict=True)]
@@ -283,7 +285,7 @@ def _insert_many(connection: Connection, jobs: Sequence[NewJob], now: float) -> 
     ]
 
 
-def _admit_new(connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
+def _admit_new(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> None:
     concurrency = [
         (job.concurrency_key, job.concurrency or 1)
         for job in jobs
@@ -335,7 +337,7 @@ def _first_state(job: NewJob, now: float) -> str:
     return "throttled" if job.rate_key is not None else "ready"
 
 
-def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
+def _existing(connection: PgConnection, job: NewJob, now: float) -> JobRecord | None:
     """The job that already holds this unique key; None, and the key is free, if there is none."""
     row = connection.execute(HOLDER, (job.unique_key,)).fetchone()
     if row is None:
@@ -350,7 +352,7 @@ def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | No
     return None
 
 
-def _are_there(connection: Connection, records: Sequence[JobRecord]) -> bool:
+def _are_there(connection: PgConnection, records: Sequence[JobRecord]) -> bool:
     """Whether these jobs were committed."""
     seqs = {int(found.id[:-SECRET_LENGTH], 16) for found in records}
     return bool(connection.value(IS_THERE, (list(seqs),)) == len(seqs))

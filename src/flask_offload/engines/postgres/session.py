@@ -22,8 +22,8 @@ import psycopg
 
 from ...errors import EngineUnavailable
 from ...jobs import log
-from .connection import Connection
-from .database import Database
+from .connection import PgConnection
+from .database import ConnectionStack
 from .error_mapping import driver_url, explain
 from .transaction import ASYNC, DURABLE, CommitUnknown, transact
 
@@ -73,19 +73,19 @@ class Session:
 
     def __init__(
         self,
-        database: Database,
+        database: ConnectionStack,
         worker_id: str,
         *,
         url: str | None,
         channel: str,
-        on_attach: Callable[[Connection], None],
+        on_attach: Callable[[PgConnection], None],
     ) -> None:
         self._database = database
         self._key = lock_key(database.names.schema, worker_id)
         self._url = None if url is None else driver_url(url)
         self._channel = channel
         self._on_attach = on_attach
-        self._connection: Connection | None = None
+        self._connection: PgConnection | None = None
         self._pid: int | None = None
         self.notifier = SessionNotifier(self._note_broken)
         self.attached_at = 0.0
@@ -96,8 +96,8 @@ class Session:
 
     # --- what stores use ---
 
-    def write(self, work: Callable[[Connection], T], *, promise: bool = True) -> T:
-        """Run `work` in a transaction. promise: as for Database.write."""
+    def write(self, work: Callable[[PgConnection], T], *, promise: bool = True) -> T:
+        """Run `work` in a transaction. promise: as for ConnectionStack.write."""
         begin = DURABLE if promise and self._database.durable else ASYNC
         asked_at = time.monotonic()
         try:
@@ -141,7 +141,7 @@ class Session:
 
     # --- begin and end ---
 
-    def _attached(self) -> Connection:
+    def _attached(self) -> PgConnection:
         connection = self._connection
         if connection is not None and not connection.raw.closed:
             return connection
@@ -160,7 +160,7 @@ class Session:
         self.notifier.watch(connection)
         return connection
 
-    def _open(self) -> Connection:
+    def _open(self) -> PgConnection:
         connection = self._database.connect(self._url, timeout=CONNECT_TIMEOUT, prepares=True)
         try:
             connection.raw.deadline = time.monotonic() + TIMEOUT
@@ -213,8 +213,8 @@ DOWN: Final = (
 
 
 def _is_down(error: BaseException) -> bool:
-    """Whether nobody can use the server now: its host refuses connections, or it is starting or
-    stopping."""
+    """Whether the server can be used by no process now: its host refuses connections, or it is
+    starting or stopping."""
     text = str(error).lower()
     return any(part in text for part in DOWN)
 
@@ -228,14 +228,14 @@ class SessionNotifier:
         self._on_broken = on_broken
         self._signal, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._signal, selectors.EVENT_READ)
-        self._connection: Connection | None = None
+        self._connection: PgConnection | None = None
         self._socket = -1
 
     def fileno(self) -> int:
         """The descriptor to select on."""
         return self._selector.fileno()
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: PgConnection) -> None:
         """Wait for this session's notifications."""
         self._connection = connection
         self._socket = connection.raw.pgconn.socket

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import psycopg
 from psycopg import errors
 
-from .connection import Connection
+from .connection import PgConnection
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class CommitUnknown(Exception):
 
 
 def transact(
-    connection: Connection, work: Callable[[Connection], T], *, timeout: float, begin: bytes
+    connection: PgConnection, work: Callable[[PgConnection], T], *, timeout: float, begin: bytes
 ) -> T:
     """Run `work` in a transaction. Raises psycopg's errors, and then nothing was done, and
     CommitUnknown. After either the connection is closed unless it can be used again.
@@ -62,7 +62,7 @@ def transact(
     raise AssertionError("unreachable")
 
 
-def _roll_back(connection: Connection) -> None:
+def _roll_back(connection: PgConnection) -> None:
     """Undo what was done; a connection that does not answer at once is closed, which does it."""
     raw = connection.raw
     status = raw.pgconn.transaction_status

@@ -13,9 +13,9 @@ from ..store import Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers
 from . import schedules
 from .claims import PostgresClaims
-from .connection import Connection
+from .connection import PgConnection
 from .maintenance import prune
-from .recovery import REGISTER, Recovery, live_workers, registration_row
+from .recovery import REGISTER, DeadWorkers, live_workers, registration_row
 from .sender import PostgresSender
 from .session import Session
 
@@ -46,14 +46,16 @@ class PostgresStore(PostgresClaims, Store):
             on_attach=self._on_attach,
         )
         self.notifier = self.session.notifier
-        self._recovery = Recovery(engine, self.session, folder, options.retention, self.worker_id)
+        self._recovery = DeadWorkers(
+            engine, self.session, folder, options.retention, self.worker_id
+        )
         try:
             self.session.write(lambda connection: None, promise=False)
         except BaseException:
             self._leave()
             raise
 
-    def _on_attach(self, connection: Connection) -> None:
+    def _on_attach(self, connection: PgConnection) -> None:
         connection.execute(REGISTER, self._row)
         if self._is_stopping:
             self._note_stopping(connection)
@@ -70,7 +72,7 @@ class PostgresStore(PostgresClaims, Store):
         self._is_stopping = True
         self.session.write(self._note_stopping, promise=False)
 
-    def _note_stopping(self, connection: Connection) -> None:
+    def _note_stopping(self, connection: PgConnection) -> None:
         connection.execute(
             "UPDATE offload.workers SET stopping = true WHERE id = %s", (self.worker_id,)
         )
@@ -79,7 +81,7 @@ class PostgresStore(PostgresClaims, Store):
         """Remove this worker's row and end its session: its jobs are put back by the first worker
         that finds them without a holder."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: PgConnection) -> None:
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (self.worker_id,))
             self.engine.notify(connection)
 

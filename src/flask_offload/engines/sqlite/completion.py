@@ -13,6 +13,7 @@ from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ...jobs.job import Error, JobStatus
 from ...jobs.new_job import QUARANTINED
 from ...jobs.transition import follow
+from ..rows import Freed
 from ..store import Retention
 from .connection import Connection
 from .limits import DUE_STATE, take_back_start
@@ -64,19 +65,6 @@ INSERT OR REPLACE INTO attempts (seq, number, worker, started_at, finished_at, o
     error_message, traceback)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-
-
-@dataclass
-class Freed:
-    """The keys of limits that have capacity again."""
-
-    concurrency: set[str | None] = field(default_factory=set)
-    rates: set[str | None] = field(default_factory=set)
-
-    def add(self, concurrency_key: str | None, rate_key: str | None) -> None:
-        """Note the keys of one job."""
-        self.concurrency.add(concurrency_key)
-        self.rates.add(rate_key)
 
 
 @dataclass
