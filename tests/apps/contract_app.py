@@ -210,6 +210,11 @@ def survive() -> int:
     return current_job.attempt
 
 
+def linger(text: str, seconds: float) -> None:
+    time.sleep(seconds)
+    journal(text)
+
+
 def brief(value: int) -> int:
     return value
 
@@ -234,7 +239,7 @@ OPTIONAL: dict[str, dict[Callable[..., Any], dict[str, Any]]] = {
     "limits": {by_itself: {"concurrency": 1}, seldom: {"rate": "2/h"}},
     "isolates": {kill_itself: {"isolate": True, "on_crash": "fail"}},
     "cancels_running": {until_cancelled: {}},
-    "durable": {survive: {}},
+    "durable": {survive: {}, linger: {}},
     "retention": {brief: {"result_ttl": 0.1}, gone_soon: {"keep": 0}},
 }
 

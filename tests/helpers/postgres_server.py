@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from support import Running, find_tool, free_port, missing, running, wait_until
 
@@ -155,17 +154,3 @@ def shared_server() -> PostgresServer:
     server = stack.enter_context(serving_postgres())
     atexit.register(stack.close)
     return server
-
-
-@pytest.fixture(scope="session")
-def postgres_server(processes: None) -> PostgresServer:
-    """The server of this process."""
-    return shared_server()
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """The URL of an empty database of the test's own."""
-    postgres_server.ensure()
-    with postgres_server.database() as url:
-        yield url

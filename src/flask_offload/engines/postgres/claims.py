@@ -15,10 +15,13 @@ from .session import Session
 
 PROMOTE_BATCH = 1000
 
-SLACK: Final = 100
-"""Candidates beyond what is wanted, so that workers which claim at the same moment, and pass over
-each other's rows, find enough."""
+SLACK: Final = 10
+"""Candidates beyond twice what is wanted, so that workers which claim at the same moment, and pass
+over each other's rows, find enough."""
 
+# Rows are looked at again when they are locked: another worker may have claimed them since. That
+# condition is written so that no index fits it: each row is found by its number, whatever the
+# statistics say.
 CLAIM = """
 WITH candidates AS MATERIALIZED (
     SELECT wanted.lane, wanted.count, ready.seq, ready.priority
@@ -29,17 +32,17 @@ WITH candidates AS MATERIALIZED (
         CROSS JOIN LATERAL (
             SELECT seq, priority FROM offload.jobs
             WHERE state = 'ready' AND lane = wanted.lane AND queue_name = queues.name
-            ORDER BY priority DESC, seq LIMIT wanted.count + %(slack)s
+            ORDER BY priority DESC, seq LIMIT wanted.count * 2 + %(slack)s
         ) AS head
         WHERE queues.paused_at IS NULL
             AND (%(queues)s::text[] IS NULL OR queues.name = ANY(%(queues)s::text[]))
-        ORDER BY head.priority DESC, head.seq LIMIT wanted.count + %(slack)s
+        ORDER BY head.priority DESC, head.seq LIMIT wanted.count * 2 + %(slack)s
     ) AS ready
 ), locked AS MATERIALIZED (
     SELECT mine.seq FROM unnest(%(lanes)s::text[], %(counts)s::int[]) AS wanted (lane, count)
     CROSS JOIN LATERAL (
         SELECT jobs.seq FROM candidates JOIN offload.jobs USING (seq)
-        WHERE candidates.lane = wanted.lane AND jobs.state = 'ready' AND jobs.lane = wanted.lane
+        WHERE candidates.lane = wanted.lane AND jobs.state || jobs.lane = 'ready' || wanted.lane
         ORDER BY candidates.priority DESC, candidates.seq LIMIT wanted.count
         FOR UPDATE OF jobs SKIP LOCKED
     ) AS mine

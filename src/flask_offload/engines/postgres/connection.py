@@ -77,6 +77,8 @@ class PgConnection:
             client_encoding="utf8",
             **options,
         )
+        self.pid = self.raw.info.backend_pid
+        """Of the server's process for this session."""
 
     def execute(self, statement: str, parameters: Parameters = ()) -> Cursor:
         """Run one statement."""

@@ -174,8 +174,8 @@ class ConnectionStack:
         confirm: Callable[[PgConnection, T], bool],
     ) -> bool:
         """Ask on a new connection, once the old session can do nothing more."""
-        pid = broken.raw.info.backend_pid
         broken.close()
+        pid = broken.pid
         fresh = self._connect(self.timeout)
         try:
             fresh.raw.deadline = time.monotonic() + self.timeout
