@@ -1,4 +1,4 @@
-"""The plan of the torture, T1 to T23: what is tried, what must hold, which tests do it."""
+"""The plan of the torture, T1 to T24: what is tried, what must hold, which tests do it."""
 
 from __future__ import annotations
 
@@ -100,5 +100,10 @@ PLAN: dict[str, Item] = {
             "unit/test_hostile_settings.py",
             "unit/test_payload_hostile.py",
         ),
+    ),
+    "T24": Item(
+        "odd values given to everything that a task can call",
+        "refused in the task or carried; no process dies, no list or page is unreadable",
+        ("unit/test_reported_values.py", "worker/test_worker_odd_tasks.py"),
     ),
 }

@@ -24,6 +24,7 @@ from typing import Any
 
 from flask_offload import Job, current_job
 
+from . import odd_values  # noqa: F401 (declares its task)
 from .app import create_app, logged, offload
 from .event_log import record_kill
 
@@ -170,7 +171,7 @@ def recurse() -> None:
     recurse()
 
 
-@poison("Spiteful: .its __str__ failed.")
+@poison("Spiteful: .its __str__ raised RuntimeError.")
 def spiteful_error() -> None:
     class Spiteful(Exception):
         def __str__(self) -> str:

@@ -18,10 +18,13 @@ Event = ResolveTimeout | Crashed | Ended
 
 
 class Announcer:
-    """Sends the signals of these events in order. wake: called when there is an outcome."""
+    """Sends the signals of these events in order. wake: called when there is an outcome, or
+    an event has been announced."""
 
     def __init__(self, host: Host, wake: Callable[[], None]) -> None:
         self.outcomes: deque[Outcome] = deque()
+        self.announced: deque[int] = deque()
+        """A 1 for each event Crashed or Ended that has been announced."""
         self._host = host
         self._wake = wake
         self._events: SimpleQueue[Event | None] = SimpleQueue()
@@ -46,6 +49,8 @@ class Announcer:
                 self._resolve(event)
             else:
                 event.announce(self._host.app)
+                self.announced.append(1)
+                self._wake()
 
     def _resolve(self, event: ResolveTimeout) -> None:
         """Apply the task's retry policy, which sends the signal."""

@@ -34,6 +34,7 @@ from ..role import become_worker
 from .announcer import Announcer
 from .executor import Executor
 from .messages import (
+    Announced,
     Begin,
     Cancel,
     Channel,
@@ -236,6 +237,9 @@ class Child:
         outcomes = _take(executor.outcomes)
         reports, unknown = _take(executor.reports), _take(executor.unknown)
         outcomes += _take(self._announcer.outcomes)
+        announced = len(_take(self._announcer.announced))
+        if announced:
+            self._channel.send(Announced(announced))
         if outcomes or reports or unknown:
             try:
                 self._channel.send(Done(reports, outcomes, unknown))

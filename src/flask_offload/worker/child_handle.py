@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..jobs.attempt import Claim
 from ..jobs.new_job import ALONE, ASYNC, THREADS
-from .messages import Channel, ResolveTimeout, WorkerSettings
+from .messages import Channel, Crashed, Ended, ResolveTimeout, WorkerSettings
 
 EARLY = 5.0
 """Seconds after which the end of a child that was ready for jobs is no failed start."""
@@ -83,6 +83,8 @@ class ChildHandle:
     was_unresponsive: bool = False
     ready_at: float | None = None
     """When it had imported the app (monotonic seconds)."""
+    announcing: deque[Crashed | Ended] = field(default_factory=deque)
+    """Events sent to it that it has not announced yet."""
     has_worked: bool = False
     """Whether it has finished a job."""
 

@@ -31,6 +31,7 @@ from .child_handle import (
 from .exit_outcomes import exit_events, exit_outcome, exit_reason, unresolved
 from .fork import Starts, fork_child
 from .messages import (
+    Announced,
     Begin,
     Cancel,
     Crashed,
@@ -236,6 +237,9 @@ class ProcessPool(Pool):
                         log.write(logging.ERROR, "import_failed", text, reason)
                 case Done(reports, outcomes, unknown):
                     self._take(child, reports, outcomes, unknown)
+                case Announced(count):
+                    for _ in range(min(count, len(child.announcing))):
+                        child.announcing.popleft()
                 case Returned(seqs):
                     self._events.unstarted += self._forget(child, seqs)
         child.channel.flush()
@@ -320,6 +324,7 @@ class ProcessPool(Pool):
             ready.channel.send(timeout)
         for event in self._exit_events:
             ready.channel.send(event)
+            ready.announcing.append(event)
         self._timeouts.clear()
         self._exit_events.clear()
 
@@ -387,6 +392,7 @@ class ProcessPool(Pool):
         self._watch(child)
         child.channel.close()
         self._timeouts += child.resolving.values()
+        self._exit_events[:0] = child.announcing  # what it had not announced is not lost
         if not (child.isolated or child.stop or self._is_ending):
             self._events.has_crash = True
         reason = exit_reason(status, was_unresponsive=child.was_unresponsive)
