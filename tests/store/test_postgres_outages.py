@@ -22,7 +22,7 @@ from flask_offload.errors import ConfigError, EngineUnavailable
 from flask_offload.jobs.attempt import Ending
 from postgres_server import PostgresServer, serving_postgres, shared_server
 from store_support import KEEP, new_job, outcome
-from support import APP_PATH, Running, kill9, running, wait_until
+from support import APP_PATH, Running, free_port, http_get, kill9, listening, running, wait_until
 
 LIMIT = 2.0
 """Seconds; the OFFLOAD_ENQUEUE_TIMEOUT of these tests."""
@@ -375,3 +375,48 @@ def test_a_worker_outlives_a_restart_of_the_server_and_nothing_is_lost(
             assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}, worker.output()
             assert [len(job.attempts) for job in jobs] == [1] * 8, worker.output()
         assert sorted(site.lines()) == sorted(f"{number}" for number in range(8))
+
+
+@pytest.mark.parametrize(
+    "server_command",
+    [
+        ["flask", "--app", "contract_app", "run", "--port", "{port}"],
+        ["gunicorn", "--bind", "127.0.0.1:{port}", "-w", "2", "contract_app:create_app()"],
+        ["gunicorn", "--bind", "127.0.0.1:{port}", "-k", "gevent", "contract_app:create_app()"],
+    ],
+    ids=["flask run", "gunicorn", "gevent"],
+)
+def test_a_web_process_keeps_a_worker_that_needs_only_the_configuration(
+    site: Site, server_command: list[str]
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/enqueue/nothing"
+    settings = {f"FLASK_{name}": value for name, value in site.settings.items()}
+    with running(
+        [sys.executable, "-m", *(word.replace("{port}", str(port)) for word in server_command)],
+        env={**settings, "FLASK_OFFLOAD_WORKER": "auto", "PYTHONPATH": APP_PATH},
+        cwd=site.folder,
+        ready=lambda _: listening(port),
+    ) as web:
+        jobs = [site.offload.get_job(http_get(url).text) for _ in range(4)]
+        wait_until(lambda: all(job.refresh().is_finished for job in jobs), 30.0, web.output)
+        assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}
+        assert site.workers() == 1
+        assert "@" not in command_line_of_worker(web)
+
+
+def command_line_of_worker(web: Running) -> str:
+    """What any user of the machine may read: there must be no password in it."""
+    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in web.family()]
+    (found,) = {line for line in lines if "--kept-by" in line and "--database" in line}
+    return found
+
+
+def test_the_commands_migrate_and_check(site: Site) -> None:
+    runner = site.app.test_cli_runner()
+    for _ in range(2):
+        assert "release" in runner.invoke(args=["offload", "migrate"]).output
+    site.enqueue("nothing")
+    checked = runner.invoke(args=["offload", "check"])
+    assert "no worker is alive, and 1 jobs wait" in checked.output
+    assert "PostgreSQL 1" in checked.output

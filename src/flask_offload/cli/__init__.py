@@ -19,6 +19,7 @@ COMMANDS = {
     "queues": "queues:queues",
     "schedules": "queues:schedules",
     "prune": "maintenance:prune",
+    "migrate": "maintenance:migrate",
     "check": "check:check",
     "spot": "spot:spot",
     "measure": "..measure.command:measure_command",

@@ -1,4 +1,4 @@
-"""`flask offload prune`: delete finished jobs and release their disk space."""
+"""`flask offload prune` and `migrate`: what is done to the job database by hand."""
 
 from __future__ import annotations
 
@@ -55,3 +55,14 @@ def prune(before: float | None, all_finished: bool, as_json: bool) -> None:
         f"Deleted {done.jobs} jobs{spooled}. The database takes {show_bytes(done.bytes_after)} now,"
         f" before it took {show_bytes(done.bytes_before)}."
     )
+
+
+@app_command("migrate")
+def migrate() -> None:
+    """Create the job tables, or bring them to this release's version.
+
+    For engines with a server: run it with a role that may create tables, before an app whose role
+    may not. Other apps do it themselves when they start. It may run again, and while others work.
+    """
+    current_state().engine.migrate()
+    click.echo("The job tables are there, in this release's version.")

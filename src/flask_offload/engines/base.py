@@ -238,6 +238,13 @@ class Engine(ABC):
             " (OFFLOAD_KEEP_…): there is nothing to do by hand"
         )
 
+    def migrate(self) -> None:
+        """Create the engine's tables, or bring them to this release's version, where a role of a
+        server has to have the right to. Raises UnsupportedByEngine where there are none."""
+        raise UnsupportedByEngine(
+            f"the {self.name} engine has no tables on a server: there is nothing to migrate"
+        )
+
     def findings(self) -> Iterable[Finding]:
         """What `flask offload check` reports of this engine: whether its store can be reached, who
         runs jobs, what is stuck. Raises nothing."""

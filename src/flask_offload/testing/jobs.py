@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
+from ..config import Config
 from ..engines.base import JobQuery
 from ..jobs.job import Job, JobRecord
 from ..state import state_of
@@ -64,10 +65,16 @@ class AppJobs:
         state = state_of(self.app)
         if not self.app.testing:
             raise RuntimeError("app.testing is not set: this may be an app in real use")
-        if state.engine.flags.durable and state.config.sqlite_path is None:
+        where, is_own = str(state.database), state.config.sqlite_path is not None
+        remedy = "OFFLOAD_SQLITE_PATH to a temporary file"
+        if state.engine.name == "postgres":
+            where = f"the schema {state.config.postgres_schema!r}"
+            is_own = state.config.postgres_schema != Config.postgres_schema
+            remedy = "OFFLOAD_POSTGRES_SCHEMA to one of the tests"
+        if state.engine.flags.durable and not is_own:
             raise RuntimeError(
-                f"the tests would delete the jobs in {state.database}, which the app uses"
-                " outside of tests too: set OFFLOAD_SQLITE_PATH to a temporary file"
+                f"the tests would delete the jobs in {where}, which the app uses outside of tests"
+                f" too: set {remedy}"
             )
         state.engine.clear()
         if state.spool is not None:
