@@ -62,12 +62,10 @@ LEFT: Mapping[str, int] = {
     "src/flask_offload/engines": 2,
     "src/flask_offload/measure": 3,
     "tests/measure": 2,
-    "tests/store": 42,
-    "tests/worker": 21,
 }
 
 # Classes of one name in several modules of src, until one of them has another name.
-DOUBLED: frozenset[str] = frozenset({"Notifier"})
+DOUBLED: frozenset[str] = frozenset({"NotificationPipe"})
 
 FOLDERS = ("src", "docs", "tests", "torture", "benchmarks", "examples")
 FILES = ("README.md", "CONTRIBUTING.md", "Makefile")

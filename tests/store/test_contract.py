@@ -193,7 +193,7 @@ def test_an_unknown_job_is_not_found(stage: Stage) -> None:
         stage.offload.get_job("f" * 44)
 
 
-def test_waiting_for_a_job_ends_in_time_and_tells_its_result(stage: Stage) -> None:
+def test_waiting_for_a_job_ends_in_time_and_returns_its_result(stage: Stage) -> None:
     stage.needs("deferred")
     later = stage.task("note").using(run_after=timedelta(hours=1)).enqueue("x")
     with pytest.raises(WaitTimeout) as info:
@@ -500,7 +500,7 @@ def test_a_job_survives_the_death_of_every_process(stage: Stage) -> None:
     assert waiting.status is JobStatus.SUCCESSFUL
 
 
-def test_an_isolated_job_takes_nobody_along(stage: Stage) -> None:
+def test_an_isolated_job_ends_no_other(stage: Stage) -> None:
     stage.needs("isolates")
     killed, *others = stage.done(
         stage.task("kill_itself").enqueue(),

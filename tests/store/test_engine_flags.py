@@ -166,7 +166,7 @@ def test_settings_that_would_have_no_effect_are_refused(without: Callable[..., F
 
 
 def test_calls_that_a_flag_denies_name_it() -> None:
-    """What an engine inherits from the seam; the commands ask the flags before they call."""
+    """What an engine inherits from the engine API; the commands ask the flags before they call."""
 
     class Least(SqliteEngine):
         flags = Flags()

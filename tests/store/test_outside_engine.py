@@ -1,7 +1,7 @@
 """An engine that is no part of Flask-Offload: that of docs/engine-example, installed as a package.
 
 It is found by its entry point, keeps the contract as far as its flags go, and uses nothing but the
-public names of the seam.
+public names of the engine API.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from flask_offload import (
     JobNotFound,
     Offload,
     UnsupportedByEngine,
-)
-from flask_offload import (
-    engine_api as seam,
+    engine_api,
 )
 from support import APP_PATH, APPS, Running, running, wait_until
 
@@ -90,7 +88,10 @@ def kind(installed: Path) -> type[FolderStage]:
 
 
 def test_it_imports_public_names_only() -> None:
-    public = {"flask_offload": flask_offload.__all__, "flask_offload.engine_api": seam.__all__}
+    public = {
+        "flask_offload": flask_offload.__all__,
+        "flask_offload.engine_api": engine_api.__all__,
+    }
     used: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse((PROJECT / "flask_offload_folder.py").read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask_offload"):
@@ -100,8 +101,8 @@ def test_it_imports_public_names_only() -> None:
         assert names <= set(public[module])
 
 
-def test_every_name_of_the_seam_is_there() -> None:
-    assert [name for name in seam.__all__ if not hasattr(seam, name)] == []
+def test_every_name_of_the_engine_api_is_there() -> None:
+    assert [name for name in engine_api.__all__ if not hasattr(engine_api, name)] == []
 
 
 def test_the_command_starts_its_worker_and_stops_it(stage: FolderStage) -> None:

@@ -240,7 +240,7 @@ def test_a_worker_without_a_session_gives_its_jobs_up_before_another_starts_them
         wait_until(lambda: other.recover() == [(store.worker_id, 1)], 10.0)
         (again,) = other.exchange([], {"threads": 5}).claims
         assert (again.id, again.attempt, again.crashes) == (claim.id, 2, 1)
-        # it comes back after all: it is told which of its jobs to stop, and can't write
+        # it comes back after all: it learns which of its jobs to stop, and can't write
         assert store.cancellations() == [(claim.seq, 1, True)]
         late = outcome(claim, time.time())
         assert store.exchange([late], {}).refused == [late]

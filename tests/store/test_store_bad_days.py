@@ -241,9 +241,9 @@ def test_the_file_is_no_database(store: Store) -> None:
 
 @pytest.mark.parametrize("version", [0, max(MIGRATIONS), GENERATION])
 def test_the_file_is_another_program_s_database(store: Store, version: int) -> None:
-    with closing(apsw.Connection(str(store.path))) as theirs:
-        theirs.execute("CREATE TABLE songs (title)")
-        theirs.execute(f"PRAGMA user_version = {version}")
+    with closing(apsw.Connection(str(store.path))) as second:
+        second.execute("CREATE TABLE songs (title)")
+        second.execute(f"PRAGMA user_version = {version}")
     before = store.path.read_bytes()
     refused(store, DatabaseCorrupt, "is the database of another program")
     assert store.path.read_bytes() == before, "not even its journal mode was changed"

@@ -414,7 +414,7 @@ def test_a_cancelled_job_that_comes_back_never_runs_again(
 
 
 @pytest.mark.parametrize("ending", [Ending.SUCCESSFUL, Ending.FAILED])
-def test_a_job_may_end_before_it_hears_of_the_cancel(store: Store, ending: Ending) -> None:
+def test_a_job_may_end_before_the_cancel_reaches_it(store: Store, ending: Ending) -> None:
     record = store.enqueue()
     worker = store.worker()
     claim = worker.claim_one()

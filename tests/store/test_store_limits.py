@@ -83,7 +83,7 @@ def test_a_dead_worker_gives_its_places_back(store: Store) -> None:
     assert states(store, waiting) == ["blocked", "blocked"]
 
 
-def test_a_blocked_job_holds_nobody_up(store: Store) -> None:
+def test_a_blocked_job_holds_up_no_other(store: Store) -> None:
     one_at_a_time(store, 50, priority=100)
     free = store.enqueue(priority=-100)
     worker = store.worker()
@@ -222,7 +222,7 @@ def run_at_full_speed(store: Store, worker: Worker, count: int, *, finish: bool)
             worker.finish(claim)
         due = worker.sqlite_store.next_due()
         if len(starts) < count and not claims:
-            assert due is not None, "nobody will ever look again"
+            assert due is not None, "no worker will look again"
             store.clock.now = max(due, store.clock())
             worker.sqlite_store.promote()
     return starts
@@ -230,7 +230,7 @@ def run_at_full_speed(store: Store, worker: Worker, count: int, *, finish: bool)
 
 @pytest.mark.parametrize("finish", [True, False])
 def test_the_next_start_comes_as_early_as_it_may(store: Store, finish: bool) -> None:
-    """Also while those before still run: next_due() tells when to look."""
+    """Also while those before still run: next_due() says when to look."""
     rated(store, 7, Rate(2, 10))
     assert run_at_full_speed(store, store.worker(), 7, finish=finish) == [
         *(0.0, 0.0, 10.0, 10.0, 20.0, 20.0, 30.0),
@@ -313,7 +313,7 @@ def test_a_clock_that_is_set_keeps_the_line_moving(store: Store, step: float) ->
 
 
 @pytest.mark.parametrize("back", [1.0, 3.0, 9.0, 3600.0])
-def test_a_clock_that_is_set_back_lets_nobody_start_too_early(store: Store, back: float) -> None:
+def test_a_clock_that_is_set_back_lets_no_job_start_too_early(store: Store, back: float) -> None:
     """The start was before now, whatever the clock said of it."""
     rated(store, 2, Rate(1, 10))
     worker = store.worker()

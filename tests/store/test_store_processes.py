@@ -91,7 +91,7 @@ def test_a_unique_job_is_one_for_all_processes(store: Store) -> None:
     assert store.engine.count()[JobStatus.READY] == 100
 
 
-def test_each_tick_is_enqueued_once_by_whoever_looks(store: Store) -> None:
+def test_each_tick_is_enqueued_once_by_one_of_the_workers(store: Store) -> None:
     store.engine.count()
     mine = race(*[["ticks", str(store.path), "200"]] * 2)
     assert sum(mine) == 200
@@ -108,7 +108,7 @@ def test_every_job_is_run_by_one_worker(store: Store) -> None:
 
 
 def test_a_limited_key_is_never_left_waiting(store: Store) -> None:
-    """However two workers interleave, whoever makes room lets the next one in."""
+    """However two workers interleave, the one that frees capacity lets the next one in."""
     limited = {"concurrency_key": "k", "concurrency": 2}
     records = store.engine.enqueue([store.new(**limited) for _ in range(100)])
     first, second = race(*[["drain", str(store.path), name] for name in ("w1", "w2")])
@@ -125,7 +125,7 @@ def test_no_writer_starves(store: Store) -> None:
 # --- file modes ----------------------------------------------------------------------------------
 
 
-def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
+def test_no_other_user_may_read_the_files(tmp_path: Path) -> None:
     mask = os.umask(0)
     try:
         with closing(Store(tmp_path / "own" / "folder")) as store:
@@ -273,7 +273,7 @@ def test_threads_that_fork_at_once(store: Store) -> None:
     assert store.engine.count()[JobStatus.READY] == 31
 
 
-def test_a_fork_that_asked_nobody_before(store: Store) -> None:
+def test_a_fork_without_hooks(store: Store) -> None:
     """As a C program may that embeds Python: the child still uses connections of its own."""
     store.enqueue()
 

@@ -1,4 +1,4 @@
-"""Who is alive, what becomes of the jobs of the dead, and the bell that wakes the living."""
+"""Who is alive, what becomes of the jobs of the dead, and the notifications that wake workers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 from flask_offload.engines import worker_locks
 from flask_offload.engines.lock import Lock
 from flask_offload.engines.slots import RECORD, Slots, read_started
-from flask_offload.engines.sqlite import notifier as bell
+from flask_offload.engines.sqlite import notifier as notifier_module
 from flask_offload.engines.sqlite import recovery
-from flask_offload.engines.sqlite.notifier import Notifier, Notifiers
+from flask_offload.engines.sqlite.notifier import NotificationPipe, Notifiers
 from flask_offload.engines.sqlite.recovery import live_workers, recover, set_stopping, unregister
 from flask_offload.engines.worker_locks import (
     Registration,
@@ -117,17 +117,17 @@ def test_a_forked_child_keeps_no_lock(folder: Path) -> None:
     """A task that forks must not keep its worker alive for ever."""
     lock = Lock(folder / "w1.lock")
     assert lock.acquire()
-    ours, theirs = os.pipe()
+    first, second = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(theirs)
-        os.read(ours, 1)  # until the parent has let go and looked
+        os.close(second)
+        os.read(first, 1)  # until the parent has let go and looked
         os._exit(lock.is_held)
-    os.close(ours)
+    os.close(first)
     assert is_alive(folder, "w1"), "the parent's lock stays"
     lock.release()
     wait_until(lambda: not is_alive(folder, "w1"), message="the child to have none")
-    os.close(theirs)
+    os.close(second)
     assert os.waitpid(pid, 0)[1] == 0
 
 
@@ -158,8 +158,8 @@ def test_a_child_writes_into_the_same_slots(folder: Path) -> None:
     ticket = slots.take(7)
     pid = os.fork()
     if pid == 0:
-        theirs = Slots(slots.path)
-        theirs.start(ticket, 7)
+        second = Slots(slots.path)
+        second.start(ticket, 7)
         os._exit(0)
     os.waitpid(pid, 0)
     assert read_started(slots.path) == {7}
@@ -235,14 +235,14 @@ def test_a_lock_file_that_vanished_with_its_worker(store: Store) -> None:
     worker = store.worker()
     worker.claim_one()
     worker.die(files_too=True)
-    assert store.recover() == [], "its process, which is ours, is alive"
+    assert store.recover() == [], "its process, which is this one, is alive"
     store.execute("UPDATE workers SET pid = ?", pid_that_is_gone())
     assert store.recover() == [(worker.id, 1)]
     assert store.status(record) is JobStatus.READY
 
 
 def test_a_lock_file_that_vanished_under_a_living_worker(store: Store) -> None:
-    """Somebody has cleaned up the run folder: nobody takes its jobs."""
+    """The run folder was cleaned up: no worker takes its jobs."""
     store.enqueue()
     worker = store.worker()
     claim = worker.claim_one()
@@ -342,69 +342,69 @@ def test_an_unstarted_one_can_be_recovered_for_ever(store: Store) -> None:
     assert worker.finish(worker.claim_one(), Ending.SUCCESSFUL)
 
 
-# --- the bell ------------------------------------------------------------------------------------
+# --- notifications -----------------------------------------------------------------------------
 
 
-def rung(*bells: Notifier) -> list[bool]:
+def notified(*pipes: NotificationPipe) -> list[bool]:
     """Which of them have been rung; takes the rings back."""
     found = []
-    for one in bells:
+    for one in pipes:
         readable, _, _ = select.select([one], [], [], 0)
         found.append(bool(readable))
         one.clear()
     return found
 
 
-def heard(ringer: Notifiers, one: Notifier) -> bool:
-    """Whether a ring now reaches this bell."""
-    ringer.notify()
-    return rung(one) == [True]
+def is_reached(sender: Notifiers, one: NotificationPipe) -> bool:
+    """Whether a notification now reaches this pipe."""
+    sender.notify()
+    return notified(one) == [True]
 
 
-def test_every_worker_hears_a_ring(folder: Path) -> None:
-    bells = [Notifier(folder / f"w{number}.notify") for number in range(3)]
-    ringer = Notifiers(folder)
-    assert rung(*bells) == [False] * 3
-    ringer.notify()
-    assert rung(*bells) == [True] * 3
-    assert rung(*bells) == [False] * 3
-    assert all(stat.S_IMODE(one.path.stat().st_mode) == 0o600 for one in bells)
-    ringer.close()
-    for one in bells:
+def test_every_worker_is_notified(folder: Path) -> None:
+    pipes = [NotificationPipe(folder / f"w{number}.notify") for number in range(3)]
+    sender = Notifiers(folder)
+    assert notified(*pipes) == [False] * 3
+    sender.notify()
+    assert notified(*pipes) == [True] * 3
+    assert notified(*pipes) == [False] * 3
+    assert all(stat.S_IMODE(one.path.stat().st_mode) == 0o600 for one in pipes)
+    sender.close()
+    for one in pipes:
         one.close()
     assert list(folder.iterdir()) == []
 
 
 def test_ringing_without_workers_is_nothing(tmp_path: Path) -> None:
-    ringer = Notifiers(tmp_path / "nowhere")
-    ringer.notify()
-    ringer.close()
+    sender = Notifiers(tmp_path / "nowhere")
+    sender.notify()
+    sender.close()
 
 
 def test_many_rings_never_block(folder: Path) -> None:
     """The pipe is full after 65,536 of them; they all say the same."""
-    one = Notifier(folder / "w.notify")
-    ringer = Notifiers(folder)
+    one = NotificationPipe(folder / "w.notify")
+    sender = Notifiers(folder)
     for _ in range(70_000):
-        ringer.notify()
-    assert rung(one) == [True]
-    ringer.notify()
-    assert rung(one) == [True]
-    ringer.close()
+        sender.notify()
+    assert notified(one) == [True]
+    sender.notify()
+    assert notified(one) == [True]
+    sender.close()
     one.close()
 
 
-def test_a_new_worker_s_bell_is_found(folder: Path) -> None:
-    ringer = Notifiers(folder)
-    first = Notifier(folder / "w1.notify")
-    ringer.notify()
-    second = Notifier(folder / "w2.notify")
-    wait_until(lambda: heard(ringer, second), message="the second bell")
-    assert rung(first) == [True]
+def test_a_new_worker_s_pipe_is_found(folder: Path) -> None:
+    sender = Notifiers(folder)
+    first = NotificationPipe(folder / "w1.notify")
+    sender.notify()
+    second = NotificationPipe(folder / "w2.notify")
+    wait_until(lambda: is_reached(sender, second), message="the second pipe")
+    assert notified(first) == [True]
     first.close()
-    third = Notifier(folder / "w3.notify")
-    wait_until(lambda: heard(ringer, third), message="the third bell")
-    ringer.close()
+    third = NotificationPipe(folder / "w3.notify")
+    wait_until(lambda: is_reached(sender, third), message="the third pipe")
+    sender.close()
     second.close()
     third.close()
 
@@ -412,17 +412,17 @@ def test_a_new_worker_s_bell_is_found(folder: Path) -> None:
 def test_a_folder_that_has_not_changed_is_not_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = Notifier(folder / "w.notify")
+    one = NotificationPipe(folder / "w.notify")
     long_ago = time.time() - 60
     os.utime(folder, (long_ago, long_ago))
-    monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
-    ringer = Notifiers(folder)
-    ringer.notify()
+    monkeypatch.setattr(notifier_module, "LOOK_AGAIN", -1.0)
+    sender = Notifiers(folder)
+    sender.notify()
     monkeypatch.setattr(os, "listdir", None)
-    ringer.notify()
-    assert rung(one) == [True]
+    sender.notify()
+    assert notified(one) == [True]
     monkeypatch.undo()
-    ringer.close()
+    sender.close()
     one.close()
 
 
@@ -430,71 +430,71 @@ def test_a_change_just_now_is_looked_for_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second change within a tick of the file system's clock does not show in its time."""
-    monkeypatch.setattr(bell, "LOOK_AGAIN", -1.0)
-    ringer = Notifiers(folder)
-    first = Notifier(folder / "w1.notify")
-    ringer.notify()
+    monkeypatch.setattr(notifier_module, "LOOK_AGAIN", -1.0)
+    sender = Notifiers(folder)
+    first = NotificationPipe(folder / "w1.notify")
+    sender.notify()
     moment = folder.stat().st_mtime_ns
-    second = Notifier(folder / "w2.notify")
+    second = NotificationPipe(folder / "w2.notify")
     os.utime(folder, ns=(moment, moment))
-    ringer.notify()
-    assert rung(first, second) == [True, True]
-    for one in (ringer, first, second):
+    sender.notify()
+    assert notified(first, second) == [True, True]
+    for one in (sender, first, second):
         one.close()
 
 
-def test_a_dead_worker_s_bell_is_forgotten(folder: Path) -> None:
-    living, dead = Notifier(folder / "w1.notify"), Notifier(folder / "w2.notify")
-    ringer = Notifiers(folder)
-    ringer.notify()
+def test_a_dead_worker_s_pipe_is_closed(folder: Path) -> None:
+    living, dead = NotificationPipe(folder / "w1.notify"), NotificationPipe(folder / "w2.notify")
+    sender = Notifiers(folder)
+    sender.notify()
     os.close(dead.fileno())  # as the kernel does; the pipe stays in the folder
-    ringer.notify()
-    ringer.notify()
-    assert rung(living) == [True]
-    assert list(ringer._descriptors) == ["w1.notify"]
-    ringer.close()
+    sender.notify()
+    sender.notify()
+    assert notified(living) == [True]
+    assert list(sender._descriptors) == ["w1.notify"]
+    sender.close()
     living.close()
 
 
 def test_a_folder_that_is_gone_is_quiet(folder: Path) -> None:
-    one = Notifier(folder / "w.notify")
-    ringer = Notifiers(folder)
-    ringer.notify()
+    one = NotificationPipe(folder / "w.notify")
+    sender = Notifiers(folder)
+    sender.notify()
     one.close()
     folder.rmdir()
-    ringer.notify()
-    ringer.close()
+    sender.notify()
+    sender.close()
 
 
 def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
     worker: Worker = store.worker()
-    mine = Notifier(worker.registration.notifier_path)
+    mine = NotificationPipe(worker.registration.notifier_path)
     record = store.enqueue()
-    assert rung(mine) == [True]
+    assert notified(mine) == [True]
     for change in (store.engine.cancel, store.engine.retry):
         change(record.id)
-        assert rung(mine) == [True]
+        assert notified(mine) == [True]
     store.engine.pause("default")
-    assert rung(mine) == [False]
+    assert notified(mine) == [False]
     store.engine.resume("default")
-    assert rung(mine) == [True]
+    assert notified(mine) == [True]
     mine.close()
 
 
 @pytest.mark.processes
 def test_a_forked_child_rings_with_descriptors_of_its_own(folder: Path) -> None:
-    one = Notifier(folder / "w.notify")
-    ringer = Notifiers(folder)
-    ringer.notify()
-    assert rung(one) == [True]
+    one = NotificationPipe(folder / "w.notify")
+    sender = Notifiers(folder)
+    sender.notify()
+    assert notified(one) == [True]
     pid = os.fork()
     if pid == 0:
-        had = len(ringer._descriptors)
-        ringer.notify()
+        had = len(sender._descriptors)
+        sender.notify()
         os._exit(had)
     assert os.waitpid(pid, 0)[1] == 0, "it inherited none"
-    assert rung(one) == [True]
-    ringer.notify()
-    assert rung(one) == [True]
-    ringer.close()
+    assert notified(one) == [True]
+    sender.notify()
+    assert notified(one) == [True]
+    sender.close()
     one.close()

@@ -62,7 +62,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 @pytest.mark.processes
-def test_concurrency_is_kept_across_workers_and_blocks_nobody_else(site: Site) -> None:
+def test_concurrency_is_kept_across_workers_and_blocks_no_other(site: Site) -> None:
     with site.worker(), site.worker():
         jobs = [limited.enqueue("a", str(number), 0.3) for number in range(8)]
         assert jobs[7].waiting_for == "concurrency"
@@ -266,7 +266,7 @@ def test_signals_tell_of_each_step(site: Site) -> None:
 
 
 @pytest.mark.processes
-def test_an_app_hears_of_crashes_and_of_its_worker(site: Site) -> None:
+def test_an_app_gets_the_signals_of_crashes_and_workers(site: Site) -> None:
     job = die.enqueue("kill")
     with site.worker("--processes", "2", HEAR="1"):
         job.wait(30)
@@ -346,9 +346,7 @@ dictConfig({
 @pytest.mark.parametrize(
     "logging_set_up", [FLASKS_OWN, "", "import logging\nlogging.basicConfig()\n"]
 )
-def test_a_worker_tells_of_a_failure_once_however_the_app_logs(
-    site: Site, logging_set_up: str
-) -> None:
+def test_a_worker_logs_a_failure_once_however_the_app_logs(site: Site, logging_set_up: str) -> None:
     (site.folder / "logging_app.py").write_text(f"{logging_set_up}from jobs_app import *\n")
     job = fail.enqueue("no such address")
     command = site.command("worker", "--burst")

@@ -50,7 +50,7 @@ def test_two_hundred_jobs_survive_twenty_kills(site: Site) -> None:
     assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}
     for job, name in zip(jobs, (f"j{n}" for n in range(200)), strict=True):
         crashes = sum(attempt.outcome == "CRASHED" for attempt in job.attempts)
-        assert 1 <= ends[name] <= 1 + crashes  # twice only if it was running when the axe fell
+        assert 1 <= ends[name] <= 1 + crashes  # twice only if it was running when the kill came
 
 
 @pytest.mark.timeout(180)
@@ -81,23 +81,23 @@ def _bare_insert(path: Path, level: int) -> Iterator[Callable[[], object]]:
     connection.close()
 
 
-def _ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-    """The best of four: whoever else writes to the disk meanwhile often delays only one of them."""
-    return min(_ratio_of_medians(ours, theirs, 30) for _ in range(4))
+def _ratio(first: Callable[[], object], second: Callable[[], object]) -> float:
+    """The best of four: another writer to the disk often delays only one of them."""
+    return min(_ratio_of_medians(first, second, 30) for _ in range(4))
 
 
 def _ratio_of_medians(
-    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+    first: Callable[[], object], second: Callable[[], object], rounds: int
 ) -> float:
     """In short rounds in turn, so that what else the machine does meets both alike."""
-    times: dict[Callable[[], object], list[float]] = {ours: [], theirs: []}
+    times: dict[Callable[[], object], list[float]] = {first: [], second: []}
     for _ in range(rounds):
         for action, samples in times.items():
             for _ in range(20):
                 began = time.perf_counter()
                 action()
                 samples.append(time.perf_counter() - began)
-    return statistics.median(times[ours]) / statistics.median(times[theirs])
+    return statistics.median(times[first]) / statistics.median(times[second])
 
 
 def test_enqueueing_costs_less_than_starting_a_thread(

@@ -56,7 +56,7 @@ def outcomes(job: object) -> list[str | None]:
 # --- running -----------------------------------------------------------------------------------
 
 
-def test_runs_jobs_and_tells_results(site: Site) -> None:
+def test_runs_jobs_and_returns_results(site: Site) -> None:
     sums = [add.enqueue(number, 1) for number in range(20)]
     broken = fail.enqueue("on purpose")
     site.burst()
@@ -331,7 +331,7 @@ def test_a_cancelled_waiting_job_never_starts(site: Site) -> None:
     assert site.witnessed() == []
 
 
-def test_a_running_job_hears_that_it_is_cancelled(site: Site) -> None:
+def test_a_running_job_learns_that_it_is_cancelled(site: Site) -> None:
     job = wait_for_cancel.enqueue()
     with site.worker():
         site.wait_for_witness("waiting")

@@ -127,7 +127,7 @@ def test_a_process_that_can_not_open_the_table_says_so_and_another_is_tried(site
 
 
 def test_a_job_that_closes_all_descriptors_is_given_up_and_the_queue_goes_on(site: Site) -> None:
-    """Its process lives on, deaf and mute; its jobs were RUNNING for ever."""
+    """Its process lives on, unresponsive; its jobs were RUNNING for ever."""
     poison = die.enqueue("close-fds")
     good = [add.enqueue(number, 0) for number in range(20)]
     site.burst()
@@ -174,7 +174,7 @@ def test_a_lock_dies_with_its_holder_though_a_forked_child_lives_on(tmp_path: Pa
         lock.release()
 
 
-def test_a_lock_file_that_cannot_be_opened_is_nobody_dead(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_opened_is_no_dead_worker(tmp_path: Path) -> None:
     """As on a disk that has become read-only, where this ended the worker."""
     (tmp_path / "w1.lock").mkdir()
     with dead_workers(tmp_path, "w2") as dead:
@@ -182,7 +182,7 @@ def test_a_lock_file_that_cannot_be_opened_is_nobody_dead(tmp_path: Path) -> Non
 
 
 def test_the_slots_have_their_place_on_the_disk_before_they_are_used(tmp_path: Path) -> None:
-    """Else a full disk would kill whoever notes a job in them, by SIGBUS."""
+    """Else a full disk would kill a process that notes a job in them, by SIGBUS."""
     slots = Slots(tmp_path / "slots", 10_000)
     try:
         assert os.stat(slots.path).st_blocks * 512 >= 10_000 * 16
@@ -215,7 +215,7 @@ class IdlePool(Pool):
     def stop(self) -> None: ...
 
 
-def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_mended(
+def test_a_schedule_goes_on_when_a_clock_that_was_wrong_is_set_right(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker waited until the clock had caught up with the wrong time."""
@@ -374,11 +374,11 @@ def test_what_runs_already_goes_on_when_a_newer_version_adds_columns(
     large = job("another")
     large.args = "x" * 10_000
     engine.enqueue([large])
-    ledger = SqliteClaims(engine, "w1", KEEP)
-    good, bad, _ = ledger.exchange([], {THREADS: 10}).claims
+    claims = SqliteClaims(engine, "w1", KEEP)
+    good, bad, _ = claims.exchange([], {THREADS: 10}).claims
     outcomes = [
         Outcome(good.seq, good.attempt, Ending.SUCCESSFUL, 1.0, 2.0, result="1"),
         Outcome(bad.seq, bad.attempt, Ending.FAILED, 1.0, 2.0, error=Error("E", "text")),
     ]
-    assert ledger.exchange(outcomes, {}).refused == []
+    assert claims.exchange(outcomes, {}).refused == []
     assert engine.count()[JobStatus.SUCCESSFUL] == engine.count()[JobStatus.FAILED] == 1

@@ -183,10 +183,10 @@ def running_worker(site: SmallSite) -> AbstractContextManager[Running]:
     ],
 )
 def test_a_message_that_can_not_be_read_closes_its_channel_alone(data: bytes) -> None:
-    ours, theirs = socket.socketpair()
-    channel = Channel(ours, FromChild)
-    theirs.sendall(data)
+    first, second = socket.socketpair()
+    channel = Channel(first, FromChild)
+    second.sendall(data)
     assert channel.receive() == []
     assert channel.is_closed
     channel.close()
-    theirs.close()
+    second.close()

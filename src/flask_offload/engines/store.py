@@ -92,7 +92,7 @@ class Pruned(msgspec.Struct, frozen=True):
     """Whether there may be more to remove at once."""
 
 
-class Notifier(Protocol):
+class NotificationSource(Protocol):
     """What a worker waits on: readable when something was committed that it should look at."""
 
     def fileno(self) -> int:
@@ -111,7 +111,7 @@ class Store(ABC):
 
     worker_id: str
     slots: Slots
-    notifier: Notifier
+    notifier: NotificationSource
 
     @abstractmethod
     def clock(self) -> float:

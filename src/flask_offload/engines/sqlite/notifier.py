@@ -27,7 +27,7 @@ STARTING = 5_000_000_000
 """Nanoseconds after which a pipe without a reader is taken for a dead worker's."""
 
 
-class Notifier:
+class NotificationPipe:
     """The pipe of one worker. `fileno()` can be waited for."""
 
     def __init__(self, path: Path) -> None:

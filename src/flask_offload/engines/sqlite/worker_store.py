@@ -15,7 +15,7 @@ from ..store import Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
 from .maintenance import give_space_back, is_log_long, known_files, prune
-from .notifier import Notifier
+from .notifier import NotificationPipe
 from .recovery import live_workers, recover, register, set_stopping, unregister
 from .schedules import next_tick, tick
 from .sender import SqliteSender
@@ -34,7 +34,7 @@ class SqliteStore(SqliteClaims, Store):
         super().__init__(engine, self._registration.id, options.retention, options.queues)
         self._seen_changes: int | None = None
         self.slots = self._registration.slots
-        self._pipe = Notifier(self._registration.notifier_path)
+        self._pipe = NotificationPipe(self._registration.notifier_path)
         self.notifier = self._pipe
         try:
             register(
