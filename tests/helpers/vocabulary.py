@@ -65,7 +65,7 @@ LEFT: Mapping[str, int] = {
 }
 
 # Classes of one name in several modules of src, until one of them has another name.
-DOUBLED: frozenset[str] = frozenset({"NotificationPipe"})
+DOUBLED: frozenset[str] = frozenset()
 
 FOLDERS = ("src", "docs", "tests", "torture", "benchmarks", "examples")
 FILES = ("README.md", "CONTRIBUTING.md", "Makefile")
