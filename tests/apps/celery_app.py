@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from flask import Flask, Response, current_app, g
@@ -134,6 +136,31 @@ def alone(deadly: bool) -> int:
     if deadly and current_job.attempt == 1:
         os.kill(os.getpid(), 9)
     return os.getppid()
+
+
+ODD: list[Callable[[], Any]] = [
+    lambda: current_job.progress("5"),  # type: ignore[arg-type]
+    lambda: current_job.progress(Decimal(1), Decimal("2.5"), ["a"]),  # type: ignore[arg-type]
+    lambda: current_job.progress(10**400, 2),
+    lambda: current_job.progress(float("inf"), float("nan")),
+    lambda: current_job.progress(1, 2, "\ud800 \0" + "x" * 100_000),
+    lambda: current_job.checkpoint({"a": [10**400, float("inf")]}),
+    lambda: _raise(Retry(after=10**400)),
+    lambda: _raise(Retry(after="soon")),  # type: ignore[arg-type]
+    lambda: _raise(ValueError("\ud800\0")),
+    lambda: object(),
+    lambda: "\ud800",
+]
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@offload.task(max_attempts=3, backoff=0.0)
+def odd(number: int) -> Any:
+    witness("odd")
+    return ODD[number]()
 
 
 @offload.task(unique=True, keep={"CANCELLED": 60})

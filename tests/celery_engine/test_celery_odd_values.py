@@ -1,0 +1,48 @@
+"""Odd values that tasks report, raise and return harm neither processes nor records on Celery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import celery_app
+from brokers import Server
+from celery_fixtures import redis, worker_process  # noqa: F401 (fixtures)
+from celery_server import CelerySite, make_site
+from flask_offload import JobStatus
+from flask_offload.jobs.document import plain
+from support import wait_until
+from worker_process import Workshop
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Server,  # noqa: F811
+) -> Iterator[CelerySite]:
+    with make_site(tmp_path, monkeypatch, redis) as made:
+        yield made
+
+
+def test_odd_values_are_refused_in_the_task_or_carried(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+) -> None:
+    with site.worker(worker_process, "--threads", "2"):
+        jobs = [celery_app.odd.enqueue(number) for number in range(len(celery_app.ODD))]
+        for job in jobs:
+            wait_until(lambda job=job: job.refresh().attempts or job.is_finished, 30)  # type: ignore[misc]
+        (good,) = site.wait(celery_app.add.enqueue(1, 2))
+        assert good.status is JobStatus.SUCCESSFUL
+        for job in jobs:
+            assert "CRASHED" not in [attempt.outcome for attempt in job.refresh().attempts]
+            json.dumps(plain(job.progress), allow_nan=False)
+        # object() and half a character: the work is done, so it is not done again
+        for job in jobs[-2:]:
+            assert len(site.witnessed("odd", job)) == 1
+            assert job.status is JobStatus.FAILED
+        site.engine.count()
