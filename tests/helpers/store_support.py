@@ -9,6 +9,7 @@ from typing import Any
 
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
+from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.engines.sqlite.recovery import recover, unregister
 from flask_offload.engines.store import Exchange, Retention, StoreOptions
 from flask_offload.engines.worker_locks import run_folder
@@ -96,6 +97,10 @@ class Store:
     def recover(self) -> list[tuple[str, int]]:
         """Put the jobs of dead workers back, as any worker does."""
         return recover(self.engine, KEEP, "somebody")
+
+    def prune(self, keep_count: int) -> None:
+        """Delete a batch of what is not kept any longer, as any worker does."""
+        prune(self.engine, keep_count=keep_count)
 
     # --- beneath ---
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,13 +24,14 @@ from hypothesis.stateful import (
 )
 
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.errors import InvalidTransition
 from flask_offload.jobs.attempt import Claim, Ending
 from flask_offload.jobs.job import JobStatus
 from flask_offload.jobs.new_job import ISOLATED, QUARANTINED, THREADS
 from flask_offload.jobs.rate import Rate
 from flask_offload.jobs.transition import MAX_CRASHES
+from postgres_model_store import PostgresModelStore
+from postgres_server import PostgresServer, shared_server
 from store_reference_model import FINISHED, Model, ModelJob
 from store_support import KEEP, Clock, Store, Worker, new_job, outcome, stale_claim
 
@@ -267,7 +269,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(keep_count=st.sampled_from([1, 3, 1000]))
     def prune(self, keep_count: int) -> None:
-        prune(self.store.engine, keep_count=keep_count)
+        self.store.prune(keep_count)
         self.model.prune(keep_count)
 
     # --- compare ---
@@ -341,19 +343,33 @@ class StoreMachine(RuleBasedStateMachine):
             assert engine.arguments(job.id) == job.new.args
 
 
+def compare(store: Store) -> None:
+    """Do many things to this store and to the model."""
+    StoreMachine.store = store
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
 def test_the_store_does_what_the_model_does() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        StoreMachine.store = Store(Path(folder))
-        try:
-            run_state_machine_as_test(
-                StoreMachine,
-                settings=settings(
-                    max_examples=EXAMPLES,
-                    stateful_step_count=STEPS,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
-            )
-            assert StoreMachine.store.query("PRAGMA integrity_check") == [("ok",)]
-        finally:
-            StoreMachine.store.close()
+    with tempfile.TemporaryDirectory() as folder, closing(Store(Path(folder))) as store:
+        compare(store)
+        assert store.query("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.fixture(scope="module")
+def postgres_server(processes: None) -> PostgresServer:
+    """The server of this process."""
+    return shared_server()
+
+
+@pytest.mark.timeout(600)
+def test_the_postgres_store_does_what_the_model_does(postgres_server: PostgresServer) -> None:
+    with postgres_server.database() as url, closing(PostgresModelStore(url)) as store:
+        compare(store)

@@ -126,6 +126,7 @@ class ConnectionStack:
         """Close the idle connections; the next call opens new ones."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self.generation += 1
         for connection in idle:
             connection.close()
 

@@ -12,13 +12,13 @@ DELETED = "RETURNING j.seq, j.concurrency_key, j.rate_key"
 
 EXPIRED = f"""
 DELETE FROM offload.jobs AS j USING (
-    SELECT seq FROM offload.jobs WHERE expires_at <= %s ORDER BY expires_at LIMIT {BATCH}
+    SELECT seq FROM offload.jobs WHERE expires_at <= %s ORDER BY expires_at, seq LIMIT {BATCH}
     FOR UPDATE SKIP LOCKED
 ) AS gone WHERE j.seq = gone.seq {DELETED}
 """
 SURPLUS = f"""
 DELETE FROM offload.jobs AS j USING (
-    SELECT seq FROM offload.jobs WHERE expires_at IS NOT NULL ORDER BY expires_at
+    SELECT seq FROM offload.jobs WHERE expires_at IS NOT NULL ORDER BY expires_at, seq
     LIMIT least({BATCH}, greatest(0, (
         SELECT count(*) FROM offload.jobs WHERE expires_at IS NOT NULL
     ) - %s))
