@@ -176,6 +176,16 @@ PEERS = (
         2000,
     ),
     Peer(
+        "offload-postgres",
+        "flask_offload_peer",
+        "Flask-Offload",
+        "power cut",
+        _WORKER,
+        "postgres",
+        5000,
+        environ={"FLASK_OFFLOAD_ENGINE": "postgres"},
+    ),
+    Peer(
         "procrastinate",
         "procrastinate_peer",
         "procrastinate",

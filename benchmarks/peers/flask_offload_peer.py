@@ -20,6 +20,11 @@ def init_app(app: Flask) -> None:
     folder = Path(os.environ["BENCH_FOLDER"])
     app.config.from_prefixed_env()  # the engine, and what it needs
     app.config.update(OFFLOAD_SQLITE_PATH=folder / "jobs.sqlite3", OFFLOAD_WORKER="off")
+    if app.config.get("OFFLOAD_ENGINE") == "postgres":
+        app.config.update(
+            OFFLOAD_POSTGRES_URL=os.environ["BENCH_URL"],
+            OFFLOAD_POSTGRES_SCHEMA=os.environ["BENCH_PLACE"],
+        )
     offload.init_app(app)
 
 
