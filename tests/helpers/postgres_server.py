@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 
-from support import Running, find_tool, free_port, missing, running, wait_until
+from support import Running, find_tool, free_port, listening, missing, running, wait_until
 
 USER = "postgres"
 _numbers = itertools.count(1)
@@ -145,6 +145,33 @@ def serving_postgres() -> Iterator[PostgresServer]:
             server.close()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def serving_pgbouncer(server: PostgresServer, mode: str) -> Iterator[str]:
+    """A PgBouncer before the server's first database, in this pool mode; its URL."""
+    program = find_tool("pgbouncer") or missing("pgbouncer is not installed")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder:
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            f"""[databases]
+* = host=127.0.0.1 port={server.port} user={USER}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+default_pool_size = 3
+"""
+        )
+        if os.getuid() == 0:
+            for path in (settings, folder):
+                shutil.chown(path, USER, USER)
+        argv = [*_as_user(), program, str(settings)]
+        with running(argv, cwd="/", ready=lambda _: listening(port)):
+            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
 
 
 @cache

@@ -13,14 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from contract_app import create_app
-from flask_offload import Job, JobStatus
+from flask_offload import JobStatus
 from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
 from flask_offload.errors import ConfigError, EngineUnavailable
 from flask_offload.jobs.attempt import Ending
 from postgres_server import PostgresServer, serving_postgres, shared_server
+from postgres_site import Site, opened_site
 from store_support import KEEP, new_job, outcome
 from support import APP_PATH, Running, free_port, http_get, kill9, listening, running, wait_until
 
@@ -280,59 +280,6 @@ def test_an_enqueue_wakes_a_worker_and_a_notification_is_not_lost_in_another_ans
 
 
 # --- worker processes ----------------------------------------------------------------------------
-
-
-class Site:
-    """The contract app on PostgreSQL, with worker processes."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        self.journal_file = folder / "journal"
-        self.settings = {
-            "OFFLOAD_ENGINE": "postgres",
-            "OFFLOAD_POSTGRES_URL": url,
-            "OFFLOAD_SQLITE_PATH": str(folder / "jobs.sqlite3"),
-            "OFFLOAD_WORKER": "off",
-            "JOURNAL": str(self.journal_file),
-        }
-        self.app = create_app(**self.settings)
-        self.offload = self.app.extensions["offload"]
-
-    def enqueue(self, task: str, *arguments: object) -> Job:
-        job: Job = self.offload.tasks[f"contract_app.{task}"].enqueue(*arguments)
-        return job
-
-    def lines(self) -> list[str]:
-        return self.journal_file.read_text().splitlines() if self.journal_file.exists() else []
-
-    @contextmanager
-    def worker(self, **env: str) -> Iterator[Running]:
-        environment = {f"FLASK_{name}": value for name, value in self.settings.items()}
-        command = ["-m", "flask", "--app", "contract_app", "offload", "worker", "--threads", "4"]
-        with running(
-            [sys.executable, *command],
-            env={**environment, "PYTHONPATH": APP_PATH, **env},
-            cwd=self.folder,
-        ) as process:
-            yield process
-
-    def workers(self) -> int:
-        """How many are alive."""
-        engine = self.offload.state_of(self.app).engine
-        assert isinstance(engine, PostgresEngine)
-        rows = engine.database.read(
-            lambda connection: connection.execute("SELECT id FROM offload.workers").fetchall()
-        )
-        return len(rows)
-
-
-@contextmanager
-def opened_site(folder: Path, url: str) -> Iterator[Site]:
-    made = Site(folder, url)
-    with made.app.app_context():
-        made.offload.state_of(made.app).engine.migrate()
-        yield made
-    made.offload.state_of(made.app).engine.close()
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""The contract app on PostgreSQL, with worker processes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract_app import create_app
+from flask_offload import Job
+from flask_offload.engines.postgres import PostgresEngine
+from support import APP_PATH, Running, running
+
+
+class Site:
+    """The contract app on PostgreSQL, with worker processes."""
+
+    def __init__(self, folder: Path, url: str, **config: str) -> None:
+        self.folder = folder
+        self.journal_file = folder / "journal"
+        self.settings = {
+            "OFFLOAD_ENGINE": "postgres",
+            "OFFLOAD_POSTGRES_URL": url,
+            "OFFLOAD_SQLITE_PATH": str(folder / "jobs.sqlite3"),
+            "OFFLOAD_WORKER": "off",
+            "JOURNAL": str(self.journal_file),
+            **config,
+        }
+        self.app = create_app(**self.settings)
+        self.offload = self.app.extensions["offload"]
+
+    def enqueue(self, task: str, *arguments: object) -> Job:
+        job: Job = self.offload.tasks[f"contract_app.{task}"].enqueue(*arguments)
+        return job
+
+    def lines(self) -> list[str]:
+        return self.journal_file.read_text().splitlines() if self.journal_file.exists() else []
+
+    @contextmanager
+    def worker(self, **env: str) -> Iterator[Running]:
+        environment = {f"FLASK_{name}": value for name, value in self.settings.items()}
+        command = ["-m", "flask", "--app", "contract_app", "offload", "worker", "--threads", "4"]
+        with running(
+            [sys.executable, *command],
+            env={**environment, "PYTHONPATH": APP_PATH, **env},
+            cwd=self.folder,
+        ) as process:
+            yield process
+
+    def workers(self) -> int:
+        """How many are alive."""
+        engine = self.offload.state_of(self.app).engine
+        assert isinstance(engine, PostgresEngine)
+        rows = engine.database.read(
+            lambda connection: connection.execute("SELECT id FROM offload.workers").fetchall()
+        )
+        return len(rows)
+
+
+@contextmanager
+def opened_site(folder: Path, url: str, **config: str) -> Iterator[Site]:
+    """The tables are there; the block is inside an app context."""
+    made = Site(folder, url, **config)
+    with made.app.app_context():
+        made.offload.state_of(made.app).engine.migrate()
+        yield made
+    made.offload.state_of(made.app).engine.close()
