@@ -48,11 +48,16 @@ class Site:
         ) as process:
             yield process
 
-    def workers(self) -> int:
-        """How many are alive."""
+    @property
+    def engine(self) -> PostgresEngine:
+        """The app's."""
         engine = self.offload.state_of(self.app).engine
         assert isinstance(engine, PostgresEngine)
-        rows = engine.database.read(
+        return engine
+
+    def workers(self) -> int:
+        """How many are registered."""
+        rows = self.engine.database.read(
             lambda connection: connection.execute("SELECT id FROM offload.workers").fetchall()
         )
         return len(rows)
