@@ -17,7 +17,7 @@ from flask_offload import JobStatus
 from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
-from flask_offload.errors import ConfigError, EngineUnavailable
+from flask_offload.errors import ConfigError, DatabaseGone, DatabaseReadOnly, EngineUnavailable
 from flask_offload.jobs.attempt import Ending
 from postgres_server import PostgresServer, serving_postgres, shared_server
 from postgres_site import Site, opened_site
@@ -189,6 +189,49 @@ def test_a_role_without_ddl_rights_works_after_migrate(
         app.close()
         server.execute("DROP OWNED BY app", database)
         server.execute("DROP ROLE app")
+
+
+def test_a_read_only_server_is_a_sentence_and_passes(
+    engine: PostgresEngine, server: PostgresServer, postgres_url: str
+) -> None:
+    database = postgres_url.rpartition("/")[2]
+    job_id = enqueue(engine)
+    server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    engine.close()
+    with pytest.raises(DatabaseReadOnly, match="read-only"):
+        enqueue(engine)
+    assert engine.get(job_id).status is JobStatus.READY
+    server.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    engine.close()
+    enqueue(engine)
+
+
+def test_a_server_without_free_connections_is_a_sentence_and_passes(
+    engine: PostgresEngine, server: PostgresServer, postgres_url: str
+) -> None:
+    enqueue(engine)
+    engine.close()
+    database = postgres_url.rpartition("/")[2]
+    server.execute("DROP ROLE IF EXISTS guest")
+    server.execute("CREATE ROLE guest LOGIN CONNECTION LIMIT 0")
+    guest = PostgresEngine(server.url_of(database, "guest"), timeout=LIMIT)
+    assert "too many connections" in refused_in_time(lambda: enqueue(guest))
+    server.execute("DROP ROLE guest")
+
+
+def test_tables_that_were_dropped_are_created_again(
+    engine: PostgresEngine, server: PostgresServer, postgres_url: str
+) -> None:
+    enqueue(engine)
+    with opened(engine) as store:
+        server.execute("DROP SCHEMA offload CASCADE", postgres_url.rpartition("/")[2])
+        for call in (lambda: enqueue(engine), lambda: store.exchange([], {"threads": 1})):
+            with pytest.raises(DatabaseGone, match="flask offload migrate"):
+                call()
+        job_id = enqueue(engine)
+        (claim,) = store.exchange([], {"threads": 1}).claims
+        assert claim.id == job_id
+        assert [info.id for info in store.workers()] == [store.worker_id]
 
 
 # --- a worker's session --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import make_url
 
 from flask_offload import (
     ConfigError,
@@ -265,3 +266,21 @@ def test_tasks_keep_names_and_refuse_to_share_them() -> None:
         offload.task(lambda: None)
     with pytest.raises(OptionError, match="a task already"):
         offload.task(task)
+
+
+def test_the_postgres_engine_uses_the_database_of_sqlalchemy(tmp_path: Path) -> None:
+    def config(**settings: object) -> Config:
+        app = Flask("some_app", instance_path=str(tmp_path))
+        app.config.update(OFFLOAD_ENGINE="postgres", **settings)
+        return Config.from_app(app)
+
+    url = "postgresql+psycopg2://me:secret@host/db"
+    assert config(SQLALCHEMY_DATABASE_URI=url).postgres_url == url
+    assert config(SQLALCHEMY_DATABASE_URI=make_url(url)).postgres_url == url
+    own = "postgresql://other/db"
+    assert config(SQLALCHEMY_DATABASE_URI=url, OFFLOAD_POSTGRES_URL=own).postgres_url == own
+    assert config(SQLALCHEMY_DATABASE_URI="sqlite:///x.db").postgres_url is None
+    app = Flask("some_app", instance_path=str(tmp_path))
+    app.config.update(OFFLOAD_ENGINE="postgres")
+    with pytest.raises(ConfigError, match="OFFLOAD_POSTGRES_URL"):
+        Offload(app)

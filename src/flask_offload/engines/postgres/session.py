@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from ...errors import EngineUnavailable
+from ...errors import DatabaseGone, EngineUnavailable
 from ...jobs import log
 from .connection import PgConnection
 from .database import ConnectionStack
@@ -115,6 +115,8 @@ class Session:
             found = explain(error, self._database.place)
             if isinstance(found, EngineUnavailable):
                 self._database.forget()
+            if isinstance(found, DatabaseGone):
+                self._drop()  # a new session creates the tables and registers the worker again
             if found is error:
                 raise
             raise found from error
