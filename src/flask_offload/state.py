@@ -48,6 +48,8 @@ class AppState(Host):
                 durable=config.durability == "power",
             )
         self.keeper = Keeper(self) if self.engine.flags.own_worker else None
+        if self.keeper is not None:
+            self.keeper.start_with_server()
         self._is_in_use = False
 
     def new_job(

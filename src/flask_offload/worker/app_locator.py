@@ -47,17 +47,20 @@ def _global_name(app: Flask) -> str | None:
     for module_name, module in modules:
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is app and name.isidentifier():
-                return f"{_importable(module_name, module)}:{name}"
+                importable = _importable(module_name, module)
+                return importable and f"{importable}:{name}"
     return None
 
 
-def _importable(module_name: str, module: Any) -> str:
+def _importable(module_name: str, module: Any) -> str | None:
+    """The name by which another process can import it; None for code from `-c` or stdin."""
     if module_name != "__main__":
         return module_name
     spec = getattr(module, "__spec__", None)
     if spec is not None:  # python -m package.module
         return str(spec.name)
-    return os.path.abspath(str(module.__file__))  # links are kept
+    file = getattr(module, "__file__", None)
+    return os.path.abspath(file) if file else None  # links are kept
 
 
 def _server_argument() -> str | None:

@@ -26,12 +26,13 @@ from flask import Flask
 from .. import signals
 from ..engines.host import Host
 from ..engines.slots import Slots
-from ..errors import OffloadError
+from ..errors import ConfigError, OffloadError
 from ..jobs import log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.reported import error_of
 from ..role import become_worker
 from .announcer import Announcer
+from .app_identity import differences, expected_digests
 from .executor import Executor
 from .messages import (
     Announced,
@@ -139,6 +140,7 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
         host: Host = offload.state_of(app)
         if not host.engine.flags.worker_command:
             raise host.engine.unsupported("worker_command")
+        _check_identity(app)
         with app.app_context():
             settings = worker_settings(host)
         channel.send(Ready(settings))
@@ -152,6 +154,18 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
         while channel.wants_write and time.monotonic() < deadline:
             channel.flush()
         return None
+
+
+def _check_identity(app: Flask) -> None:
+    """Raise ConfigError if the web process that keeps this worker has another configuration."""
+    expected = expected_digests()
+    keys = [] if expected is None else differences(app.config, expected)
+    if keys:
+        shown = ", ".join(keys[:8]) + (" …" if len(keys) > 8 else "")
+        raise ConfigError(
+            f"the app that was imported has another configuration than the web process: {shown}"
+            f" {'differs' if len(keys) == 1 else 'differ'}"
+        )
 
 
 class Child:

@@ -24,7 +24,14 @@ from ..engines.host import Host
 from ..engines.lock import Lock
 from ..jobs import log
 from ..role import is_server_request, is_worker
+from .app_identity import as_variable
 from .app_locator import import_targets, python_path
+from .serving import (
+    has_server,
+    is_forking_server,
+    is_serving,
+    is_unknown_server_request,
+)
 from .supervisor import EXIT_IMPORT
 from .thread_worker import ThreadWorker
 
@@ -38,16 +45,17 @@ RESTART_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 TOO_SOON = 10.0
 """Seconds after which its end is an accident, as `kill -9` is, and the next one need not wait."""
 
-SERVERS = frozenset(
-    {"gunicorn.arbiter", "waitress.server", "uwsgi", "mod_wsgi", "cheroot.wsgi", "gevent.pywsgi"}
-)
-"""Modules that only a process which serves an app has loaded."""
+SERVING_WITHIN = 60.0
+"""Seconds after init_app within which a known server begins to serve; else the first request or
+enqueue starts the worker."""
+STOP_MARGIN = 5.0
+"""Seconds beyond the drain timeout after which the web process no longer waits for its worker."""
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
 
 class Keeper:
-    """Starts with the first request or enqueue of a web process, and in no other process."""
+    """Starts with a known server, else with the first request or enqueue of a web process."""
 
     def __init__(self, state: Host) -> None:
         self._state = weakref.ref(state)
@@ -55,9 +63,12 @@ class Keeper:
         self._context = click.get_current_context(silent=True)
         self._lock = Lock(state.engine.run_folder() / "keeper.lock")
         self._decided = False
+        self._beginning = threading.Lock()
         self._stopping = threading.Event()
         self._keepalive: int | None = None  # a pipe: the worker stops at its end
+        self._process: subprocess.Popen[bytes] | None = None
         self._threads: ThreadWorker | None = None
+        self._has_warned = False
         _keepers.add(self)
 
     def start(self) -> None:
@@ -65,8 +76,34 @@ class Keeper:
         if self._decided or self._mode == "off" or is_worker():
             return
         if not self._is_web_process():
+            self._warn_about_unknown_server()
             return
-        self._decided = True
+        self._begin()
+
+    def start_with_server(self) -> None:
+        """At init_app: if this process belongs to a known server, start when it begins to serve, so
+        that waiting jobs and schedules need no request."""
+        state = self._state()
+        if self._mode == "off" or is_worker() or state is None or self._is_test(state):
+            return
+        is_run = self._context is not None and self._context.info_name == "run"
+        if is_run or (self._context is None and has_server() and not is_forking_server()):
+            threading.Thread(target=self._await_server, name="offload-start", daemon=True).start()
+
+    def _await_server(self) -> None:
+        pid, deadline, pause = os.getpid(), time.monotonic() + SERVING_WITHIN, 0.05
+        while time.monotonic() < deadline and not self._decided and os.getpid() == pid:
+            if is_serving():
+                self._begin()
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+
+    def _begin(self) -> None:
+        with self._beginning:
+            if self._decided:
+                return
+            self._decided = True
         atexit.register(self._stop)
         if self._mode == "thread":
             self._run_in_threads()
@@ -75,16 +112,41 @@ class Keeper:
 
     def _is_web_process(self) -> bool:
         state = self._state()
-        if state is None or state.app.testing or "_pytest" in sys.modules:
+        if state is None or self._is_test(state):
             return False
         if is_server_request():
             return True
         # outside of a request, a script that enqueues something must not be taken for a server
-        return self._context is None and not SERVERS.isdisjoint(sys.modules)
+        return self._context is None and has_server()
+
+    @staticmethod
+    def _is_test(state: Host) -> bool:
+        return state.app.testing or "_pytest" in sys.modules
+
+    def _warn_about_unknown_server(self) -> None:
+        state = self._state()
+        if self._has_warned or state is None or self._is_test(state):
+            return
+        if is_unknown_server_request():
+            self._has_warned = True
+            log.write(
+                logging.WARNING,
+                "unknown_server",
+                "a request is handled by a server that is not known, so this process keeps no"
+                " worker: start `flask offload worker` beside it, with OFFLOAD_WORKER = 'off'",
+            )
 
     # --- as a thread ---
 
     def _keep(self) -> None:
+        """Keep a worker until the web process ends. Whatever goes wrong here, jobs still run."""
+        try:
+            self._keep_worker()
+        except BaseException as error:
+            reason = f"no worker process can be started here ({type(error).__name__}: {error})"
+            self._fall_back_to_threads(reason)
+
+    def _keep_worker(self) -> None:
         state = self._state()
         if state is None:
             return
@@ -102,7 +164,9 @@ class Keeper:
             if code == EXIT_IMPORT:
                 targets = targets[1:]
                 if not targets:
-                    self._fall_back_to_threads()
+                    self._fall_back_to_threads(
+                        "no worker process could import this app as it is configured here"
+                    )
                     return
                 continue
             accident = code == -signal.SIGKILL or time.monotonic() - began > TOO_SOON
@@ -112,14 +176,16 @@ class Keeper:
             log.write(logging.WARNING, "worker_ended", message, code, pause)
             self._stopping.wait(pause)
 
-    def _fall_back_to_threads(self) -> None:
+    def _fall_back_to_threads(self, reason: str) -> None:
+        self._release_worker()
         self._lock.release()
         log.write(
             logging.ERROR,
             "worker_import_failed",
-            "no worker process could import this app, so its jobs run in threads of the web"
-            " process. Set OFFLOAD_APP to what `flask --app` takes, or start"
-            " `flask offload worker` yourself with OFFLOAD_WORKER = 'off'",
+            "%s, so its jobs run in threads of the web process. Set OFFLOAD_APP to what"
+            " `flask --app` takes, or start `flask offload worker` yourself with"
+            " OFFLOAD_WORKER = 'off'",
+            reason,
         )
         self._run_in_threads()
 
@@ -141,26 +207,35 @@ class Keeper:
         read_end, write_end = os.pipe()
         app_option = ["--app", target] if target else []
         command = [
-            *(python(), "-m", "flask", *app_option, "offload", "worker"),
+            *(python(), *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
+            *("-m", "flask", *app_option, "offload", "worker"),
             *("--kept-by", str(read_end), "--database", str(state.database)),
             # new code wants a new worker, not the help of the old one
             *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
             *([] if is_last else ["--no-explain"]),
         ]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": python_path(),
+            # what this process has not read, or has read into its environment, is not read there
+            "FLASK_SKIP_DOTENV": "1",
+            "FLASK_DEBUG": "1" if state.app.debug else "0",
+            **as_variable(state.app.config),
+        }
         del state
-        environment = {**os.environ, "PYTHONPATH": python_path()}
         for name in ("WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD"):
             environment.pop(name, None)
         process = subprocess.Popen(
             command, pass_fds=(read_end,), env=environment, stdin=subprocess.DEVNULL
         )
         os.close(read_end)
-        self._keepalive = write_end
+        self._keepalive, self._process = write_end, process
         if self._stopping.is_set():
             self._release_worker()
         try:
             return process.wait()
         finally:
+            self._process = None
             self._release_worker()
 
     def _run_in_threads(self) -> None:
@@ -172,13 +247,24 @@ class Keeper:
     # --- ends ---
 
     def _stop(self) -> None:
-        """At exit: release the worker, which then finishes what it runs, and the lock."""
+        """At exit: release the lock and the worker, and wait until it has finished what it runs: in
+        a container, the end of this process may be the end of them all."""
         self._stopping.set()
+        process, state = self._process, self._state()
+        is_debug = state is not None and state.app.debug  # a reload should not wait for jobs
+        if process is not None and not is_debug:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
         self._release_worker()
         self._lock.release()
-        state = self._state()
-        if self._threads is not None and state is not None:
-            self._threads.stop(state.config.drain_timeout)
+        if state is None:
+            return
+        timeout = state.config.drain_timeout
+        if self._threads is not None:
+            self._threads.stop(timeout)
+        if process is not None and not is_debug:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout + STOP_MARGIN)
 
     def _release_worker(self) -> None:
         keepalive, self._keepalive = self._keepalive, None
@@ -190,15 +276,25 @@ class Keeper:
         """In a forked child: the worker and the lock belong to the parent; start afresh."""
         self._release_worker()
         self._decided = False
+        self._beginning = threading.Lock()
         self._stopping = threading.Event()
-        self._threads = None
+        self._process = self._threads = None
+        self.start_with_server()
 
 
 def python() -> str:
-    """The interpreter; servers that embed Python put their own name into sys.executable."""
-    if "python" in os.path.basename(sys.executable or ""):
-        return sys.executable
-    return os.path.join(sys.prefix, "bin", "python")
+    """The interpreter; servers that embed Python put their own name into sys.executable.
+
+    Raises FileNotFoundError where there is none, as in a frozen app.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = os.path.join(sys.prefix, "bin")
+    names = (version, "python3", "python")
+    candidates = [sys.executable or "", *(os.path.join(folder, name) for name in names)]
+    for path in candidates:
+        if "python" in os.path.basename(path) and os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(f"there is no Python interpreter in {folder}")
 
 
 def _after_fork() -> None:

@@ -176,12 +176,12 @@ def check_workers(at: Situation) -> Iterator[Finding]:
         yield Finding("worker", "problem", message)
     elif ready:
         message = (
-            f"{ready} and no worker runs: the web process starts one with its first request;"
+            f"{ready} and no worker runs: the web process starts one when it serves;"
             " without a web process, start `flask offload worker`"
         )
         yield Finding("worker", "problem", message)
     else:
-        message = "none runs now: the web process starts one with its first request"
+        message = "none runs now: the web process starts one when it serves"
         yield Finding("worker", "note", message)
 
 

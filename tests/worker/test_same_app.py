@@ -1,0 +1,212 @@
+"""A worker that a web process keeps is the same app: its configuration, its interpreter's flags; it
+starts with the server, and is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from flask_offload.worker.app_identity import differences, digests
+from flask_offload.worker.keeper import python
+from support import Running, answers, free_port, http_get, running, wait_until
+
+pytestmark = pytest.mark.processes
+
+SHOP = """
+import os, sys, time
+from datetime import timedelta
+from flask import Flask, current_app
+from flask_offload import Offload
+offload = Offload()
+
+def note(text):
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(text + "\\n")
+
+@offload.task
+def charge() -> None:
+    note(f"charged {current_app.config['PAYMENTS']} {sys.flags.safe_path} {os.getpid()}")
+
+@offload.task(on_crash="fail")
+def slow() -> None:
+    note("slow began")
+    time.sleep(2)
+    note("slow done")
+
+@offload.every(timedelta(seconds=1))
+@offload.task
+def beat() -> None:
+    note("beat")
+
+def create_app(kind="sandbox"):
+    app = Flask("shop")
+    app.config.update(PAYMENTS=os.environ.get("PAYMENTS", kind))
+    offload.init_app(app)
+    app.add_url_rule("/", "home", lambda: f"{os.getpid()}")
+    app.add_url_rule("/go", "go", lambda: charge.enqueue().id)
+    app.add_url_rule("/slow", "slow", lambda: slow.enqueue().id)
+    return app
+"""
+
+SERVE = {
+    "an argument": "from waitress import serve\nfrom shop import create_app\n"
+    "serve(create_app('bank'), listen=f'127.0.0.1:{PORT}')",
+    "a variable": "from shop import create_app\napp = create_app('bank')\napp.run(port=PORT)",
+    "changed later": "from waitress import serve\nfrom shop import create_app\napp = create_app()\n"
+    "app.config['PAYMENTS'] = 'bank'\nserve(app, listen=f'127.0.0.1:{PORT}')",
+    "wrapped": "from waitress import serve\nfrom werkzeug.middleware.proxy_fix import ProxyFix\n"
+    "from shop import create_app\nserve(ProxyFix(create_app('bank')), listen=f'127.0.0.1:{PORT}')",
+}
+
+
+class Shop:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        (folder / "shop.py").write_text(SHOP)
+        self.notes_file = folder / "notes"
+        self.env = {
+            "NOTES": str(self.notes_file),
+            "FLASK_OFFLOAD_SQLITE_PATH": str(folder / "jobs.sqlite3"),
+            "PYTHONPATH": "",
+        }
+
+    def notes(self, start: str = "") -> list[str]:
+        text = self.notes_file.read_text() if self.notes_file.exists() else ""
+        return [line for line in text.splitlines() if line.startswith(start)]
+
+    @contextmanager
+    def serve(self, *command: str, request: bool = True, **env: str) -> Iterator[Running]:
+        def ready(_: object) -> bool:
+            return answers(f"{self.url}/") if request else True
+
+        words = [word.replace("PORT", str(self.port)) for word in command]
+        with running(
+            [sys.executable, *words], env={**self.env, **env}, cwd=self.folder, ready=ready
+        ) as process:
+            yield process
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+@pytest.mark.parametrize("how", SERVE)
+def test_jobs_run_with_the_configuration_of_the_web_process(shop: Shop, how: str) -> None:
+    (shop.folder / "serve.py").write_text(SERVE[how].replace("PORT", str(shop.port)))
+    with shop.serve("serve.py"):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+        assert shop.notes("charged bank")
+        assert not shop.notes("charged sandbox")
+
+
+def test_a_refused_worker_names_what_differs(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(SERVE["an argument"].replace("PORT", str(shop.port)))
+    with shop.serve("serve.py") as process:
+        http_get(f"{shop.url}/go")
+        process.wait_for("another configuration than the web process: PAYMENTS differs", 30)
+        assert "bank" not in process.output()
+
+
+def test_a_dotenv_file_that_the_server_does_not_read_is_not_read_by_its_worker(shop: Shop) -> None:
+    (shop.folder / ".env").write_text("PAYMENTS=laptop\n")
+    (shop.folder / ".flaskenv").write_text("FLASK_DEBUG=1\n")
+    with shop.serve("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app('bank')"):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+        (line,) = shop.notes("charged")
+        assert line.split()[1] == "bank"
+        assert line.split()[3] != http_get(f"{shop.url}/").text, "in a process of its own"
+
+
+def test_the_flags_of_the_interpreter_are_kept(shop: Shop) -> None:
+    command = ("-P", "-m", "flask", "--app", "shop", "run", "--port", "PORT")
+    with shop.serve(*command, PYTHONPATH=str(shop.folder)):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+        assert shop.notes("charged")[0].split()[2] == "True"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()"),
+        ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "--preload", "-w", "2", "shop:create_app()"),
+        ("-m", "waitress", "--listen=127.0.0.1:PORT", "--call", "shop:create_app"),
+        ("-m", "flask", "--app", "shop", "run", "--port", "PORT"),
+    ],
+    ids=["gunicorn", "gunicorn --preload", "waitress", "flask run"],
+)
+def test_schedules_run_before_anybody_visits(shop: Shop, command: tuple[str, ...]) -> None:
+    with shop.serve(*command, request=False):
+        wait_until(lambda: shop.notes("beat"), 30, "the schedule has run without a request")
+
+
+def test_a_web_process_that_ends_waits_for_its_worker(shop: Shop) -> None:
+    with shop.serve("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()") as process:
+        http_get(f"{shop.url}/slow")
+        wait_until(lambda: shop.notes("slow began"), 30, "the job runs")
+        process.send(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert shop.notes("slow done"), "the server has waited for the job"
+
+
+def test_code_without_a_file_falls_back_to_threads(shop: Shop) -> None:
+    code = (
+        f"import shop; from flask import Flask; app = shop.create_app(); app.run(port={shop.port})"
+    )
+    with shop.serve("-c", code, PYTHONPATH=str(shop.folder)):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+
+
+def test_any_failure_of_the_keeper_falls_back_to_threads(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(
+        "import flask_offload.worker.keeper as keeper\n"
+        "def missing(): raise FileNotFoundError('no python')\n"
+        "keeper.python = missing\n" + SERVE["an argument"].replace("PORT", str(shop.port))
+    )
+    with shop.serve("serve.py") as process:
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+        assert "no worker process can be started here (FileNotFoundError" in process.output()
+
+
+def test_digests_are_equal_for_equal_values_in_any_process_and_differ_for_others() -> None:
+    def config() -> dict[str, object]:
+        return {
+            "A": {"b": [1, (2.5, None)], "c": {"x", "y"}},
+            "OBJECT": object(),
+            "CALL": print,
+            "KEY": b"secret",
+            "PATH": Path("/a"),
+        }
+
+    assert differences(config(), digests(config())) == []
+    assert "secret" not in str(digests(config()))
+    changed = {**config(), "KEY": b"other", "A": {}, "NEW": 1}
+    del changed["PATH"]
+    assert differences(changed, digests(config())) == ["A", "KEY", "NEW", "PATH"]
+    one, other = Flask("a"), Flask("a")
+    other.config["RUN_FROM_CLI"] = "true"
+    assert differences(one.config, digests(other.config)) == []
+
+
+def test_there_is_an_interpreter_also_under_a_server_that_embeds_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    assert os.access(python(), os.X_OK)
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    with pytest.raises(FileNotFoundError, match="no Python interpreter in /nowhere"):
+        python()
