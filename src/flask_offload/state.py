@@ -61,7 +61,9 @@ class AppState(Host):
         return task.new_job(args, kwargs, limit=limit, spool=self.spool, now=self.clock())
 
     def enqueue(self, new_jobs: Sequence[NewJob]) -> list[Job]:
-        """Enqueue all of them, or none. Raises EngineUnavailable."""
+        """Enqueue all of them, or none. Raises EngineUnavailable, and RuntimeError in a test that
+        has no database of its own."""
+        self.check_test_database()
         try:
             records = self.engine.enqueue(new_jobs) if new_jobs else []
         except BaseException:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -27,7 +32,9 @@ class Host:
         self._app = weakref.ref(app)
         self.registry = registry
         self.config = config
-        self.database = config.database(app)
+        self.has_test_database = config.sqlite_path is None and _is_test(app)
+        """Whether the jobs are in a temporary database, as those of a test."""
+        self.database = _temporary_database(app) if self.has_test_database else config.database(app)
         self.clock: Callable[[], float] = time.time
         self.spool: Spool | None = None
         self.engine: Engine
@@ -39,6 +46,16 @@ class Host:
         if app is None:
             raise RuntimeError("the app of this Flask-Offload state no longer exists")
         return app
+
+    def check_test_database(self) -> None:
+        """Raise RuntimeError if a test would use the jobs of development or production."""
+        is_real = self.config.sqlite_path is None and not self.has_test_database
+        if is_real and self.app.testing and self.engine.name == "sqlite":
+            raise RuntimeError(
+                f"app.testing was set after init_app, so the test would use the jobs in"
+                f" {self.database}, where the app keeps them outside of tests too: set TESTING"
+                " before init_app, or OFFLOAD_SQLITE_PATH to a temporary file"
+            )
 
     def task(self, name: str) -> Task[Any, Any]:
         """The task of that name, by exact name only. Raises UnknownTask."""
@@ -59,3 +76,19 @@ class Host:
         declared = self.registry.tasks.get(task)
         own = None if declared is None else declared.options.keep_for(status)
         return self.config.keep_failed if own is None else own
+
+
+def _is_test(app: Flask) -> bool:
+    return app.testing or "_pytest" in sys.modules
+
+
+def _temporary_database(app: Flask) -> Path:
+    """A database file in a folder of its own, which is removed with the app."""
+    folder = Path(tempfile.mkdtemp(prefix="flask-offload-"))
+    weakref.finalize(app, _remove, folder, os.getpid())
+    return folder / "offload.sqlite3"
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child must not remove it
+        shutil.rmtree(folder, ignore_errors=True)

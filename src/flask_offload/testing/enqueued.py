@@ -70,6 +70,7 @@ def _state_for(task: Task[..., Any]) -> AppState:
         state = next(reversed(list(states.values())), None)
     if state is None:
         raise NotInitialized(f"no app has the Offload of {task.name}: create the app first")
+    state.check_test_database()
     return state
 
 

@@ -65,7 +65,10 @@ class AppJobs:
         state = state_of(self.app)
         if not self.app.testing:
             raise RuntimeError("app.testing is not set: this may be an app in real use")
-        where, is_own = str(state.database), state.config.sqlite_path is not None
+        where, is_own = (
+            str(state.database),
+            state.config.sqlite_path is not None or state.has_test_database,
+        )
         remedy = "OFFLOAD_SQLITE_PATH to a temporary file"
         if state.engine.name == "postgres":
             where = f"the schema {state.config.postgres_schema!r}"

@@ -48,6 +48,7 @@ class ManualWorker(ABC):
 
 def manual_worker(state: AppState, queue_name: str | None = None) -> ManualWorker:
     """A worker for the app's engine. Raises UnsupportedByEngine if its jobs can't be run here."""
+    state.check_test_database()
     if state.engine.flags.own_worker:
         return _StoreWorker(state, queue_name)
     return _InlineWorker(state, queue_name)
