@@ -29,11 +29,26 @@ class _Bounded(psycopg.Connection[TupleRow]):
 
     deadline = FOREVER
 
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        left = max(0.001, self.deadline - time.monotonic())
-        if left != FOREVER:
-            timeout = left if timeout is None else min(left, timeout)
-        return super().wait(gen, interval, timeout)
+    def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
+        if self.deadline == FOREVER:
+            return super().wait(gen, *arguments, **options)
+        return super().wait(_until(gen, self.deadline), *arguments, **options)
+
+
+def _until(gen: PQGen[RV], deadline: float) -> PQGen[RV]:
+    """The same generator, which fails once the deadline is over. psycopg resumes it several times a
+    second, also when nothing has come."""
+    try:
+        state = next(gen)
+        while True:
+            ready = yield state
+            if not ready and time.monotonic() > deadline:
+                gen.close()
+                raise psycopg.OperationalError("the server does not answer")
+            state = gen.send(ready)
+    except StopIteration as end:
+        result: RV = end.value
+        return result
 
 
 class Names:
