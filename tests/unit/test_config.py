@@ -6,6 +6,7 @@ import inspect
 import re
 import shutil
 import sys
+import tempfile
 import types
 from dataclasses import fields
 from datetime import timedelta
@@ -25,6 +26,7 @@ from flask_offload import (
     PayloadError,
 )
 from flask_offload.config import PREFIX, Config
+from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.tasks.options import TaskOptions
 
 ROOT = Path(__file__).parents[2]
@@ -284,3 +286,16 @@ def test_the_postgres_engine_uses_the_database_of_sqlalchemy(tmp_path: Path) -> 
     app.config.update(OFFLOAD_ENGINE="postgres")
     with pytest.raises(ConfigError, match="OFFLOAD_POSTGRES_URL"):
         Offload(app)
+
+
+def test_the_postgres_engine_uses_no_run_folder_that_others_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = PostgresEngine("postgresql://me@host/db")
+    folder = engine.run_folder()
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert PostgresEngine("postgresql://me@host/db", "other").run_folder() != folder
+    folder.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        engine.run_folder()

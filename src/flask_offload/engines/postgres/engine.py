@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -53,10 +54,21 @@ class PostgresEngine(PostgresSender):
         return PostgresStore(self, options, self.run_folder())
 
     def run_folder(self) -> Path:
-        """A folder of this user among the system's temporary files, named after the database."""
+        """A folder of this user among the system's temporary files, named after the database.
+        Raises ConfigError where another user has taken that name."""
         name = f"{self.database.url} {self.database.names.schema}"
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"flask-offload-{os.getuid()}" / digest
+        mine = Path(tempfile.gettempdir()) / f"flask-offload-{os.getuid()}"
+        with contextlib.suppress(OSError):  # it is there, or the first lock will say what is wrong
+            mine.mkdir(mode=0o700)
+        with contextlib.suppress(FileNotFoundError):
+            found = mine.lstat()
+            if found.st_uid != os.getuid() or found.st_mode & 0o022 or not mine.is_dir():
+                raise ConfigError(
+                    f"{mine} must be a folder of this user that others can't write: remove it, or"
+                    " set TMPDIR to another folder"
+                )
+        return mine / digest
 
     def prune(self, before: float | None = None) -> PruneReport:
         """Delete finished jobs; autovacuum makes their space usable again."""
