@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 
 from flask_offload.worker.app_identity import differences, digests
+from flask_offload.worker.code_identity import other_code, own_code, publish
 from flask_offload.worker.keeper import python
 from support import Running, answers, free_port, http_get, running, wait_until
 
@@ -168,6 +169,33 @@ def test_code_without_a_file_falls_back_to_threads(shop: Shop) -> None:
     with shop.serve("-c", code, PYTHONPATH=str(shop.folder)):
         http_get(f"{shop.url}/go")
         wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+
+
+def test_a_second_server_with_newer_code_warns_that_the_older_one_runs_its_jobs(
+    shop: Shop,
+) -> None:
+    def command(port: int) -> list[str]:
+        return ["-m", "flask", "--app", "shop", "run", "--port", str(port)]
+
+    with shop.serve(*command(shop.port)) as old:
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the older server has its worker")
+        (shop.folder / "shop.py").write_text(SHOP.replace("charged", "billed"))
+        with shop.serve(*command(free_port()), request=False) as new:
+            new.wait_for("but with another version of shop: stop that process", 30)
+            assert f"the worker of process {old.pid} runs" in new.output()
+
+
+def test_only_modules_that_both_processes_have_are_compared(tmp_path: Path) -> None:
+    file, code = tmp_path / "keeper.json", own_code()
+    assert other_code(file, code) == (0, []), "nothing is published"
+    assert "flask" not in code
+    assert "support" in code
+    publish(file, code)
+    assert other_code(file, code) == (os.getpid(), [])
+    assert other_code(file, {**code, "support": "x", "new": "y"}) == (os.getpid(), ["support"])
+    file.write_text("{")
+    assert other_code(file, code) == (0, [])
 
 
 def test_any_failure_of_the_keeper_falls_back_to_threads(shop: Shop) -> None:

@@ -79,13 +79,17 @@ def _factory(app: Flask) -> str | None:
     return None
 
 
+def is_installed(path: Path) -> bool:
+    """Whether this belongs to Python or to an installed package."""
+    standard = (Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+    return any(path.is_relative_to(place) for place in standard)
+
+
 def python_path() -> str:
     """The places from which this process imports the app's own modules, for PYTHONPATH."""
-    standard = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     own = []
     for entry in sys.path:
         path = Path(entry or ".").resolve()
-        inside = any(path == place or path.is_relative_to(place) for place in standard)
-        if not inside and path.suffix != ".zip":
+        if not is_installed(path) and path.suffix != ".zip":
             own.append(str(path))
     return os.pathsep.join(dict.fromkeys(own))

@@ -26,6 +26,7 @@ from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_identity import as_variable
 from .app_locator import import_targets, python_path
+from .code_identity import other_code, own_code, publish
 from .serving import (
     has_server,
     is_forking_server,
@@ -38,6 +39,8 @@ from .thread_worker import ThreadWorker
 TAKE_OVER = 0.1
 """Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
 instead would block every greenlet of a gevent server."""
+COMPARE_EVERY = 3.0
+"""Seconds between two looks at the code of the process that has the worker; a reload is shorter."""
 HAND_OVER = 2.0
 """Seconds for which the worker of a web process that is gone waits for another to take over."""
 RESTART_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -152,11 +155,16 @@ class Keeper:
             return
         targets = import_targets(state.app, state.config.app, self._context)
         del state
-        failures = 0
+        code_file, own = self._lock.path.with_name("keeper.json"), own_code()
+        failures, compare_at = 0, time.monotonic() + COMPARE_EVERY
         while not self._stopping.is_set():
             if not self._try_lock():
                 self._stopping.wait(TAKE_OVER)
+                if time.monotonic() > compare_at and not self._has_warned:
+                    compare_at = time.monotonic() + COMPARE_EVERY
+                    self._warn_about_other_code(*other_code(code_file, own))
                 continue
+            publish(code_file, own)
             began = time.monotonic()
             code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
             if code is None or self._stopping.is_set():
@@ -175,6 +183,19 @@ class Keeper:
             message = "the worker process ended with exit code %d; another starts in %g s"
             log.write(logging.WARNING, "worker_ended", message, code, pause)
             self._stopping.wait(pause)
+
+    def _warn_about_other_code(self, pid: int, modules: list[str]) -> None:
+        if not modules:
+            return
+        self._has_warned = True
+        log.write(
+            logging.WARNING,
+            "other_code",
+            "the worker of process %d runs the jobs of this process too, but with another version"
+            " of %s: stop that process, or give this one another database",
+            pid,
+            ", ".join(modules[:8]) + (" …" if len(modules) > 8 else ""),
+        )
 
     def _fall_back_to_threads(self, reason: str) -> None:
         self._release_worker()
