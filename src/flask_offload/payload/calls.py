@@ -79,11 +79,14 @@ class CallSpec:
                 break
         else:
             return Encoded(self._to_json(args, kwargs, values, slots, limit))
-        walk = Packing(self._codecs.packers, limit, spool)
+        batch = None if spool is None else spool.batch()
+        walk = Packing(self._codecs.packers, limit, batch)
         try:
             packed = [self._pack(walk, *pair, limit) for pair in zip(values, slots, strict=True)]
             named = dict(zip(kwargs, packed[len(args) :], strict=True))
             data = self._to_json(packed[: len(args)], named, packed, slots, limit)
+            if batch is not None:
+                batch.finish()
         except BaseException:
             if spool is not None:
                 spool.remove(walk.files)

@@ -19,10 +19,17 @@ from ..errors import (
     FileGone,
     FileTooLarge,
     PayloadError,
+    PayloadTooLarge,
     SpoolFull,
 )
 
 _NAME = re.compile(r"[0-9a-f]{32}")
+BLOCK = 4096
+"""Bytes that a file takes on a disk at least: max_total bounds the number of files, too."""
+FEWEST = 1000
+"""Files for which there is room, however small max_total is."""
+MAX_FILES = 100
+"""Uploaded files of one call; more are an attack, or an archive in the wrong form."""
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory at once."""
 
@@ -46,18 +53,15 @@ class Spool:
         self.max_total = max_total
         self.durable = durable
 
-    def save(self, stream: BinaryIO) -> str:
-        """Copy the rest of a stream; returns the copy's name.
+    def batch(self) -> Batch:
+        """The files of one call, which are saved together."""
+        return Batch(self)
 
-        Raises FileTooLarge, SpoolFull, DatabaseFull, DatabaseReadOnly or EngineUnavailable, and
-        then keeps nothing.
-        """
-        name = os.urandom(16).hex()
-        try:
-            self._make_folder()
-            self._write(stream, name, available=self.max_total - self.total_bytes())
-        except OSError as error:
-            raise self._unavailable(error) from error
+    def save(self, stream: BinaryIO) -> str:
+        """Copy the rest of a stream; returns the copy's name. Raises what Batch.save() raises."""
+        batch = self.batch()
+        name = batch.save(stream)
+        batch.finish()
         return name
 
     def open(self, name: str) -> BinaryIO:
@@ -99,11 +103,16 @@ class Spool:
 
     def total_bytes(self) -> int:
         """The size of all copies."""
-        total = 0
+        return self.usage()[0]
+
+    def usage(self) -> tuple[int, int]:
+        """The size of all copies, and their number."""
+        total = count = 0
         for entry in self._entries():
             with contextlib.suppress(FileNotFoundError):
                 total += entry.stat(follow_symlinks=False).st_size
-        return total
+                count += 1
+        return total, count
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         try:
@@ -119,19 +128,19 @@ class Spool:
             if self.durable:
                 _sync_folder(self.folder.parent)
 
-    def _write(self, stream: BinaryIO, name: str, available: int) -> None:
+    def _write(self, stream: BinaryIO, name: str, available: int) -> int:
         with open(self.folder / name, "xb", opener=_private) as copy:
             try:
-                self._copy(stream, copy, available)
+                size = self._copy(stream, copy, available)
                 copy.flush()
                 if self.durable:
                     os.fsync(copy.fileno())
-                    _sync_folder(self.folder)
             except BaseException:
                 self.remove([name])
                 raise
+        return size
 
-    def _copy(self, stream: BinaryIO, copy: BinaryIO, available: int) -> None:
+    def _copy(self, stream: BinaryIO, copy: BinaryIO, available: int) -> int:
         size = 0
         while chunk := stream.read(CHUNK):
             size += len(chunk)
@@ -141,12 +150,16 @@ class Spool:
                     " that, or store the file yourself and pass its path"
                 )
             if size > available:
-                raise SpoolFull(
-                    f"there is no room for the file in {self.folder}, where the files of waiting"
-                    f" jobs may take {show_bytes(self.max_total)} (OFFLOAD_MAX_SPOOL): answer 503"
-                    " until some are done, or raise it"
-                )
+                raise self._full()
             copy.write(chunk)
+        return size
+
+    def _full(self) -> SpoolFull:
+        return SpoolFull(
+            f"there is no room for the file in {self.folder}, where the files of waiting jobs may"
+            f" take {show_bytes(self.max_total)} (OFFLOAD_MAX_SPOOL): answer 503 until some are"
+            " done, or raise it"
+        )
 
     def _unavailable(self, error: OSError) -> EngineUnavailable:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -156,6 +169,51 @@ class Spool:
                 f"the file can't be written to {self.folder}: correct the folder's permissions"
             )
         return EngineUnavailable(f"the file can't be copied to {self.folder}: {error}")
+
+
+class Batch:
+    """The files of one call: one look at the space that is left, one sync of the folder."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._available: int | None = None
+        self._left = 0
+        self._count = 0
+
+    def save(self, stream: BinaryIO) -> str:
+        """Copy the rest of a stream; returns the copy's name.
+
+        Raises PayloadTooLarge for more than MAX_FILES, FileTooLarge, SpoolFull, DatabaseFull,
+        DatabaseReadOnly or EngineUnavailable, and then does not keep this file.
+        """
+        spool, name = self._spool, os.urandom(16).hex()
+        if self._count == MAX_FILES:
+            raise PayloadTooLarge(
+                f"it holds more than {MAX_FILES} uploaded files: pass an archive, or store them"
+                " yourself and pass their paths"
+            )
+        try:
+            if self._available is None:
+                spool._make_folder()
+                size, count = spool.usage()
+                self._available = spool.max_total - size
+                self._left = max(FEWEST, spool.max_total // BLOCK) - count
+            if self._left <= 0:
+                raise spool._full()
+            self._left -= 1
+            self._available -= spool._write(stream, name, self._available)
+        except OSError as error:
+            raise spool._unavailable(error) from error
+        self._count += 1
+        return name
+
+    def finish(self) -> None:
+        """Make the names as durable as the files."""
+        if self._count and self._spool.durable:
+            try:
+                _sync_folder(self._spool.folder)
+            except OSError as error:
+                raise self._spool._unavailable(error) from error
 
 
 class _Reader(io.BufferedReader):

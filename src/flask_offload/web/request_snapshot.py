@@ -124,7 +124,7 @@ def snapshot_request(
     if length > limit and not is_multipart:
         most = f"of {show_bytes(limit)} at most (OFFLOAD_MAX_PAYLOAD)"
         raise PayloadTooLarge(f"its body has {show_bytes(length)}, {most}")
-    body = b"" if is_multipart else request.get_data()
+    body = b"" if is_multipart else _read_body(limit)
     is_form = request.mimetype in FORMS and not body
     token = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
     return RequestSnapshot(
@@ -135,6 +135,17 @@ def snapshot_request(
         session={key: session[key] for key in (token, *session_keys) if key in session},
         csrf_valid=bool(g.get("csrf_valid", False)),
     )
+
+
+def _read_body(limit: int) -> bytes:
+    """The body. One that does not say how long it is is read up to the limit."""
+    if request.content_length is not None:
+        return request.get_data()
+    body = request.stream.read(limit + 1)
+    if len(body) > limit:
+        most = f"of {show_bytes(limit)} at most (OFFLOAD_MAX_PAYLOAD)"
+        raise PayloadTooLarge(f"its body is longer than one {most}")
+    return body
 
 
 # --- in the job --------------------------------------------------------------------------------
@@ -214,7 +225,9 @@ def snapshot_response(response: Response, limit: int) -> ResponseSnapshot:
         response.close()
     if response.location:
         # relative to the request, not to the address of the result
-        response.headers["Location"] = urljoin(request.path, response.location)
+        response.headers["Location"] = urljoin(
+            request.script_root + request.path, response.location
+        )
     headers = [(key, value) for key, value in response.headers if key.lower() not in DROPPED]
     cookies = [text.partition("=")[0] for text in response.headers.getlist("Set-Cookie")]
     if session.modified:

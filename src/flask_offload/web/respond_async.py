@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -54,18 +55,19 @@ def respond_async(
     if wait is not None and (isinstance(wait, bool) or not 0 <= wait <= 3600):
         raise OptionError(f"wait={wait!r} can't be used: it takes seconds from 0 to 3600, or None.")
 
+    _refuse_method(view)
     methods = _methods(always)
     name = options.pop("name", None) or _name_of(view)
     task = offload.task(name=name, **options)(_ViewTask(offload, view))
     moved = _AsyncView(offload, task, wait, methods, tuple(headers), tuple(session), owner)
 
     @functools.wraps(view)
-    def respond(**values: Any) -> Response:
+    def respond(*args: Any, **values: Any) -> Response:
         preferences = Preferences.parse(request.headers.get("Prefer", ""))
         if moved.applies(preferences):
             response = moved.respond(preferences, values)
         else:
-            answered = current_app.ensure_sync(view)(**values)
+            answered = current_app.ensure_sync(view)(*args, **values)
             response = current_app.make_response(answered)
         response.vary.add("Prefer")
         return response
@@ -169,6 +171,19 @@ def _methods(always: bool | Iterable[str]) -> frozenset[str]:
         known = ", ".join(sorted(METHODS))
         raise OptionError(f"always={always!r} can't be used: it takes True, or some of {known}.")
     return names
+
+
+def _refuse_method(view: Callable[..., Any]) -> None:
+    """Raise OptionError for a method of a class, whose object can't be carried into a job."""
+    try:
+        first = next(iter(inspect.signature(view).parameters), None)
+    except (TypeError, ValueError):  # a built-in without a signature
+        return
+    if first in ("self", "cls"):
+        raise OptionError(
+            f"{getattr(view, '__qualname__', view)} is a method: in a MethodView or View write"
+            " decorators = [offload.respond_async] in the class instead of decorating the method."
+        )
 
 
 def _name_of(view: Callable[..., Any]) -> str:
