@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,13 @@ from .common import app_command, current_state, echo_json, json_option
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-class Age(click.ParamType[float]):
+if TYPE_CHECKING:
+    _FloatType = click.ParamType[float]
+else:
+    _FloatType = click.ParamType  # older releases of click have no generic one
+
+
+class Age(_FloatType):
     """A length of time such as 90s, 30min, 12h, 7d or 2w; in seconds."""
 
     name = "age"
