@@ -162,6 +162,78 @@ def test_a_web_process_that_ends_waits_for_its_worker(shop: Shop) -> None:
         assert shop.notes("slow done"), "the server has waited for the job"
 
 
+OWN_CLI = """
+import click
+from flask.cli import FlaskGroup
+from shop import create_app
+
+def make():
+    return create_app(click.get_current_context().find_root().params["kind"])
+
+@click.group(cls=FlaskGroup, create_app=make, add_default_commands=True)
+@click.option("--kind", default="sandbox")
+def cli(kind):
+    pass
+
+if __name__ == "__main__":
+    cli()
+"""
+
+
+@pytest.mark.parametrize("start", [["forum.py"], ["-m", "forum"]], ids=["file", "module"])
+def test_an_app_with_its_own_command_line_is_started_by_it(shop: Shop, start: list[str]) -> None:
+    (shop.folder / "forum.py").write_text(OWN_CLI)
+    with shop.serve(*start, "--kind", "bank", "run", "--port", "PORT"):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+        (line,) = shop.notes("charged")
+        assert line.split()[1] == "bank"
+        assert line.split()[3] != http_get(f"{shop.url}/").text, "in a process of its own"
+
+
+def test_an_own_command_line_without_our_commands_means_threads(shop: Shop) -> None:
+    own = OWN_CLI.replace("cli()", "cli.commands.pop('offload', None); cli()")
+    own = own.replace(
+        "import click\n", "import click, sys\nif 'offload' in sys.argv: sys.exit(2)\n"
+    )
+    (shop.folder / "forum.py").write_text(own)
+    with shop.serve("forum.py", "--kind", "bank", "run", "--port", "PORT") as process:
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged bank"), 30, "the job has run")
+        process.wait_for("jobs run in threads of the web process", 10)
+
+
+MADE_UP_SERVER = """
+import threading, io
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from shop import create_app
+app = create_app()
+
+class Handler(StreamRequestHandler):
+    def handle(self):
+        path = self.rfile.readline().split()[1].decode()
+        while self.rfile.readline().strip():
+            pass
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": "x",
+            "SERVER_PORT": "1", "wsgi.input": io.BytesIO(), "wsgi.errors": io.StringIO(),
+            "wsgi.url_scheme": "http", "wsgi.version": (1, 0)}
+        body = b"".join(app(environ, lambda *args: None))
+        self.wfile.write(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
+
+ThreadingTCPServer.allow_reuse_address = True
+ThreadingTCPServer(("127.0.0.1", PORT), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_says_nothing_of_itself_warns_at_the_first_enqueue(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(MADE_UP_SERVER.replace("PORT", str(shop.port)))
+    with shop.serve("serve.py") as process:
+        http_get(f"{shop.url}/go")
+        http_get(f"{shop.url}/go")
+        process.wait_for("a request is handled by a server that is not known", 10)
+        assert process.output().count("server that is not known") == 1
+
+
 def test_code_without_a_file_falls_back_to_threads(shop: Shop) -> None:
     code = (
         f"import shop; from flask import Flask; app = shop.create_app(); app.run(port={shop.port})"

@@ -25,9 +25,21 @@ def import_targets(app: Flask, given: str | None, context: click.Context | None)
         return [given]
     script = context.find_object(ScriptInfo) if context is not None else None
     if script is not None:
-        return [str(script.app_import_path or "")]
+        return ["" if script.create_app is not None else str(script.app_import_path or "")]
     found = (_global_name(app), _server_argument(), _factory(app), os.environ.get("FLASK_APP"))
     return list(dict.fromkeys(target for target in found if target))
+
+
+def cli_words(context: click.Context | None) -> list[str]:
+    """What starts the command line of this app, as Python's arguments: `-m flask`, or that of a
+    `FlaskGroup(create_app=…)` with the options that were given to it."""
+    script = context.find_object(ScriptInfo) if context is not None else None
+    if context is None or script is None or script.create_app is None:
+        return ["-m", "flask"]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    words = ["-m", str(spec.name).removesuffix(".__main__")] if spec else sys.argv[:1]
+    options, name = sys.argv[1:], context.info_name
+    return words + (options[: options.index(name)] if name in options else [])
 
 
 def _global_name(app: Flask) -> str | None:

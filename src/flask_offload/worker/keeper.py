@@ -25,7 +25,7 @@ from ..engines.lock import Lock
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_identity import as_variable
-from .app_locator import import_targets, python_path
+from .app_locator import cli_words, import_targets, python_path
 from .code_identity import other_code, own_code, publish
 from .serving import (
     has_server,
@@ -51,6 +51,8 @@ TOO_SOON = 10.0
 SERVING_WITHIN = 60.0
 """Seconds after init_app within which a known server begins to serve; else the first request or
 enqueue starts the worker."""
+EXIT_USAGE = 2
+"""What Click exits with: an app's own command line may lack our commands."""
 STOP_MARGIN = 5.0
 """Seconds beyond the drain timeout after which the web process no longer waits for its worker."""
 
@@ -169,7 +171,7 @@ class Keeper:
             code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
             if code is None or self._stopping.is_set():
                 return
-            if code == EXIT_IMPORT:
+            if code in {EXIT_IMPORT, EXIT_USAGE}:
                 targets = targets[1:]
                 if not targets:
                     self._fall_back_to_threads(
@@ -226,10 +228,10 @@ class Keeper:
         if state is None:
             return None
         read_end, write_end = os.pipe()
-        app_option = ["--app", target] if target else []
+        start = ["-m", "flask", "--app", target] if target else cli_words(self._context)
         command = [
             *(python(), *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
-            *("-m", "flask", *app_option, "offload", "worker"),
+            *(*start, "offload", "worker"),
             *("--kept-by", str(read_end), "--database", str(state.database)),
             # new code wants a new worker, not the help of the old one
             *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
