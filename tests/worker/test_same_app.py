@@ -234,6 +234,33 @@ def test_a_server_that_says_nothing_of_itself_warns_at_the_first_enqueue(shop: S
         assert process.output().count("server that is not known") == 1
 
 
+CLICK_SERVER = """
+import click
+from waitress import serve
+
+@click.command()
+@click.argument("port", type=int)
+def main(port):
+    from shop import create_app
+    app = create_app()
+
+    def wrapped(environ, start_response):
+        del environ["SERVER_SOFTWARE"]
+        return app(environ, start_response)
+
+    serve(wrapped, listen=f"127.0.0.1:{port}")
+
+main()
+"""
+
+
+def test_a_server_whose_command_line_is_made_with_click_is_a_server(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(CLICK_SERVER)
+    with shop.serve("serve.py", "PORT"):
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged"), 30, "the job has run")
+
+
 def test_code_without_a_file_falls_back_to_threads(shop: Shop) -> None:
     code = (
         f"import shop; from flask import Flask; app = shop.create_app(); app.run(port={shop.port})"

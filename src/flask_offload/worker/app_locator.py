@@ -30,6 +30,14 @@ def import_targets(app: Flask, given: str | None, context: click.Context | None)
     return list(dict.fromkeys(target for target in found if target))
 
 
+def flask_command() -> click.Context | None:
+    """The command of Flask that runs. uvicorn's and granian's own are made with Click too, but
+    they are servers."""
+    context = click.get_current_context(silent=True)
+    is_flask = context is not None and context.find_object(ScriptInfo) is not None
+    return context if is_flask else None
+
+
 def cli_words(context: click.Context | None) -> list[str]:
     """What starts the command line of this app, as Python's arguments: `-m flask`, or that of a
     `FlaskGroup(create_app=…)` with the options that were given to it."""

@@ -18,14 +18,12 @@ import threading
 import time
 import weakref
 
-import click
-
 from ..engines.host import Host
 from ..engines.lock import Lock
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_identity import as_variable
-from .app_locator import cli_words, import_targets, python_path
+from .app_locator import cli_words, flask_command, import_targets, python_path
 from .code_identity import other_code, own_code, publish
 from .serving import (
     has_server,
@@ -65,7 +63,7 @@ class Keeper:
     def __init__(self, state: Host) -> None:
         self._state = weakref.ref(state)
         self._mode = state.config.worker
-        self._context = click.get_current_context(silent=True)
+        self._context = flask_command()
         self._lock = Lock(state.engine.run_folder() / "keeper.lock")
         self._decided = False
         self._beginning = threading.Lock()
