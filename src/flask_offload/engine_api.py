@@ -36,6 +36,7 @@ from .jobs.log import write as log_event
 from .jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS, NewJob
 from .jobs.rate import Rate
 from .jobs.transition import MAX_CRASHES, Next, check_cancel, check_retry, follow
+from .payload.calls import encode_json_call
 from .textui import duration
 from .worker.settings import schedule_specs
 
@@ -79,6 +80,7 @@ __all__ = [
     "check_cancel",
     "check_retry",
     "duration",
+    "encode_json_call",
     "ended_badly",
     "fires",
     "follow",

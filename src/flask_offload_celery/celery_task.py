@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Reject
 from kombu.utils.json import dumps
 
 from flask_offload import Task as DeclaredTask
-from flask_offload.engine_api import Ending, JobStatus, Outcome, log_event
+from flask_offload.engine_api import Ending, JobStatus, Outcome, encode_json_call, log_event
 from flask_offload.errors import JobFailed
 
 from .broker import ANONYMOUS, MARK
@@ -70,8 +70,8 @@ class OffloadTask(Task):  # type: ignore[misc]
     # --- steps ---
 
     def _plain_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeptJob:
-        """The job that a message of plain Celery code makes. Its arguments need no conversion: the
-        payload format writes JSON values as JSON."""
+        """The job that a message of plain Celery code makes. Its arguments are plain
+        data, whatever they look like."""
         request, options = self.request, self._declared.options
         return KeptJob(
             id=request.id,
@@ -79,7 +79,7 @@ class OffloadTask(Task):  # type: ignore[misc]
             queue_name=request.delivery_info.get("routing_key") or options.queue_name,
             priority=0,
             enqueued_at=self.pool.connections.host.clock(),
-            args=json.dumps([args, kwargs]),
+            args=encode_json_call(args, kwargs),
             on_crash=options.on_crash,
             origin=ORIGIN,
             signature=_dumps(dict(self.signature_from_request(request, args, kwargs))),

@@ -26,6 +26,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     app = Flask(__name__)
     app.testing = True
     app.config.update(OFFLOAD_SQLITE_PATH=tmp_path / "jobs.sqlite3", OFFLOAD_MAX_PAYLOAD=100_000)
+    app.config["OFFLOAD_SPOT"] = False
     offload = Offload(app)
 
     @app.post("/echo")

@@ -6,7 +6,7 @@ is one value. The encoding of values is described in `codecs.base`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from math import isfinite
 from typing import Any, BinaryIO
@@ -203,6 +203,13 @@ def encode_value(value: Any, codecs: Codecs, *, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise PayloadTooLarge(f"{what} takes {show_bytes(len(data))}; {_too_large(limit)}")
     return data
+
+
+def encode_json_call(args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    """The arguments of a call that came as JSON from a program that does not use this library. They
+    are plain data: what looks like a tagged value stays a dict. Raises PayloadError."""
+    what = "the arguments of a message"
+    return encode_value([[*args], {**kwargs}], Codecs(), what=what, limit=1 << 30).decode()
 
 
 def decode_value(data: bytes | str, codecs: Codecs, *, what: str = "the stored value") -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-from flask import current_app, g, has_request_context, request
+from flask import current_app, g, has_app_context, has_request_context, request, session
 
 from ..errors import PayloadError
 
@@ -97,15 +97,46 @@ def _save_user() -> str | None:
     login = sys.modules.get("flask_login")
     if login is None or not has_request_context() or not hasattr(current_app, "login_manager"):
         return None
-    return login.current_user.get_id() if login.current_user.is_authenticated else None
+    if not login.current_user.is_authenticated or is_request_user():
+        return None
+    user_id: str = login.current_user.get_id()
+    return user_id
+
+
+def is_request_user() -> bool:
+    """Whether flask_login has this request's user from a `request_loader`, as for an API key: the
+    `user_loader` may know another user by the same id, so such a user can't be carried."""
+    login = sys.modules.get("flask_login")
+    if login is None or not has_request_context() or not hasattr(current_app, "login_manager"):
+        return False
+    user = login.current_user
+    return bool(user.is_authenticated) and session.get("_user_id") != user.get_id()
 
 
 def _restore_user(value: str) -> None:
     manager = getattr(current_app, "login_manager", None)
     load_user = getattr(manager, "_user_callback", None)
     if load_user is not None:
-        # where flask_login keeps the user; `current_user` reads it inside a request context
-        g._login_user = load_user(value)
+        g._login_user = load_user(value)  # where flask_login keeps the user
+        _let_current_user_work_in_tasks()
+
+
+def _let_current_user_work_in_tasks() -> None:
+    """flask_login's `current_user` looks into `g` only inside a request context, and a task has
+    none. Its getter is wrapped once; inside of requests it is flask_login's own."""
+    import flask_login.utils
+
+    original = flask_login.utils._get_user
+    if getattr(original, "is_of_flask_offload", False):
+        return
+
+    def get_user() -> Any:
+        if has_request_context() or not has_app_context():
+            return original()
+        return g.get("_login_user")
+
+    get_user.is_of_flask_offload = True  # type: ignore[attr-defined]
+    flask_login.utils._get_user = get_user
 
 
 def _save_trace() -> dict[str, str] | None:

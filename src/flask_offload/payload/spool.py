@@ -53,12 +53,13 @@ class Spool:
         self.max_total = max_total
         self.durable = durable
 
-    def batch(self) -> Batch:
+    def batch(self) -> FileBatch:
         """The files of one call, which are saved together."""
-        return Batch(self)
+        return FileBatch(self)
 
     def save(self, stream: BinaryIO) -> str:
-        """Copy the rest of a stream; returns the copy's name. Raises what Batch.save() raises."""
+        """Copy the rest of a stream; returns the copy's name. Raises what FileBatch.save()
+        raises."""
         batch = self.batch()
         name = batch.save(stream)
         batch.finish()
@@ -171,7 +172,7 @@ class Spool:
         return EngineUnavailable(f"the file can't be copied to {self.folder}: {error}")
 
 
-class Batch:
+class FileBatch:
     """The files of one call: one look at the space that is left, one sync of the folder."""
 
     def __init__(self, spool: Spool) -> None:

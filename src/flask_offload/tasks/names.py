@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -55,10 +56,59 @@ def will_be_known(function: Callable[..., Any], *, has_options: bool) -> bool:
 
 
 def _is_own_code(file: str | None) -> bool:
+    """Whether a module's file is the app's, wherever packages are installed: `pip install
+    --target`, the user's site and Debian's folder included. In an archive (zipapp, pex) the app and
+    its packages can't be told apart, so nothing there counts as the app's."""
     if file is None:
         return False
     path = Path(file).resolve()
-    installed = {
-        Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")
-    }
-    return not any(path.is_relative_to(folder) for folder in installed)
+    if not path.is_file():
+        return False
+    library = (Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
+    if any(path.is_relative_to(folder) for folder in library):
+        return False
+    return not any(_holds_packages(folder) for folder in path.parents)
+
+
+@lru_cache(maxsize=1024)
+def _holds_packages(folder: Path) -> bool:
+    """Whether an installer has put packages into this folder."""
+    is_named_so = folder.name in ("site-packages", "dist-packages")
+    return is_named_so or next(folder.glob("*.dist-info"), None) is not None
+
+
+def is_same_declaration(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether both come from one declaration that has run twice, as when a factory makes a second
+    app or a module is reloaded; not, say, from a decorator that wraps two functions alike."""
+    if one is other:
+        return True
+    a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    same_object = getattr(one, "__self__", None) is getattr(other, "__self__", None)
+    if a is None or b is None or not same_object:
+        return False
+    if a is not b and (a.co_filename, a.co_qualname) != (b.co_filename, b.co_qualname):
+        return False
+    return all(_is_same_value(*pair) for pair in zip(_bound(one), _bound(other), strict=False))
+
+
+def _bound(function: Callable[..., Any]) -> list[Any]:
+    """What makes two functions of the same code differ: their closures and their defaults."""
+    cells = []
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            cells.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            cells.append(None)
+    defaults = getattr(function, "__defaults__", None) or ()
+    keywords = getattr(function, "__kwdefaults__", None) or {}
+    return [*cells, *defaults, *keywords.values()]
+
+
+def _is_same_value(one: Any, other: Any) -> bool:
+    """Values of two runs of one declaration: equal if they are plain, of one type if they are
+    objects, as each app has an object of its own."""
+    if isinstance(one, FunctionType) and isinstance(other, FunctionType):
+        return is_same_declaration(one, other)
+    if isinstance(one, str | bytes | int | float | tuple | frozenset | type | None):
+        return type(one) is type(other) and bool(one == other)
+    return type(one) is type(other)

@@ -16,7 +16,7 @@ from ..jobs.rate import Rate
 from ..payload.calls import Codecs
 from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
-from .names import find_declared, task_name, will_be_known
+from .names import find_declared, is_same_declaration, task_name, will_be_known
 from .options import KeyFunction, TaskOptions, check_task_name, keep_per_status, seconds
 from .retry import Backoff, RetryPolicy, exponential
 from .schedule import CatchUp, Schedule
@@ -130,7 +130,7 @@ class Registry(ABC):
         if known is not None:
             if known.function is function and not given:
                 return known
-            if not _is_same_code(known.function, function):
+            if not is_same_declaration(known.function, function):
                 raise OptionError(
                     f"two tasks are named {name!r}: give one of them a name of its own (name=…)."
                 )
@@ -170,6 +170,12 @@ class Registry(ABC):
             task.spec.bind((), {})  # refuses a task that can't be called without arguments
             schedule = Schedule(name or task.name, when, tz, jitter, catch_up)
             self.check_schedule(schedule)
+            known = self.schedules.get(schedule.name)
+            if known is not None and known[0] != schedule:
+                raise OptionError(
+                    f"two schedules are named {schedule.name!r}, with different times: give one of"
+                    " them a name of its own (name=…)."
+                )
             self.schedules[schedule.name] = (schedule, task)
             return task
 
@@ -268,14 +274,3 @@ def _types(value: Any) -> Any:
     if isinstance(value, type):
         return (value,)
     return tuple(value) if isinstance(value, list | set | frozenset) else value
-
-
-def _is_same_code(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether both come from the same lines, as when a factory runs twice or a module reloads."""
-    a, b = getattr(one, "__code__", one), getattr(other, "__code__", other)
-    if a is b:
-        return True
-    where = [
-        (getattr(code, "co_filename", None), getattr(code, "co_qualname", None)) for code in (a, b)
-    ]
-    return where[0] == where[1] != (None, None)

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import BinaryIO
 
-from flask import request
+from flask import request, session
 
+from ..payload.propagation import load_context
 from .request_snapshot import FORMS, RequestSnapshot
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 """Where the key is read: from a header, or for plain HTML forms from a field."""
 
 MAX_KEY = 255
+PASSING = frozenset({"_flashes", "_fresh", "_id", "csrf_token"})
+"""Session keys that change between two requests of the same client."""
+OF_REQUEST = frozenset({"request_id", "trace", "locale"})
+"""The same of carried values."""
 REMEMBERED = 24 * 3600.0
 """Seconds after which the same key makes a new job."""
 
@@ -53,20 +59,39 @@ class IdempotencyKey:
 
 
 def idempotency_key(
-    task: str, owner: str | None, snapshot: RequestSnapshot
+    task: str,
+    owner: str | None,
+    snapshot: RequestSnapshot,
+    *,
+    context: str | None = None,
+    headers: Iterable[str] = (),
 ) -> IdempotencyKey | None:
     """The key of the current request, if it has one. Raises BadKey.
 
-    owner: the client, as the view's `owner=` returned it. `Authorization` counts too, and is not
-    stored.
+    It belongs to the client: to `owner`, as the view's `owner=` returned it; to what the request
+    says of its user (`Authorization`, REMOTE_USER, the session); to the values that are carried
+    into the job (`context`); to the `headers` that the view reads; and to the host and the prefix.
+    All that is stored as a digest only.
     """
     key = request.headers.get(HEADER) or request.form.get(FIELD)
     if not key:
         return None
     if len(key) > MAX_KEY:
         raise BadKey(f"The {HEADER} has more than {MAX_KEY} characters: send a UUID.")
-    asks = (task, owner or "", request.headers.get("Authorization", ""), key)
+    asks = (
+        *(task, owner or "", key, request.host, request.script_root),
+        *(request.headers.get("Authorization", ""), request.remote_user or ""),
+        *(request.headers.get(name, "") for name in headers),
+        *(repr(pair) for pair in sorted(_carried(context).items())),
+        *(f"{name}={value!r}" for name, value in sorted(session.items()) if name not in PASSING),
+    )
     return IdempotencyKey(f"idempotency:{_digest(asks, 16)}", _fingerprint(snapshot))
+
+
+def _carried(context: str | None) -> dict[str, object]:
+    """The carried values that say who asks, and not which request it is."""
+    found = load_context(context) if context else {}
+    return {name: value for name, value in found.items() if name not in OF_REQUEST}
 
 
 def _fingerprint(snapshot: RequestSnapshot) -> str:

@@ -22,6 +22,7 @@ from ..jobs import log
 from ..jobs.context import current_job
 from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
+from ..payload.propagation import is_request_user
 from ..state import AppRegistry
 from ..tasks.names import task_name
 from ..tasks.task import Task
@@ -97,7 +98,13 @@ class _AsyncView:
     def applies(self, preferences: Preferences) -> bool:
         """Whether this request becomes a job."""
         wanted = preferences.respond_async and request.method not in ("HEAD", "OPTIONS")
-        return wanted or request.method in self.always
+        if not (wanted or request.method in self.always):
+            return False
+        if is_request_user():  # it would run as another user, or as none
+            message = "%s runs in the request: its user comes from a request_loader of flask_login"
+            log.write(logging.WARNING, "user_not_carried", message, self.task.name)
+            return False
+        return True
 
     def respond(self, preferences: Preferences, values: dict[str, Any]) -> Response:
         """Enqueue the job; respond with its result if it ends in time, else with its address."""
@@ -126,9 +133,15 @@ class _AsyncView:
         limit = self.offload.current_state().config.max_payload
         snapshot = snapshot_request(self.headers, self.session, limit=limit)
         unique = self.offload.engine.flags.unique
-        key = idempotency_key(self.task.name, owner, snapshot) if unique else None
         call = self.task.call(snapshot, values)
         new_job: NewJob = call.new_job
+        key = (
+            idempotency_key(
+                *(self.task.name, owner, snapshot), context=new_job.context, headers=self.headers
+            )
+            if unique
+            else None
+        )
         new_job.origin = RESPOND_ASYNC
         new_job.owner = owner
         if key is not None:
@@ -137,7 +150,7 @@ class _AsyncView:
             new_job.unique_for = REMEMBERED
             new_job.unique_states = frozenset(JobStatus)
         job = self.offload.enqueue_many([call])[0]
-        if key is not None and not key.fits(job.id):
+        if key is not None and not (key.fits(job.id) and self._may_see(job)):
             raise BadKey("This Idempotency-Key was used before, with another request.", 422)
         return job
 
@@ -147,11 +160,20 @@ class _AsyncView:
             with contextlib.suppress(WaitTimeout, EngineUnavailable):
                 job.wait(hold)
         browser = prefers_html(request.accept_mimetypes) and not preferences.respond_async
-        if job.is_finished and (job.status is JobStatus.SUCCESSFUL or not browser):
+        if (
+            self._may_see(job)
+            and job.is_finished
+            and (job.status is JobStatus.SUCCESSFUL or not browser)
+        ):
             return reply(self.offload, job.refresh())
         response = see_job(job) if browser else accepted_json(self.offload, job)
         response.vary.add("Accept")
         return response
+
+    def _may_see(self, job: Job) -> bool:
+        """Whether the app's `authorize` lets this client see the job."""
+        authorizer = self.offload.authorizer
+        return authorizer is None or authorizer(job)
 
     def _hold(self, preferences: Preferences) -> float:
         asked = preferences.wait if preferences.wait is not None else self.wait or 0.0

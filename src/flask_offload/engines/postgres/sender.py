@@ -76,7 +76,9 @@ class PostgresSender(Engine):
     """
 
     name = "postgres"
-    flags: ClassVar[Flags] = Flags(**{**dict.fromkeys(Flags.names(), True), "files": False})
+    flags: ClassVar[Flags] = Flags(
+        **{**dict.fromkeys(Flags.names(), True), "files": False, "outbox": False}
+    )
 
     def __init__(
         self,
