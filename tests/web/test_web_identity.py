@@ -65,7 +65,7 @@ class Site:
         @app.post("/statement")
         @offload.respond_async(headers=["X-Account"])
         def statement() -> str:
-            name = current_user.id if current_user.is_authenticated else "nobody"
+            name = current_user.id if current_user.is_authenticated else "no user"
             kind = current_user.kind if current_user.is_authenticated else "-"
             return f"statement of {kind} {name}"
 
@@ -114,7 +114,7 @@ def test_the_same_client_gets_its_own_reply_again(site: Site) -> None:
 def test_another_user_gets_a_reply_of_their_own(site: Site) -> None:
     assert site.ask(site.client("alice")).text == "statement of person alice"
     assert site.ask(site.client("bob")).text == "statement of person bob"
-    assert site.ask(site.client()).text == "statement of - nobody"
+    assert site.ask(site.client()).text == "statement of - no user"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_another_user_gets_a_reply_of_their_own(site: Site) -> None:
     ],
     ids=lambda headers: next(iter(headers)),
 )
-def test_what_tells_clients_apart_makes_another_job(site: Site, other: dict[str, str]) -> None:
+def test_what_distinguishes_clients_makes_another_job(site: Site, other: dict[str, str]) -> None:
     first = site.ask(site.client())
     second = site.ask(site.client(), **other)
     assert first.status_code == second.status_code == 200

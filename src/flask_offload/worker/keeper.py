@@ -71,7 +71,7 @@ class Keeper:
         self._keepalive: int | None = None  # a pipe: the worker stops at its end
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: ThreadWorker | None = None
-        self._has_warned = False
+        self._has_warned = self._has_compared = False
         _keepers.add(self)
 
     def start(self) -> None:
@@ -160,7 +160,7 @@ class Keeper:
         while not self._stopping.is_set():
             if not self._try_lock():
                 self._stopping.wait(TAKE_OVER)
-                if time.monotonic() > compare_at and not self._has_warned:
+                if time.monotonic() > compare_at and not self._has_compared:
                     compare_at = time.monotonic() + COMPARE_EVERY
                     self._warn_about_other_code(*other_code(code_file, own))
                 continue
@@ -188,7 +188,7 @@ class Keeper:
     def _warn_about_other_code(self, pid: int, modules: list[str]) -> None:
         if not modules:
             return
-        self._has_warned = True
+        self._has_compared = True
         log.write(
             logging.WARNING,
             "other_code",
