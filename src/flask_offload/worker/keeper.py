@@ -164,7 +164,7 @@ class Keeper:
                     compare_at = time.monotonic() + COMPARE_EVERY
                     self._warn_about_other_code(*other_code(code_file, own))
                 continue
-            with contextlib.suppress(OSError):  # a full disk; nobody compares then
+            with contextlib.suppress(OSError):  # a full disk; no other process compares then
                 publish(code_file, own)
             began = time.monotonic()
             code = self._run_worker(targets[0], len(targets) == 1) if targets else EXIT_IMPORT
