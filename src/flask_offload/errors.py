@@ -128,6 +128,10 @@ class DatabaseLocked(EngineUnavailable):
     """Another program holds the job database locked: end it, or wait until it releases the lock."""
 
 
+class ForeignFolder(EngineUnavailable, PermissionError):
+    """A folder beside the job database is not this user's alone: run as its owner, or chmod 700."""
+
+
 class DatabaseFull(EngineUnavailable):
     """The disk that holds the job database is full: free some space."""
 

@@ -51,6 +51,7 @@ class Offload(AppRegistry):
         state = AppState(app, self, Config.from_app(app))
         app.extensions["offload"] = self
         self.states[app] = state
+        self.apps_made += 1
         app.register_blueprint(web.make_blueprint(self), url_prefix=state.config.url_prefix)
         install_profiler(app, state.profiler_settings())
         app.before_request(state.on_request)

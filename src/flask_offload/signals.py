@@ -10,6 +10,9 @@ The sender is always the app. Receivers get keyword arguments:
 - `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a worker process of the app, when
   another one died. If that ends the job, `failed` follows; for a job that was stopped by force,
   `cancelled`.
+- `worker_process_started`: nothing. Sent in a process that was forked after the app was made, on
+  the Celery engine: close there what must not be shared with the parent, such as connections.
+  SQLAlchemy's are dealt with.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.
 
 An exception in a receiver is logged; it never affects the job.
@@ -34,6 +37,7 @@ cancelled = _signals.signal("offload-job-cancelled")
 crashed = _signals.signal("offload-job-crashed")
 worker_started = _signals.signal("offload-worker-started")
 worker_stopped = _signals.signal("offload-worker-stopped")
+worker_process_started = _signals.signal("offload-worker-process-started")
 
 
 def send(signal: NamedSignal, sender: Any, **what: Any) -> None:

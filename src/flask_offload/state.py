@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app
@@ -15,7 +15,7 @@ from .config import Config
 from .engines.base import Engine
 from .engines.host import Host
 from .engines.registry import make_engine
-from .errors import JobNotFound, NotInitialized, PayloadError
+from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .feature_checks import check_schedule, check_settings, check_task, check_using, require_flag
 from .jobs import log
 from .jobs.job import Job, JobRecord
@@ -136,6 +136,11 @@ class AppRegistry(Registry):
 
     def current_state(self) -> AppState:
         """The state of the current app. Raises NotInitialized."""
+        if not current_app:
+            raise NotInitialized(
+                "there is no application context: enqueue while a request is handled, in a command"
+                " of the app, or inside of `with app.app_context():`"
+            )
         return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
 
     @property
@@ -169,6 +174,13 @@ class AppRegistry(Registry):
         """The same for a schedule."""
         for state in self.states.values():
             check_schedule(state.engine, schedule.name)
+
+    def enqueue(self, *_: object, **__: object) -> NoReturn:
+        """RQ's method. Raises OptionError."""
+        raise OptionError(
+            "an Offload has no enqueue: decorate the function with @offload.task, and write"
+            " function.enqueue(…); or offload.task(function).enqueue(…) for one of another package."
+        )
 
     def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Job]:
         """Enqueue calls made with `task.call(…)` in one transaction.

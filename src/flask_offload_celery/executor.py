@@ -76,6 +76,7 @@ class JobExecutor:
                 lambda: self._run(host, claim, self._new_monitor()),
                 claim,
                 self._host.clock,
+                host.app,
             )
         else:
             outcome = self._run(host, claim, self._monitor)

@@ -10,23 +10,30 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 import msgspec
+from flask import Flask
 
 from flask_offload.engine_api import Claim, Ending, Error, Outcome
+
+from .forked import kill_programs, prepare_process
 
 PR_SET_PDEATHSIG: Final = 1
 
 
-def run_isolated(work: Callable[[], Outcome], claim: Claim, clock: Callable[[], float]) -> Outcome:
+def run_isolated(
+    work: Callable[[], Outcome], claim: Claim, clock: Callable[[], float], app: Flask
+) -> Outcome:
     """Do the work in a process of its own; if that dies, the outcome is CRASHED."""
     began = clock()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_child(work, writing)
+        _run_child(work, writing, app)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    kill_programs(pid)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if answer and code == 0:
         return msgspec.msgpack.decode(answer, type=Outcome)
@@ -35,11 +42,12 @@ def run_isolated(work: Callable[[], Outcome], claim: Claim, clock: Callable[[], 
     return Outcome(claim.seq, claim.attempt, Ending.CRASHED, began, clock(), error=error)
 
 
-def _run_child(work: Callable[[], Outcome], writing: int) -> NoReturn:
+def _run_child(work: Callable[[], Outcome], writing: int, app: Flask) -> NoReturn:
     code = 1
     try:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prepare_process(app)
         outcome = work()
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(msgspec.msgpack.encode(outcome))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +24,7 @@ from flask_offload.errors import JobCancelled, JobTimeout
 
 from .broker import ANONYMOUS
 from .connections import Connections
+from .forked import kill_process, kill_programs
 from .heartbeats import Heartbeats
 from .records import decode_job
 from .transition import transition_of
@@ -70,6 +70,7 @@ class Recovery:
         for request in list(celery_state.active_requests):
             pid = request.worker_pid
             if pid and start_time(os.getpid()) and not start_time(pid):
+                kill_programs(pid)
                 self.note_lost(request, f"process {pid} has ended")
 
     def handle_notes(self) -> None:
@@ -106,7 +107,7 @@ class Recovery:
         """Kill the process that runs this job, if it is one of this pool."""
         for request in list(celery_state.active_requests):
             if request.id == job_id and request.worker_pid:
-                os.kill(request.worker_pid, signal.SIGKILL)
+                kill_process(request.worker_pid)
 
     # --- steps ---
 

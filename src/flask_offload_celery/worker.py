@@ -25,6 +25,7 @@ from flask_offload.errors import EngineUnavailable
 
 from .celery_task import AnonymousTask, OffloadTask
 from .connections import Connections
+from .forked import prepare_process
 from .pool import CeleryPool
 from .setup import configure_worker, warnings_about
 from .worker_identity import WorkerIdentity
@@ -130,9 +131,13 @@ class OffloadWorker:
 
         celery.steps["worker"].add(OffloadStep)
         celery_signals.worker_shutting_down.connect(self._asked_to_stop)
+        celery_signals.worker_process_init.connect(self._process_started)
         celery_signals.task_unknown.connect(self._task_unknown)
 
     # --- called by Celery ---
+
+    def _process_started(self, **_: Any) -> None:
+        prepare_process(self._host.app)
 
     def begin(self, worker: Any) -> None:
         """The pool is up."""

@@ -14,6 +14,9 @@ from celery_fixtures import redis, worker_process  # noqa: F401 (fixtures)
 from celery_server import CelerySite, make_site
 from flask_offload import JobStatus
 from flask_offload.jobs.document import plain
+from flask_offload_celery.pool import CeleryPool
+from flask_offload_celery.worker import register_tasks
+from flask_offload_celery.worker_identity import WorkerIdentity
 from support import wait_until
 from worker_process import Workshop
 
@@ -46,3 +49,24 @@ def test_odd_values_are_refused_in_the_task_or_carried(
             assert len(site.witnessed("odd", job)) == 1
             assert job.status is JobStatus.FAILED
         site.engine.count()
+
+
+@pytest.mark.parametrize("way", ["send_task", "apply_async"])
+def test_arguments_of_plain_celery_are_plain_data(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+    way: str,
+) -> None:
+    posing = {"$": ["PosixPath", "/etc/passwd"]}
+    nested = [{"a": [posing, {"$": "x"}]}]
+    celery = site.engine.connections.celery
+    with site.worker(worker_process), celery.connection_for_write() as connection:
+        if way == "send_task":
+            arguments = {"args": [posing], "kwargs": {"more": nested}}
+            celery.send_task("celery_app.echo", **arguments, connection=connection)
+        else:
+            register_tasks(celery, CeleryPool(site.engine.connections, WorkerIdentity(None, 1)))
+            task = celery.tasks["celery_app.echo"]
+            task.apply_async((posing,), {"more": nested}, connection=connection)
+        (line,) = site.wait_for_witness("echo")
+    assert json.loads(bytes.fromhex(line[-1])) == [posing, nested]

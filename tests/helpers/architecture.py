@@ -48,7 +48,7 @@ APART: Sequence[tuple[str, str, str]] = (
 
 MAX_LOOSE = 14
 """Modules beside the folders."""
-MAX_CORE = 17_400
+MAX_CORE = 17_500
 """Lines that a reader of the queue may have to know: all but NOT_CORE. 16,200 when the folders were
 made; what odd values, odd hosts and other people's files asked for came after that."""
 NOT_CORE = ("profiler", "measure", "dashboard", "engines/postgres")

@@ -113,7 +113,7 @@ def keyless_zone() -> ZoneInfo:
             "is of type defaultdict, which can't be encoded: pass dict(value)",
         ),
         (lambda: Counter("aab"), "is of type Counter, which can't be encoded: pass dict(value)"),
-        (lambda: FrozenClock(2026, 1, 1), "pass datetime(value)"),
+        (lambda: FrozenClock(2026, 1, 1), "pass datetime.fromisoformat(value.isoformat())"),
         (lambda: DearMoney(1), "register a codec with offload.codec(DearMoney"),
         (make_generator, "is of type generator, which can't be encoded: pass list(value)"),
         (lambda: range(3), "pass list(value)"),

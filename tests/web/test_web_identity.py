@@ -71,6 +71,8 @@ class Site:
 
         @offload.task(name="who")
         def who() -> str:
+            if current_user.is_anonymous:
+                return "- anonymous"
             return f"{current_user.kind} {current_user.id}"
 
         @app.post("/who")
@@ -168,10 +170,13 @@ def test_current_user_works_in_a_plain_task(site: Site) -> None:
     assert job.return_value == "person carol"
 
 
-def test_the_user_of_a_request_loader_does_not_travel(site: Site) -> None:
-    site.client().post("/who", headers={"X-Key": "7"})
+@pytest.mark.parametrize("headers", [{"X-Key": "7"}, {}], ids=["request_loader", "anonymous"])
+def test_without_a_session_s_user_a_task_has_an_anonymous_one(
+    site: Site, headers: dict[str, str]
+) -> None:
+    site.client().post("/who", headers=headers)
     (job,) = drain(site.app)
-    assert job.status == "FAILED", "there is no user, rather than another one"
+    assert job.return_value == "- anonymous"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_two_functions_in_one_wrapper_are_two_tasks() -> None:
         offload.task(timed(refund))
 
 
-def test_tasks_made_in_a_loop_are_told_apart() -> None:
+def test_tasks_made_in_a_loop_are_distinguished() -> None:
     offload = Offload()
 
     def make(table: str) -> None:
@@ -234,7 +239,7 @@ def test_tasks_made_in_a_loop_are_told_apart() -> None:
         make("orders")
 
 
-def test_methods_of_two_objects_and_defaults_are_told_apart() -> None:
+def test_methods_of_two_objects_and_defaults_are_distinguished() -> None:
     class Sender:
         def send(self) -> None: ...
 
@@ -248,11 +253,33 @@ def test_methods_of_two_objects_and_defaults_are_told_apart() -> None:
         offload.task(name="late")(lambda number=number: number)
 
 
-def test_a_factory_may_run_for_a_second_app() -> None:
+def test_objects_in_closures_are_distinguished_unless_they_are_another_app_s() -> None:
+    class Source:
+        pass
+
     offload = Offload()
 
-    def create_app() -> Flask:
+    def make(source: Source) -> None:
+        @offload.task
+        def read() -> str:
+            return str(source)
+
+    make(Source())
+    with pytest.raises(OptionError, match="two tasks are named"):
+        make(Source())
+
+
+@pytest.mark.parametrize("first", ["init_app", "tasks"])
+def test_a_factory_may_run_for_a_second_app(tmp_path: Path, first: str) -> None:
+    offload = Offload()
+
+    def create_app(number: int) -> Flask:
         app = Flask(__name__)
+        app.config.update(
+            TESTING=True, OFFLOAD_SPOT=False, OFFLOAD_SQLITE_PATH=tmp_path / f"{number}.sqlite3"
+        )
+        if first == "init_app":
+            offload.init_app(app)
 
         @offload.task
         def nested() -> str:
@@ -262,11 +289,13 @@ def test_a_factory_may_run_for_a_second_app() -> None:
         def same() -> str:
             return nested()
 
+        if first == "tasks":
+            offload.init_app(app)
         return app
 
-    create_app()
-    create_app()
+    kept = [create_app(number) for number in range(2)]
     assert len(offload.tasks) == 1
+    assert len(offload.states) == len(kept)
 
 
 def test_two_schedules_of_one_name_are_refused() -> None:
@@ -281,3 +310,9 @@ def test_two_schedules_of_one_name_are_refused() -> None:
         offload.every("0 17 * * *")(report)
     offload.every("0 17 * * *", name="evening")(report)
     assert len(offload.schedules) == 2
+
+    @offload.task
+    def other() -> None: ...
+
+    with pytest.raises(OptionError, match="two schedules are named"):
+        offload.every("0 17 * * *", name="evening")(other)

@@ -7,6 +7,8 @@ import os
 import weakref
 from pathlib import Path
 
+from ..payload.private_folder import make_private
+
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
@@ -29,8 +31,10 @@ class Lock:
 
     def acquire(self) -> bool:
         """Try to acquire it, without waiting. Creates the file if needed."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private(self.path.parent)
+        descriptor = os.open(
+            self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the file may have been removed between opening and locking it

@@ -21,7 +21,11 @@ from ..jobs.context import Interrupted, JobContext, active
 from ..jobs.job import JobStatus
 from ..jobs.reported import error_of
 from ..payload.calls import encode_value
-from ..payload.propagation import load_context, restored_context
+from ..payload.propagation import (
+    let_current_user_work_in_tasks,
+    load_context,
+    restored_context,
+)
 from ..role import is_worker
 from ..tasks.retry import Again, Decision, Discarded, GiveUp, decide
 from ..tasks.task import Task
@@ -117,6 +121,7 @@ def _started(host: Host, context: JobContext) -> Task[Any, Any]:
 @contextlib.contextmanager
 def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
     saved = load_context(context.claim.context)
+    let_current_user_work_in_tasks()
     token = active.set(context)
     try:
         with (

@@ -27,7 +27,7 @@ class Slots:
         self.path = path
         self._free = list(range((count or 0) - 1, -1, -1))
         new = os.O_CREAT | os.O_EXCL if count is not None else 0
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | new, 0o600)
         try:
             # written in full: to store into a hole on a full disk would end the process (SIGBUS)
             empty = bytes((count or 0) * RECORD.size)

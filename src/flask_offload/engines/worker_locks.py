@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..payload.private_folder import make_private
 from .lock import Lock
 from .slots import Slots
 
@@ -39,7 +40,7 @@ class Registration:
     """A worker's presence in the run folder: its id, its lock, its slots, the path of its pipe."""
 
     def __init__(self, folder: Path, slots: int) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         # a process that looks for dead workers may lock the new file first: then another name
         is_locked = False
         while not is_locked:

@@ -8,6 +8,7 @@ runtime_checkable, one that can't be resolved) are not checked.
 from __future__ import annotations
 
 import collections.abc
+import re
 import reprlib
 import sys
 import types
@@ -26,6 +27,7 @@ _OWN_MODULES = ("builtins", "collections", "collections.abc")
 """Modules whose generic classes are parametrized by their elements."""
 _WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired)
 _ABSENT = object()
+_QUALIFIER = re.compile(r"(?:[\w.]*(?:ReadOnly|Annotated)\[)?(?:\w+\.)*(NotRequired|Required)\[")
 
 
 class Mismatch(NamedTuple):
@@ -88,6 +90,17 @@ def resolve(annotations: Mapping[str, Any], module: str) -> dict[str, Any]:
         except Exception:  # an annotation may be any expression
             hints[name] = Any
     return hints
+
+
+def _qualifier(annotation: Any, written: Any) -> str | None:
+    """Whether a key of a TypedDict is `Required` or `NotRequired`, if it says so: also where the
+    type inside could not be evaluated, from the annotation as it is written."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.NotRequired or origin is typing.Required:
+        return "Required" if origin is typing.Required else "NotRequired"
+    text = getattr(written, "__forward_arg__", written)
+    found = _QUALIFIER.match(text) if isinstance(text, str) else None
+    return found[1] if found else None
 
 
 def name_of(annotation: Any) -> str:
@@ -239,9 +252,10 @@ def _typed_dict_check(cls: Any, seen: frozenset[Any]) -> AnnotationCheck:
         for key, annotation in resolve(cls.__annotations__, cls.__module__).items():
             fields[key] = compile_check(annotation, seen | {cls})
             # `from __future__ import annotations` hides these from the class itself
-            if typing.get_origin(annotation) is typing.NotRequired:
+            qualifier = _qualifier(annotation, cls.__annotations__[key])
+            if qualifier == "NotRequired":
                 required.discard(key)
-            elif typing.get_origin(annotation) is typing.Required:
+            elif qualifier == "Required":
                 required.add(key)
 
     def test(value: Any) -> Mismatch | None:

@@ -118,25 +118,24 @@ def _restore_user(value: str) -> None:
     load_user = getattr(manager, "_user_callback", None)
     if load_user is not None:
         g._login_user = load_user(value)  # where flask_login keeps the user
-        _let_current_user_work_in_tasks()
 
 
-def _let_current_user_work_in_tasks() -> None:
+def let_current_user_work_in_tasks() -> None:
     """flask_login's `current_user` looks into `g` only inside a request context, and a task has
     none. Its getter is wrapped once; inside of requests it is flask_login's own."""
-    import flask_login.utils
-
-    original = flask_login.utils._get_user
-    if getattr(original, "is_of_flask_offload", False):
+    login = sys.modules.get("flask_login")
+    if login is None or getattr(login.utils._get_user, "is_of_flask_offload", False):
         return
+    original = login.utils._get_user
 
     def get_user() -> Any:
-        if has_request_context() or not has_app_context():
+        manager = getattr(current_app, "login_manager", None) if has_app_context() else None
+        if manager is None or has_request_context():
             return original()
-        return g.get("_login_user")
+        return g.get("_login_user") or manager.anonymous_user()
 
     get_user.is_of_flask_offload = True  # type: ignore[attr-defined]
-    flask_login.utils._get_user = get_user
+    login.utils._get_user = get_user
 
 
 def _save_trace() -> dict[str, str] | None:

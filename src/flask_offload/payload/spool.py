@@ -18,10 +18,12 @@ from ..errors import (
     EngineUnavailable,
     FileGone,
     FileTooLarge,
+    ForeignFolder,
     PayloadError,
     PayloadTooLarge,
     SpoolFull,
 )
+from .private_folder import make_private
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 BLOCK = 4096
@@ -123,11 +125,10 @@ class Spool:
             return
 
     def _make_folder(self) -> None:
-        if not self.folder.exists():
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            if self.durable:
-                _sync_folder(self.folder.parent)
+        is_new = not self.folder.exists()
+        make_private(self.folder)
+        if is_new and self.durable:
+            _sync_folder(self.folder.parent)
 
     def _write(self, stream: BinaryIO, name: str, available: int) -> int:
         with open(self.folder / name, "xb", opener=_private) as copy:
@@ -163,6 +164,8 @@ class Spool:
         )
 
     def _unavailable(self, error: OSError) -> EngineUnavailable:
+        if isinstance(error, ForeignFolder):
+            return error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return DatabaseFull(f"the disk has no room for the file in {self.folder}: make room")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -77,9 +77,14 @@ def _holds_packages(folder: Path) -> bool:
     return is_named_so or next(folder.glob("*.dist-info"), None) is not None
 
 
-def is_same_declaration(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+def is_same_declaration(
+    one: Callable[..., Any], other: Callable[..., Any], *, for_another_app: bool = True
+) -> bool:
     """Whether both come from one declaration that has run twice, as when a factory makes a second
-    app or a module is reloaded; not, say, from a decorator that wraps two functions alike."""
+    app or a module is reloaded; not, say, from a decorator that wraps two functions alike.
+
+    for_another_app: then objects in their closures may differ, as each app has its own.
+    """
     if one is other:
         return True
     a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
@@ -88,7 +93,8 @@ def is_same_declaration(one: Callable[..., Any], other: Callable[..., Any]) -> b
         return False
     if a is not b and (a.co_filename, a.co_qualname) != (b.co_filename, b.co_qualname):
         return False
-    return all(_is_same_value(*pair) for pair in zip(_bound(one), _bound(other), strict=False))
+    pairs = zip(_bound(one), _bound(other), strict=False)
+    return all(_is_same_value(*pair, for_another_app) for pair in pairs)
 
 
 def _bound(function: Callable[..., Any]) -> list[Any]:
@@ -104,11 +110,11 @@ def _bound(function: Callable[..., Any]) -> list[Any]:
     return [*cells, *defaults, *keywords.values()]
 
 
-def _is_same_value(one: Any, other: Any) -> bool:
+def _is_same_value(one: Any, other: Any, for_another_app: bool) -> bool:
     """Values of two runs of one declaration: equal if they are plain, of one type if they are
-    objects, as each app has an object of its own."""
+    objects of two apps, else the same object."""
     if isinstance(one, FunctionType) and isinstance(other, FunctionType):
-        return is_same_declaration(one, other)
+        return is_same_declaration(one, other, for_another_app=for_another_app)
     if isinstance(one, str | bytes | int | float | tuple | frozenset | type | None):
         return type(one) is type(other) and bool(one == other)
-    return type(one) is type(other)
+    return type(one) is type(other) if for_another_app else one is other

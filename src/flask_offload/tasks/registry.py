@@ -34,6 +34,9 @@ class Registry(ABC):
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Task[[], Any]]] = {}
         self.codecs = Codecs()
+        self.apps_made = 0
+        """How many apps have been given this registry so far."""
+        self._declared_at: dict[str, int] = {}
         self.propagators: list[Propagator] = list(BUILT_IN)
         self.authorizer: Callable[[Job], bool] | None = None
 
@@ -130,7 +133,8 @@ class Registry(ABC):
         if known is not None:
             if known.function is function and not given:
                 return known
-            if not is_same_declaration(known.function, function):
+            is_for_another = self.apps_made != self._declared_at.get(name)
+            if not is_same_declaration(known.function, function, for_another_app=is_for_another):
                 raise OptionError(
                     f"two tasks are named {name!r}: give one of them a name of its own (name=…)."
                 )
@@ -142,6 +146,7 @@ class Registry(ABC):
         task: Task[..., Any] = Task(self, function, name, options)
         self.check_task(task)
         self.tasks[name] = task
+        self._declared_at[name] = self.apps_made
         return task
 
     def every(
@@ -171,10 +176,10 @@ class Registry(ABC):
             schedule = Schedule(name or task.name, when, tz, jitter, catch_up)
             self.check_schedule(schedule)
             known = self.schedules.get(schedule.name)
-            if known is not None and known[0] != schedule:
+            if known is not None and (known[0] != schedule or known[1].name != task.name):
                 raise OptionError(
-                    f"two schedules are named {schedule.name!r}, with different times: give one of"
-                    " them a name of its own (name=…)."
+                    f"two schedules are named {schedule.name!r}, with another time or task: give"
+                    " one of them a name of its own (name=…)."
                 )
             self.schedules[schedule.name] = (schedule, task)
             return task

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from .schedule import run_at
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Owner(Protocol):
@@ -54,6 +55,23 @@ class TaskCall(msgspec.Struct, frozen=True):
 
     task: Task[Any, Any]
     new_job: NewJob
+
+
+def _refuses_unknown(using: F) -> F:
+    """Give `using` a sentence for what it does not take, in place of Python's TypeError."""
+    known = inspect.signature(using).parameters.keys()
+
+    @functools.wraps(using)
+    def checked(self: Task[Any, Any], **options: Any) -> Any:
+        unknown = ", ".join(f"{name}=" for name in options if name not in known)
+        if unknown:
+            raise OptionError(
+                f"using() does not take {unknown}: it takes queue_name, priority, run_after and"
+                f" owner. What holds for every job of {self.name} belongs to @offload.task(…)."
+            )
+        return using(self, **options)
+
+    return checked  # type: ignore[return-value]
 
 
 class Task(Generic[P, R]):
@@ -104,10 +122,18 @@ class Task(Generic[P, R]):
 
     delay = enqueue  # Celery's name for it
 
+    def apply_async(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Celery's method, whose options have other names here. Raises OptionError."""
+        raise OptionError(
+            f"{self.name} has no apply_async: write task.using(run_after=…, queue_name=…,"
+            " priority=…).enqueue(…), or task.enqueue(…) without options."
+        )
+
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
         return TaskCall(self, self.owner.new_job(self, args, kwargs))
 
+    @_refuses_unknown
     def using(
         self,
         *,

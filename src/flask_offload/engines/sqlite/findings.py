@@ -15,6 +15,7 @@ import apsw
 
 from ...config import Config
 from ...errors import EngineUnavailable
+from ...payload.private_folder import make_private
 from ...payload.spool import show_bytes
 from ...textui import duration, show_jobs
 from ..base import Finding, QueueInfo, ScheduleInfo
@@ -149,7 +150,9 @@ def check_files(path: Path) -> Iterator[Finding]:
         if file.uid != os.geteuid():
             message = f"{file.path} belongs to user {file.uid}, this command runs as {os.geteuid()}"
             yield Finding("permissions", "note", message)
-    if not open_ones:
+    wrong = list(_foreign_folders(path))
+    yield from (Finding("permissions", "problem", message) for message in wrong)
+    if not open_ones and not wrong:
         yield Finding("permissions", "ok", "the files are readable by their owner alone")
     size = sum(file.size for file in files if file.path.name.endswith("-wal"))
     shown = f"{show_bytes(size)} of write-ahead log"
@@ -160,6 +163,17 @@ def check_files(path: Path) -> Iterator[Finding]:
         yield Finding("log size", "problem", message)
     else:
         yield Finding("log size", "ok", shown)
+
+
+def _foreign_folders(path: Path) -> Iterator[str]:
+    """What is wrong with the folders beside the database."""
+    for suffix in ("-run", "-files"):
+        folder = path.with_name(path.name + suffix)
+        if folder.is_symlink() or folder.exists():
+            try:
+                make_private(folder)
+            except OSError as error:
+                yield str(error)
 
 
 # --- the work ----------------------------------------------------------------------------------

@@ -114,7 +114,9 @@ def _dataclass_packer(cls: type) -> Packer:
         state = {key: getattr(value, key, _UNSET) for key in names}
         for key, extra in getattr(value, "__dict__", {}).items():
             # a value over a descriptor is the cache of a cached_property
-            if key not in state and not hasattr(getattr(cls, key, None), "__get__"):
+            # `__orig_class__` is what typing notes on an instance of a generic class
+            is_state = key != "__orig_class__" and key not in state
+            if is_state and not hasattr(getattr(cls, key, None), "__get__"):
                 state[key] = extra
         items = ((key, item) for key, item in state.items() if item is not _UNSET)
         walk.spend(len(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from ...errors import PayloadError
@@ -102,6 +103,8 @@ class _Packers(dict[type, Packer]):
     """The packers by exact type; a new type is looked up once."""
 
     def __missing__(self, cls: type) -> Packer:
+        if cls.__module__.startswith("freezegun."):  # a real moment of a frozen clock
+            return self[next(base for base in cls.__mro__ if base.__module__ == "datetime")]
         for find in _FINDERS:
             if packer := find(cls):
                 self[cls] = packer
@@ -119,7 +122,19 @@ def _remedy(cls: type) -> str:
     if issubclass(cls, Iterator | range | deque | bytearray | memoryview):
         plain = "bytes" if issubclass(cls, bytearray | memoryview) else "list"
         return f"pass {plain}(value)"
+    if converted := _conversion(cls):
+        return f"pass {converted}, or register a codec with {own}"
     for base in cls.__mro__[1:]:
         if base in _BUILT_IN:
             return f"pass {base.__name__}(value), or register a codec with {own}"
     return f"pass an id or plain values, or register a codec with {own}"
+
+
+def _conversion(cls: type) -> str | None:
+    """How a value of a well-known library is converted to a plain one."""
+    for method in ("to_pydatetime", "model_dump", "item", "_asdict"):
+        if callable(getattr(cls, method, None)):
+            return f"value.{method}()"
+    if issubclass(cls, datetime):
+        return "datetime.fromisoformat(value.isoformat())"
+    return "date.fromordinal(value.toordinal())" if issubclass(cls, date) else None

@@ -63,12 +63,18 @@ def _unsaved(state: Any) -> str | None:
         return "has unsaved changes"
     if session is not None:
         step = session.get_nested_transaction() or session.get_transaction()
-        while step is not None:
+        while step is not None and not _is_committed(step):
             # SQLAlchemy has no public API for "inserted, or changed, by this transaction"
             if state in getattr(step, "_new", ()) or state in getattr(step, "_dirty", ()):
                 return "has been flushed but not committed"
             step = step.parent
     return None
+
+
+def _is_committed(step: Any) -> bool:
+    """Whether the transaction is committed, and merely not closed yet: as in the receivers of
+    `after_commit` and of Flask-SQLAlchemy's `models_committed`."""
+    return getattr(getattr(step, "_state", None), "name", "") == "COMMITTED"
 
 
 def _is_deleted(state: Any, session: Any) -> bool:

@@ -168,7 +168,7 @@ def _pack_moment(walk: Packing, value: datetime | time, depth: int) -> Json:
         parts.append(1)
     elif parts[1] is None:
         parts.pop()
-    return walk.tagged(type(value).__name__, *parts)
+    return walk.tagged("time" if isinstance(value, time) else "datetime", *parts)
 
 
 def _is_plain_offset(zone: tzinfo) -> bool:

@@ -1,0 +1,173 @@
+"""Valid use is accepted; wrong use gets a sentence that says what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NotRequired, Required, TypedDict, TypeVar
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy.track_modifications import models_committed
+from sqlalchemy import event
+
+from flask_offload import NotInitialized, Offload, OptionError, PayloadError
+from flask_offload.payload.calls import Codecs, decode_value, encode_value
+from flask_offload.testing import drain
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+T = TypeVar("T")
+CODECS = Codecs()
+
+
+class Priced(TypedDict):
+    name: str
+    price: NotRequired[Decimal]
+
+
+class Sparse(TypedDict, total=False):
+    name: Required[Decimal]  # evaluated nowhere, and needed
+    note: str
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = Flask(__name__)
+    app.testing = True
+    app.config.update(
+        OFFLOAD_SQLITE_PATH=tmp_path / "jobs.sqlite3",
+        OFFLOAD_SPOT=False,
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'app.sqlite3'}",
+        SQLALCHEMY_TRACK_MODIFICATIONS=True,
+    )
+    offload = Offload(app)
+    yield app
+    with app.app_context():
+        offload.engine.close()
+
+
+def offload_of(app: Flask) -> Offload:
+    offload: Offload = app.extensions["offload"]
+    return offload
+
+
+def test_keys_of_types_that_can_not_be_evaluated(app: Flask) -> None:
+    @offload_of(app).task
+    def sell(item: Priced) -> str:
+        return item["name"]
+
+    @offload_of(app).task
+    def name(item: Sparse) -> None: ...
+
+    with app.app_context():
+        sell.enqueue({"name": "x"})
+        with pytest.raises(PayloadError, match="with the key 'name'"):
+            name.enqueue({"note": "x"})  # type: ignore[typeddict-item]
+
+
+def test_generic_dataclasses() -> None:
+    page = decode_value(encode_value(Page[int]([1]), CODECS, what="it", limit=1000), CODECS)
+    assert page == Page([1])
+
+
+def test_moments_of_a_frozen_clock() -> None:
+    freezegun = pytest.importorskip("freezegun")
+    with freezegun.freeze_time("2027-01-02 03:04:05"):
+        for value in (datetime.now(UTC), datetime.now(), date.today()):
+            data = encode_value([value], CODECS, what="it", limit=1000)
+            assert decode_value(data, CODECS) == [value]
+
+
+class Stamp(datetime):
+    """As pendulum's and others'."""
+
+
+class Day(date):
+    """The same of a day."""
+
+
+class Model:
+    def model_dump(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (Stamp(2027, 1, 1), r"datetime\.fromisoformat\(value\.isoformat\(\)\)"),
+        (Day(2027, 1, 1), r"date\.fromordinal\(value\.toordinal\(\)\)"),
+        (Model(), r"value\.model_dump\(\)"),
+    ],
+)
+def test_a_refusal_names_a_conversion_that_works(value: Any, remedy: str) -> None:
+    with pytest.raises(PayloadError, match=remedy):
+        encode_value(value, CODECS, what="it", limit=1000)
+    converted = {Stamp: datetime.fromisoformat, Day: date.fromisoformat}.get(type(value))
+    if converted is not None:
+        encode_value(converted(value.isoformat()), CODECS, what="it", limit=1000)
+
+
+def test_rows_may_be_passed_once_they_are_committed(app: Flask) -> None:
+    db = SQLAlchemy(app)
+    offload = offload_of(app)
+
+    class Person(db.Model):  # type: ignore[name-defined, misc]
+        id = db.Column(db.Integer, primary_key=True)
+        name = db.Column(db.String)
+
+    import sys
+
+    sys.modules[__name__].Person = Person  # type: ignore[attr-defined]
+    Person.__qualname__ = "Person"
+
+    @offload.task
+    def greet(person: Any) -> str:
+        return f"hello {person.name}"
+
+    with app.app_context():
+        db.create_all()
+
+        def on_commit(sender: Flask, changes: list[tuple[Any, str]]) -> None:
+            for row, _ in changes:
+                greet.enqueue(row)
+
+        models_committed.connect(on_commit, app)
+        person = Person(name="ann")
+        event.listen(db.session, "after_commit", lambda session: greet.enqueue(person), once=True)
+        db.session.add(person)
+        db.session.flush()
+        with pytest.raises(PayloadError, match="flushed but not committed"):
+            greet.enqueue(person)
+        db.session.commit()
+        assert [job.return_value for job in drain(app)] == ["hello ann"] * 2
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_names_of_other_libraries_have_a_sentence(app: Flask) -> None:
+    offload = offload_of(app)
+
+    @offload.task
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with pytest.raises(
+        OptionError, match=r"using\(\) does not take countdown=, unique=.*run_after"
+    ):
+        add.using(countdown=3, unique=True)  # type: ignore[call-arg]
+    with pytest.raises(OptionError, match=r"no apply_async: write task\.using"):
+        add.apply_async((1, 2), countdown=3)
+    with pytest.raises(OptionError, match=r"function\.enqueue"):
+        offload.enqueue(add, 1, 2)
+    with pytest.raises(NotInitialized, match=r"with app\.app_context"):
+        add.enqueue(1, 2)
