@@ -276,3 +276,11 @@ def test_another_releases_file_is_begun_anew(store: Path) -> None:
     assert spot_rows(store) == []
     write(store, batch(report("GET /new")))
     assert [row.route for row in spot_rows(store)] == ["GET /new"]
+
+
+def test_made_up_methods_are_one_route() -> None:
+    batch = spot_store.Batch()
+    for number in range(2_000):
+        batch.route(f"M{number:04}", "/nothing")
+    batch.route("POST", "/slow")
+    assert set(batch.routes) == {("OTHER", "/nothing"), ("POST", "/slow")}

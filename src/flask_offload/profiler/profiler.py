@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
 NO_ROUTE = "(no route)"
+MAX_LOGGED = 1000
+"""Routes and functions whose last report in the log is remembered."""
 _LOG_AGAIN = 60.0
 """Seconds until the same function is logged again, in production."""
 _BUSY_AT_MOST = 10
@@ -102,6 +104,8 @@ class Profiler:
         now = time.monotonic()
         last = self._logged.get((found.route, function), -_LOG_AGAIN)
         if self._app.debug or self._app.testing or now - last >= _LOG_AGAIN:
+            if len(self._logged) >= MAX_LOGGED:
+                self._logged.clear()
             self._logged[found.route, function] = now
             self._app.logger.warning("%s", found.sentence)
 

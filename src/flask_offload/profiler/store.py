@@ -25,6 +25,9 @@ from .queue_time import queue_seconds
 DAYS = 7
 """Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_BLOCKERS) small rows."""
 MAX_BLOCKERS = 500
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+)
 MAX_ROUTES = 1000
 MAX_SAMPLES = 1000
 """Durations of one route that are looked at for one write; of more, evenly spread ones."""
@@ -87,7 +90,10 @@ class Batch:
     blockers: dict[tuple[str, str, str], _BlockerTotals] = field(default_factory=dict)
 
     def route(self, method: str, rule: str) -> RouteBatch:
-        """The requests of a route; creates the entry."""
+        """The requests of a route; creates the entry. Methods that HTTP does not know are one, so
+        that made-up ones can't use up the space for routes."""
+        if method not in METHODS:
+            method = "OTHER"
         known = self.routes.get((method, rule))
         if known is None:
             known = self.routes[method, rule] = RouteBatch()
