@@ -305,6 +305,7 @@ def test_commands_and_scripts_never_start_a_worker(tmp_path: Path) -> None:
 
 
 def test_pytest_never_starts_a_worker(tmp_path: Path) -> None:
+    others = set(descendants(os.getpid()))  # of fixtures that other modules share
     app = Flask(__name__, instance_path=str(tmp_path))
     offload = Offload(app)
 
@@ -315,7 +316,7 @@ def test_pytest_never_starts_a_worker(tmp_path: Path) -> None:
     assert app.test_client().get("/").text == "hello"
     with app.test_request_context(environ_base={"SERVER_SOFTWARE": "a server"}):
         app.preprocess_request()
-    assert descendants(os.getpid()) == []
+    assert set(descendants(os.getpid())) <= others
     offload.state_of(app).engine.close()
 
 
