@@ -67,7 +67,10 @@ class Site:
 def opened_site(folder: Path, url: str, **config: str) -> Iterator[Site]:
     """The tables are there; the block is inside an app context."""
     made = Site(folder, url, **config)
-    with made.app.app_context():
-        made.offload.state_of(made.app).engine.migrate()
-        yield made
-    made.offload.state_of(made.app).engine.close()
+    engine = made.offload.state_of(made.app).engine
+    try:
+        with made.app.app_context():
+            engine.migrate()
+            yield made
+    finally:
+        engine.close()
