@@ -37,7 +37,7 @@ def host() -> Host:
         (Ending.FAILED, "retry", 7.0, 7, 7),  # the process that ran it has looked
     ],
 )
-def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(
+def test_the_keep_of_a_task_applies_where_the_task_is_not_loaded(
     host: Host, ending: Ending, on_crash: str, keep: float | None, brief: float, plain: float
 ) -> None:
     found = []

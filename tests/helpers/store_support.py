@@ -96,7 +96,7 @@ class Store:
 
     def recover(self) -> list[tuple[str, int]]:
         """Put the jobs of dead workers back, as any worker does."""
-        return recover(self.engine, KEEP, "somebody")
+        return recover(self.engine, KEEP, "other")
 
     def prune(self, keep_count: int) -> None:
         """Delete a batch of what is not kept any longer, as any worker does."""
@@ -147,7 +147,7 @@ class Worker:
 
     def claim(self, count: int = 1, lane: str = THREADS) -> list[Claim]:
         """Claim up to so many jobs of a lane."""
-        return self.exchange(room={lane: count}).claims
+        return self.exchange(capacity={lane: count}).claims
 
     def claim_one(self, lane: str = THREADS) -> Claim:
         """Claim a job that must be there."""
@@ -156,16 +156,16 @@ class Worker:
         return claims[0]
 
     def exchange(
-        self, *outcomes: Outcome, room: dict[str, int] | None = None, start: bool = True
+        self, *outcomes: Outcome, capacity: dict[str, int] | None = None, start: bool = True
     ) -> Exchange:
-        """Write outcomes down and claim; each claim is noted as started, unless told otherwise."""
-        visit = self.sqlite_store.exchange(outcomes, room or {})
-        for claim in visit.claims:
+        """Record outcomes and claim; start: record each claim as started."""
+        exchanged = self.sqlite_store.exchange(outcomes, capacity or {})
+        for claim in exchanged.claims:
             claim.ticket = self.registration.slots.take(claim.seq)
             self.held[claim.id] = claim
             if start:
                 self.start(claim)
-        return visit
+        return exchanged
 
     def start(self, claim: Claim) -> None:
         """Note that the job's first line runs."""
@@ -175,9 +175,9 @@ class Worker:
 
     def finish(self, claim: Claim, ending: Ending = Ending.SUCCESSFUL, **options: Any) -> bool:
         """Write the outcome of a claim; False if it came too late."""
-        visit = self.exchange(outcome(claim, self.store.clock(), ending, **options))
+        exchanged = self.exchange(outcome(claim, self.store.clock(), ending, **options))
         self.held.pop(claim.id, None)
-        return not visit.refused
+        return not exchanged.refused
 
     def give_back(self, *claims: Claim, delay: float = 0.0) -> None:
         """Put back what has not started."""
@@ -191,7 +191,7 @@ class Worker:
     def die(self, *, files_too: bool = False) -> None:
         """End as by SIGKILL: the kernel lets the lock go, everything else stays.
 
-        files_too: somebody has cleared the run folder as well.
+        files_too: its files in the run folder are removed as well.
         """
         self.is_alive = False
         self.registration.lock.abandon()
@@ -232,7 +232,7 @@ def outcome(
 
 
 def stale_claim(seq: int, job_id: str, attempt: int) -> Claim:
-    """A claim as somebody remembers it; only its fence matters."""
+    """A claim that is no longer held; only its fence matters."""
     nothing: dict[str, Any] = dict.fromkeys(("task", "queue_name", "lane", "origin", "args"), "")
     return Claim(
         seq=seq,

@@ -270,7 +270,7 @@ def test_whatever_a_task_raises_ends_its_job_alone(stage: Stage) -> None:
     assert good.return_value == 1
 
 
-def test_a_timeout_is_heard_at_the_next_checkpoint(stage: Stage) -> None:
+def test_a_timeout_is_raised_at_the_next_checkpoint(stage: Stage) -> None:
     listening, sleeping = stage.done(
         stage.task("too_long").enqueue(), stage.task("too_long_async").enqueue()
     )
@@ -428,7 +428,9 @@ def test_a_unique_job_is_not_enqueued_twice(stage: Stage) -> None:
     assert not once.enqueue(1).is_duplicate
 
 
-def test_a_unique_job_may_come_again_when_it_is_done_unless_told_otherwise(stage: Stage) -> None:
+def test_a_unique_job_may_come_again_when_it_is_done_unless_declared_otherwise(
+    stage: Stage,
+) -> None:
     stage.needs("unique")
     once, once_a_day = stage.task("once"), stage.task("once_a_day")
     first, daily = stage.done(once.enqueue(1), once_a_day.enqueue(1, "monday"))
@@ -602,13 +604,13 @@ def requests(stage: Stage) -> dict[str, Callable[[], object]]:
     }
 
 
-def test_closing_lets_go_and_the_next_call_opens_again(stage: Stage) -> None:
+def test_the_next_call_after_close_opens_again(stage: Stage) -> None:
     job = stage.task("echo").enqueue(1)
     stage.engine.close()
     (job,) = stage.done(job)
     assert job.return_value == 1
 
 
-def test_errors_of_an_engine_are_told_apart_from_those_of_its_caller() -> None:
+def test_errors_of_an_engine_differ_from_those_of_its_caller() -> None:
     assert not issubclass(JobNotFound, EngineUnavailable)
     assert not issubclass(PayloadError, EngineUnavailable)

@@ -187,7 +187,7 @@ def test_calls_that_a_flag_denies_name_it() -> None:
             getattr(Engine, name)(Least.__new__(Least), *arguments)
 
 
-def test_what_the_inline_engine_ignores_is_no_more_than_it_says() -> None:
+def test_the_inline_engine_ignores_only_what_it_declares() -> None:
     denied = {name for name in Flags.names() if not getattr(InlineEngine.flags, name)}
     assert InlineEngine.ignores < denied
     app = Flask("inline")

@@ -113,7 +113,7 @@ def test_the_command_starts_its_worker_and_stops_it(stage: FolderStage) -> None:
     assert job.return_value == "by the command"
 
 
-def test_commands_say_what_it_can_not_do(stage: FolderStage) -> None:
+def test_commands_name_the_missing_flag(stage: FolderStage) -> None:
     for arguments, flag in {("jobs",): "lists", ("pause", "mail"): "pauses"}.items():
         with stage.run(*arguments) as process:
             assert process.wait(30) == 1
@@ -137,7 +137,7 @@ def test_ids_are_no_paths(stage: FolderStage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [
         ("import no_such_module", "broken.*can't be loaded.*no_such_module"),
         ("make = lambda host: 42", "gives 42.*flask_offload.engine_api.Engine"),
@@ -153,8 +153,8 @@ def test_ids_are_no_paths(stage: FolderStage) -> None:
     ],
     ids=["no import", "no engine", "not our worker"],
 )
-def test_an_engine_that_can_not_be_made_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: str
+def test_an_engine_that_can_not_be_created_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: str
 ) -> None:
     (tmp_path / "broken_engine.py").write_text(source)
     info = tmp_path / "broken-1.0.dist-info"
@@ -165,12 +165,12 @@ def test_an_engine_that_can_not_be_made_is_told(
     monkeypatch.delitem(sys.modules, "broken_engine", raising=False)
     app = Flask("broken")
     app.config["OFFLOAD_ENGINE"] = "broken"
-    with pytest.raises(ConfigError, match=f"(?s){told}"):
+    with pytest.raises(ConfigError, match=f"(?s){expected}"):
         Offload(app)
     sys.modules.pop("broken_engine", None)
 
 
-def test_an_engine_that_is_not_installed_is_told_with_those_that_are(installed: Path) -> None:
+def test_an_engine_that_is_not_installed_is_reported_with_those_that_are(installed: Path) -> None:
     app = Flask("typo")
     app.config["OFFLOAD_ENGINE"] = "folders"
     with pytest.raises(ConfigError, match=r"'folders' is not installed.*celery, folder, inline"):

@@ -41,9 +41,13 @@ def test_a_claim_has_all_that_is_needed_to_run(store: Store) -> None:
     assert (claim.priority, claim.args, claim.owner, claim.context) == (3, "[1]", "me", '{"a":1}')
     assert (claim.attempt, claim.failures, claim.crashes, claim.cursor) == (1, 0, 0, None)
     assert (claim.enqueued_at, claim.claimed_at, claim.on_crash) == (START, START + 2, "retry")
-    told = store.get(record)
-    assert (told.status, told.worker, told.started_at) == (JobStatus.RUNNING, worker.id, START + 2)
-    (attempt,) = told.attempts
+    stored = store.get(record)
+    assert (stored.status, stored.worker, stored.started_at) == (
+        JobStatus.RUNNING,
+        worker.id,
+        START + 2,
+    )
+    (attempt,) = stored.attempts
     assert (attempt.number, attempt.worker, attempt.outcome) == (1, worker.id, None)
 
 
@@ -59,18 +63,18 @@ def test_strict_order_by_priority_then_age_across_queues(store: Store) -> None:
     assert worker.claim(2) == []
 
 
-def test_no_more_is_claimed_than_there_is_room_for(store: Store) -> None:
+def test_no_more_is_claimed_than_the_capacity(store: Store) -> None:
     for lane in LANES * 3:
         store.enqueue(lane=lane)
     worker = store.worker()
     room = {THREADS: 2, ASYNC: 0, ISOLATED: 1}
-    assert [claim.lane for claim in worker.exchange(room=room).claims] == [
+    assert [claim.lane for claim in worker.exchange(capacity=room).claims] == [
         THREADS,
         ISOLATED,
         THREADS,
     ]
-    assert worker.exchange(room={}).claims == []
-    assert worker.exchange(room={THREADS: -1, ASYNC: 9}).claims[0].lane == ASYNC
+    assert worker.exchange(capacity={}).claims == []
+    assert worker.exchange(capacity={THREADS: -1, ASYNC: 9}).claims[0].lane == ASYNC
 
 
 def test_a_worker_takes_from_its_queues_only(store: Store) -> None:
@@ -97,10 +101,10 @@ def test_a_success_keeps_its_result_and_its_times(store: Store) -> None:
     claim = worker.claim_one()
     store.clock.tick(3)
     assert worker.finish(claim, result='{"x":1}')
-    told = store.get(record)
-    assert (told.status, told.result, told.error) == (JobStatus.SUCCESSFUL, '{"x":1}', None)
-    assert (told.started_at, told.finished_at) == (START, START + 3)
-    (attempt,) = told.attempts
+    stored = store.get(record)
+    assert (stored.status, stored.result, stored.error) == (JobStatus.SUCCESSFUL, '{"x":1}', None)
+    assert (stored.started_at, stored.finished_at) == (START, START + 3)
+    (attempt,) = stored.attempts
     assert (attempt.number, attempt.outcome, attempt.worker) == (1, "SUCCESSFUL", worker.id)
     (listed,) = store.engine.list(JobQuery())
     assert listed.result is None
@@ -110,22 +114,22 @@ def test_a_failure_keeps_its_reason(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
     assert worker.finish(worker.claim_one(), Ending.FAILED, error=Error("ValueError", "no", "tb"))
-    told = store.get(record)
-    assert (told.status, told.error) == (JobStatus.FAILED, Error("ValueError", "no", "tb"))
-    assert [attempt.error for attempt in told.attempts] == [told.error]
-    assert told.result is None
+    stored = store.get(record)
+    assert (stored.status, stored.error) == (JobStatus.FAILED, Error("ValueError", "no", "tb"))
+    assert [attempt.error for attempt in stored.attempts] == [stored.error]
+    assert stored.result is None
 
 
-def test_many_outcomes_and_claims_go_in_one_visit(store: Store) -> None:
+def test_many_outcomes_and_claims_go_in_one_exchange(store: Store) -> None:
     records = [store.enqueue() for _ in range(6)]
     worker = store.worker()
     claims = worker.claim(3)
     endings = [Ending.SUCCESSFUL, Ending.FAILED, Ending.RETRY]
     written = [outcome(claim, START, ending) for claim, ending in zip(claims, endings, strict=True)]
-    visit = worker.exchange(*written, room={THREADS: 3})
-    assert visit.refused == []
+    exchanged = worker.exchange(*written, capacity={THREADS: 3})
+    assert exchanged.refused == []
     # the one that is tried again has its old place, before those that came later
-    assert [claim.id for claim in visit.claims] == [
+    assert [claim.id for claim in exchanged.claims] == [
         *(records[2].id, records[3].id, records[4].id),
     ]
     assert [store.status(record) for record in records] == [
@@ -134,14 +138,14 @@ def test_many_outcomes_and_claims_go_in_one_visit(store: Store) -> None:
     ]
 
 
-def test_a_retry_counts_and_waits_as_long_as_it_is_told(store: Store) -> None:
+def test_a_retry_counts_and_waits_for_its_delay(store: Store) -> None:
     record = store.enqueue()
     worker = store.worker()
     worker.finish(worker.claim_one(), Ending.RETRY, after=10.0)
-    told = store.get(record)
-    assert (told.status, told.waiting_for) == (JobStatus.READY, "its time")
-    assert (told.run_after, told.worker) == (START + 10, None)
-    assert told.error == Error("ValueError", "no", "Traceback …")
+    stored = store.get(record)
+    assert (stored.status, stored.waiting_for) == (JobStatus.READY, "its time")
+    assert (stored.run_after, stored.worker) == (START + 10, None)
+    assert stored.error == Error("ValueError", "no", "Traceback …")
     assert worker.sqlite_store.next_due() == START + 10
     store.clock.tick(10)
     assert worker.claim(1) == [], "only promote() lets it through"
@@ -159,8 +163,8 @@ def test_an_interruption_costs_nothing_and_keeps_the_cursor(store: Store) -> Non
     worker = store.worker()
     claim = worker.claim_one()
     worker.sqlite_store.report([Report(claim.seq, 1, 5.0, 10.0, "half", '{"row":5}')])
-    told = store.get(record)
-    assert (told.done, told.total, told.message) == (5.0, 10.0, "half")
+    stored = store.get(record)
+    assert (stored.done, stored.total, stored.message) == (5.0, 10.0, "half")
     worker.sqlite_store.report([Report(claim.seq, 1, 6.0, 10.0, None, None)])
     worker.finish(claim, Ending.INTERRUPTED)
     claim = store.worker().claim_one()
@@ -177,12 +181,12 @@ def test_a_crash_runs_again_and_at_last_alone(store: Store) -> None:
         claim = worker.claim_one(lane)
         assert (claim.crashes, claim.failures) == (crashes, 0)
         worker.finish(claim, Ending.CRASHED, error=Error("WorkerDied", "killed by SIGKILL"))
-    told = store.get(record)
-    assert (told.status, told.crashes) == (JobStatus.FAILED, MAX_CRASHES)
-    assert told.error is not None
-    assert "killed by SIGKILL; not tried again" in told.error.message
-    assert f"crash {MAX_CRASHES} of {MAX_CRASHES}" in told.error.message
-    assert [attempt.outcome for attempt in told.attempts] == ["CRASHED"] * MAX_CRASHES
+    stored = store.get(record)
+    assert (stored.status, stored.crashes) == (JobStatus.FAILED, MAX_CRASHES)
+    assert stored.error is not None
+    assert "killed by SIGKILL; not tried again" in stored.error.message
+    assert f"crash {MAX_CRASHES} of {MAX_CRASHES}" in stored.error.message
+    assert [attempt.outcome for attempt in stored.attempts] == ["CRASHED"] * MAX_CRASHES
 
 
 def test_crashes_between_failures_add_up(store: Store) -> None:
@@ -199,10 +203,10 @@ def test_what_must_not_run_twice_fails_with_its_worker(store: Store) -> None:
     record = store.enqueue(on_crash="fail")
     worker = store.worker()
     worker.finish(worker.claim_one(), Ending.CRASHED, error=Error("WorkerDied", "it died"))
-    told = store.get(record)
-    assert told.status is JobStatus.FAILED
-    assert told.error is not None
-    assert "may not run twice" in told.error.message
+    stored = store.get(record)
+    assert stored.status is JobStatus.FAILED
+    assert stored.error is not None
+    assert "may not run twice" in stored.error.message
 
 
 @pytest.mark.parametrize(
@@ -222,11 +226,11 @@ def test_an_interrupted_one_that_must_not_run_twice(
 def test_files_go_with_the_success_and_stay_for_a_retry(store: Store) -> None:
     store.enqueue(files=("one", "two"))
     worker = store.worker()
-    visit = worker.exchange(outcome(worker.claim_one(), START, Ending.FAILED))
-    assert visit.stray_files == []
+    exchanged = worker.exchange(outcome(worker.claim_one(), START, Ending.FAILED))
+    assert exchanged.stray_files == []
     store.engine.retry(store.engine.list(JobQuery())[0].id)
-    visit = worker.exchange(outcome(worker.claim_one(), START))
-    assert sorted(visit.stray_files) == ["one", "two"]
+    exchanged = worker.exchange(outcome(worker.claim_one(), START))
+    assert sorted(exchanged.stray_files) == ["one", "two"]
     assert store.query("SELECT * FROM files") == []
 
 
@@ -290,7 +294,7 @@ def test_the_claim_of_what_must_not_run_twice_waits_for_the_disk(
 def try_late_writes(store: Store, *, cancelled: bool) -> None:
     """AssertionError if any word counts about an attempt that its speaker does not hold.
 
-    cancelled: whether somebody wants the jobs stopped meanwhile.
+    cancelled: whether the jobs have been asked to stop meanwhile.
     """
     first, second = store.worker(), store.worker()
     store.enqueue()
@@ -336,7 +340,7 @@ def everything(store: Store) -> list[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_a_late_word_changes_nothing(store: Store, cancelled: bool) -> None:
+def test_a_late_write_changes_nothing(store: Store, cancelled: bool) -> None:
     try_late_writes(store, cancelled=cancelled)
 
 
@@ -377,7 +381,7 @@ def test_no_statement_about_an_attempt_is_without_a_fence() -> None:
     assert {name for name, sql in about.items() if outcomes.FENCE in sql} == set(FENCED)
 
 
-def test_a_worker_that_was_given_up_is_not_heard_when_it_wakes(store: Store) -> None:
+def test_late_writes_of_a_worker_that_was_given_up_are_refused(store: Store) -> None:
     record = store.enqueue()
     stopped, healthy = store.worker(), store.worker()
     claim = stopped.claim_one()
@@ -391,7 +395,7 @@ def test_a_worker_that_was_given_up_is_not_heard_when_it_wakes(store: Store) -> 
     assert store.get(record).result == '"good"'
 
 
-def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(store: Store) -> None:
+def test_the_keep_of_a_task_applies_where_the_task_is_not_loaded(store: Store) -> None:
     """Its process died, or it was stopped by force before it began."""
 
     def expires_at(record: JobRecord) -> Any:
@@ -413,7 +417,7 @@ def test_what_a_task_says_of_keeping_holds_where_it_can_not_be_asked(store: Stor
     ]
 
 
-def test_a_dead_workers_jobs_are_kept_as_their_task_says(store: Store) -> None:
+def test_the_keep_of_a_task_applies_to_jobs_of_a_dead_worker(store: Store) -> None:
     record = store.enqueue(task="brief", on_crash="fail")
     worker = store.worker()
     worker.claim_one()

@@ -1,4 +1,4 @@
-"""Bad days: each trouble has an error of its own, loses nothing that was accepted, and is over when
+"""Bad days: each failure has an error of its own, loses nothing that was accepted, and is over when
 its cause is gone, without a restart."""
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def works_with(store: Store, *accepted: JobRecord) -> None:
 
 
 @pytest.mark.processes
-def test_locked_by_somebody_else(store: Store) -> None:
+def test_locked_by_another_process(store: Store) -> None:
     accepted = store.enqueue()
     with started("hold", str(store.path)) as holder:
         refused(store, DatabaseLocked, f"process {holder.pid} .* has kept .* locked for 0.3 s")
@@ -234,7 +234,7 @@ def test_the_file_is_no_database(store: Store) -> None:
     store.path.write_text("Dear diary, " * 1000)
     before = store.path.read_bytes()
     refused(store, DatabaseCorrupt, "is not a usable job database .*restore a backup")
-    assert store.path.read_bytes() == before, "it is somebody's"
+    assert store.path.read_bytes() == before, "it belongs to another program"
     store.path.unlink()
     works_with(store)
 
@@ -284,7 +284,7 @@ def test_the_file_is_corrupt(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DatabaseCorrupt, match="restore a backup, or move it away"):
         store.engine.count()
     refused(store, DatabaseCorrupt, "restore a backup, or move it away")
-    assert store.path.stat().st_size == len(good), "it is not made anew behind anybody's back"
+    assert store.path.stat().st_size == len(good), "it is not created anew silently"
     store.engine.close()
     store.path.write_bytes(good)
     assert store.engine.count()[JobStatus.READY] == 200
@@ -413,7 +413,7 @@ def test_an_fsync_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_an_outcome_that_meets_trouble_is_told_again(store: Store) -> None:
+def test_an_outcome_that_could_not_be_written_is_written_again(store: Store) -> None:
     """exchange() does all or nothing, so that the worker may simply repeat it."""
     first, second = store.enqueue(), store.enqueue(on_crash="fail")
     worker = store.worker()
@@ -422,13 +422,11 @@ def test_an_outcome_that_meets_trouble_is_told_again(store: Store) -> None:
     with started("hold", str(store.path)), pytest.raises(DatabaseLocked):
         worker.sqlite_store.exchange([written], {"threads": 1})
     assert (store.status(first), store.status(second)) == (JobStatus.RUNNING, JobStatus.READY)
-    visit = worker.sqlite_store.exchange([written], {"threads": 1})
-    assert (visit.refused, [found.id for found in visit.claims]) == ([], [second.id])
+    exchanged = worker.sqlite_store.exchange([written], {"threads": 1})
+    assert (exchanged.refused, [found.id for found in exchanged.claims]) == ([], [second.id])
 
 
-def test_errors_of_the_system_have_their_words(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_system_are_mapped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can't be provoked here: quotas, disks that break."""
     for number, error in (
         (errno.EDQUOT, DatabaseFull),

@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 # --- accept and tell -----------------------------------------------------------------------------
 
 
-def test_a_job_is_told_as_it_was_accepted(store: Store) -> None:
+def test_a_job_is_read_as_it_was_accepted(store: Store) -> None:
     record = store.enqueue(
         task="app.mail",
         queue_name="mail",
@@ -38,12 +38,16 @@ def test_a_job_is_told_as_it_was_accepted(store: Store) -> None:
         origin="schedule",
         run_after=START + 60,
     )
-    told = store.get(record)
-    assert told == record
-    assert (told.task, told.queue_name, told.priority) == ("app.mail", "mail", 7)
-    assert (told.owner, told.origin, told.run_after) == ("user:7", "schedule", START + 60)
-    assert (told.status, told.enqueued_at, told.waiting_for) == (JobStatus.READY, START, "its time")
-    assert (told.attempt, told.attempts, told.result, told.error) == (0, [], None, None)
+    stored = store.get(record)
+    assert stored == record
+    assert (stored.task, stored.queue_name, stored.priority) == ("app.mail", "mail", 7)
+    assert (stored.owner, stored.origin, stored.run_after) == ("user:7", "schedule", START + 60)
+    assert (stored.status, stored.enqueued_at, stored.waiting_for) == (
+        JobStatus.READY,
+        START,
+        "its time",
+    )
+    assert (stored.attempt, stored.attempts, stored.result, stored.error) == (0, [], None, None)
     assert store.engine.arguments(record.id) == '[[1],{"a":2}]'
 
 
@@ -157,9 +161,9 @@ def test_each_status_is_listed_and_counted(store: Store) -> None:
     for status, record in records.items():
         (listed,) = store.engine.list(JobQuery(status=status))
         assert (listed.id, listed.status) == (record.id, status)
-        told = store.get(record)
-        assert told.status is status
-        assert (told.finished_at is not None) == (status in FINISHED)
+        stored = store.get(record)
+        assert stored.status is status
+        assert (stored.finished_at is not None) == (status in FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_each_status_is_listed_and_counted(store: Store) -> None:
         ({"rate_key": "k", "rate": Rate(1, 10)}, "rate"),
     ],
 )
-def test_ready_jobs_tell_what_they_wait_for(
+def test_ready_jobs_report_what_they_wait_for(
     store: Store, options: dict[str, object], waiting_for: str | None
 ) -> None:
     if "concurrency_key" in options or "rate_key" in options:
@@ -191,12 +195,12 @@ def test_queues_are_known_from_their_first_job_on(store: Store) -> None:
     store.enqueue(queue_name="a")
     worker = store.worker(queues=["a"])
     claim = worker.claim_one()
-    told = [(info.name, info.ready, info.running) for info in store.engine.queues()]
-    assert told == [("a", 0, 1), ("b", 2, 0)]
+    stored = [(info.name, info.ready, info.running) for info in store.engine.queues()]
+    assert stored == [("a", 0, 1), ("b", 2, 0)]
     worker.finish(claim)
     store.engine.close()
-    told = [(info.name, info.ready, info.running) for info in store.engine.queues()]
-    assert told == [("a", 0, 0), ("b", 2, 0)]
+    stored = [(info.name, info.ready, info.running) for info in store.engine.queues()]
+    assert stored == [("a", 0, 0), ("b", 2, 0)]
 
 
 def test_clear_forgets_all_but_the_queues(store: Store) -> None:
@@ -318,9 +322,9 @@ def test_a_waiting_job_is_cancelled_at_once(store: Store) -> None:
     }
     for state, record in reversed(waiting.items()):
         assert store.state(record) == state
-        told = store.engine.cancel(record.id)
-        assert (told.status, told.finished_at) == (JobStatus.CANCELLED, START)
-        assert told.attempts == []
+        stored = store.engine.cancel(record.id)
+        assert (stored.status, stored.finished_at) == (JobStatus.CANCELLED, START)
+        assert stored.attempts == []
     store.clock.tick(100)
     assert store.worker().sqlite_store.promote() == 0
     assert store.worker().claim(10) == []
@@ -332,8 +336,8 @@ def test_a_running_job_is_asked_to_stop(store: Store, force: bool) -> None:
     worker, other = store.worker(), store.worker()
     claim = worker.claim_one()
     assert worker.sqlite_store.cancellations() == []
-    told = store.engine.cancel(record.id, force=force)
-    assert (told.status, told.cancel_requested) == (JobStatus.RUNNING, True)
+    stored = store.engine.cancel(record.id, force=force)
+    assert (stored.status, stored.cancel_requested) == (JobStatus.RUNNING, True)
     assert worker.sqlite_store.cancellations() == [(claim.seq, 1, force)]
     assert other.sqlite_store.cancellations() == []
     assert worker.finish(claim, Ending.CANCELLED)
@@ -405,8 +409,8 @@ def test_a_cancelled_job_that_comes_back_never_runs_again(
     worker.claim_one()
     store.engine.cancel(record.id)
     end(worker)
-    told = store.get(record)
-    assert (told.status, told.finished_at) == (JobStatus.CANCELLED, START)
+    stored = store.get(record)
+    assert (stored.status, stored.finished_at) == (JobStatus.CANCELLED, START)
     assert store.state(following) == "ready", "its place is free"
     assert store.query("SELECT expires_at FROM jobs WHERE id = ?", record.id) == [
         (START + KEEP.failed,)
@@ -449,10 +453,10 @@ def test_a_retry_by_hand_starts_the_counts_anew(store: Store, ending: Ending) ->
     worker.finish(worker.claim_one(), ending)
     if ending is Ending.FAILED:
         assert worker.store.engine.get(record.id).error is not None
-    told = store.engine.retry(record.id)
-    assert (told.status, told.crashes, told.finished_at) == (JobStatus.READY, 0, None)
-    assert (told.run_after, told.cancel_requested) == (None, False)
-    assert [attempt.outcome for attempt in told.attempts] == ["CRASHED", str(ending)]
+    stored = store.engine.retry(record.id)
+    assert (stored.status, stored.crashes, stored.finished_at) == (JobStatus.READY, 0, None)
+    assert (stored.run_after, stored.cancel_requested) == (None, False)
+    assert [attempt.outcome for attempt in stored.attempts] == ["CRASHED", str(ending)]
     claim = worker.claim_one()
     assert (claim.attempt, claim.failures, claim.crashes) == (3, 0, 0)
     worker.finish(claim)
@@ -467,7 +471,7 @@ def test_a_retried_job_has_its_old_place_in_the_order(store: Store) -> None:
     assert [claim.id for claim in store.worker().claim(2)] == [first.id, second.id]
 
 
-def test_a_retried_job_gets_in_line_for_its_limits(store: Store) -> None:
+def test_a_retried_job_waits_for_its_limits(store: Store) -> None:
     options = {"concurrency_key": "k", "concurrency": 1, "rate_key": "r", "rate": Rate(9, 10)}
     first = store.enqueue(**options)
     worker = store.worker()

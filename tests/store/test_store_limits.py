@@ -60,7 +60,9 @@ def test_every_ending_gives_the_place_to_the_next(store: Store, ending: Ending) 
 
 
 @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.INTERRUPTED, Ending.CRASHED])
-def test_who_comes_back_has_its_old_place_in_the_line(store: Store, ending: Ending) -> None:
+def test_a_job_that_is_put_back_has_its_old_place_in_the_order(
+    store: Store, ending: Ending
+) -> None:
     first, second, _ = one_at_a_time(store)
     worker = store.worker()
     worker.finish(worker.claim_one(), ending)
@@ -74,8 +76,8 @@ def test_a_dead_worker_gives_its_places_back(store: Store) -> None:
     )
     waiting = [one_at_a_time(store, 1)[0], store.enqueue(concurrency_key="l", concurrency=1)]
     worker = store.worker()
-    worker.exchange(room={"threads": 1})
-    worker.exchange(room={"threads": 1}, start=False)
+    worker.exchange(capacity={"threads": 1})
+    worker.exchange(capacity={"threads": 1}, start=False)
     assert states(store, started + unstarted) == ["running", "running"]
     worker.die()
     store.recover()
@@ -91,7 +93,7 @@ def test_a_blocked_job_holds_up_no_other(store: Store) -> None:
     assert worker.claim_one().id == free.id
 
 
-def test_who_is_next_is_said_by_priority_then_age(store: Store) -> None:
+def test_the_next_job_of_a_key_is_by_priority_then_age(store: Store) -> None:
     worker = store.worker()
     one_at_a_time(store, 1)
     claim = worker.claim_one()
@@ -114,7 +116,7 @@ def test_keys_and_their_numbers_are_apart(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("new", "running"), [(3, 3), (1, 2)])
-def test_the_newest_job_says_how_many(store: Store, new: int, running: int) -> None:
+def test_the_newest_job_sets_the_limit_of_its_key(store: Store, new: int, running: int) -> None:
     for _ in range(4):
         store.enqueue(concurrency_key="k", concurrency=2)
     worker = store.worker()
@@ -139,7 +141,7 @@ def test_a_cancel_gives_the_place_to_the_next(store: Store, state: str) -> None:
     assert [claim.id for claim in worker.claim(9)] == [following.id]
 
 
-def test_what_comes_due_gets_in_line(store: Store) -> None:
+def test_a_job_that_comes_due_waits_for_its_limit(store: Store) -> None:
     scheduled = store.enqueue(concurrency_key="k", concurrency=1, run_after=START + 5, priority=9)
     (now,) = one_at_a_time(store, 1)
     assert states(store, [scheduled, now]) == ["scheduled", "ready"]
@@ -151,7 +153,7 @@ def test_what_comes_due_gets_in_line(store: Store) -> None:
     assert worker.claim_one().id == scheduled.id
 
 
-def test_a_paused_queue_gives_its_room_to_others(store: Store) -> None:
+def test_a_paused_queue_gives_its_capacity_to_others(store: Store) -> None:
     (held,) = one_at_a_time(store, 1, queue_name="a")
     (other,) = one_at_a_time(store, 1, queue_name="b")
     assert states(store, [held, other]) == ["ready", "blocked"]
@@ -164,7 +166,7 @@ def test_a_paused_queue_gives_its_room_to_others(store: Store) -> None:
     assert worker.claim_one().id == held.id
 
 
-def test_what_comes_back_to_a_paused_queue_takes_no_room(store: Store) -> None:
+def test_a_job_put_back_into_a_paused_queue_takes_no_capacity(store: Store) -> None:
     (first,) = one_at_a_time(store, 1, queue_name="a")
     worker = store.worker()
     claim = worker.claim_one()
@@ -174,7 +176,7 @@ def test_what_comes_back_to_a_paused_queue_takes_no_room(store: Store) -> None:
     assert states(store, [first, other]) == ["blocked", "ready"]
 
 
-def test_a_resumed_queue_fills_the_room_there_is(store: Store) -> None:
+def test_a_resumed_queue_uses_the_free_capacity(store: Store) -> None:
     store.engine.pause("a")
     (first,) = one_at_a_time(store, 1, queue_name="a")
     rated = store.enqueue(queue_name="a", rate_key="r", rate=Rate(1, 10))
@@ -260,13 +262,13 @@ def test_an_attempt_that_crashed_has_started(store: Store) -> None:
     assert [claim.id for claim in other.claim(9)] == [first.id]
 
 
-def test_a_cancelled_one_makes_room(store: Store) -> None:
+def test_a_cancelled_job_frees_capacity(store: Store) -> None:
     first, second = rated(store, 2, Rate(1, 10))
     store.engine.cancel(first.id)
     assert store.worker().claim_one().id == second.id
 
 
-def test_two_rates_do_not_know_each_other(store: Store) -> None:
+def test_two_rates_are_independent(store: Store) -> None:
     for key, rate in (("a", Rate(1, 10)), ("b", Rate(2, 5))):
         rated(store, 5, rate, key)
     worker = store.worker()
@@ -296,7 +298,7 @@ def test_both_limits_hold_at_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("step", [-3600.0, -86_400.0, 3600.0, 86_400.0])
-def test_a_clock_that_is_set_keeps_the_line_moving(store: Store, step: float) -> None:
+def test_rates_go_on_after_the_clock_is_set(store: Store, step: float) -> None:
     rated(store, 3, Rate(1, 10))
     worker = store.worker()
     worker.claim_one()

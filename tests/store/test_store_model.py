@@ -129,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         worker = self.workers[which % WORKERS]
         room = {ISOLATED: isolated, QUARANTINED: suspects, THREADS: threads}
         worker.sqlite_store._queues = None if queues is None else frozenset(queues)
-        claims = worker.exchange(room=room, start=start).claims
+        claims = worker.exchange(capacity=room, start=start).claims
         expected = self.model.claim(worker.id, room, queues)
         assert [claim.id for claim in claims] == [job.id for job in expected]
         for claim, job in zip(claims, expected, strict=True):
@@ -312,7 +312,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert worker in alive
             elif state not in FINISHED:
                 assert worker is None
-                assert not cancel, "a job that somebody wants stopped waits to run"
+                assert not cancel, "a job that was asked to stop waits to run"
         keys = [row[5] for row in rows if row[5] is not None]
         assert len(keys) == len(set(keys))
         limits = {("concurrency", key) for key in self.model.concurrency}

@@ -194,7 +194,7 @@ def test_a_child_inherits_no_connection(store: Store) -> None:
     assert store.query("PRAGMA integrity_check") == [("ok",)]
 
 
-def test_parent_and_child_take_each_other_s_turn(store: Store) -> None:
+def test_parent_and_child_write_in_turn(store: Store) -> None:
     """Each has locks of its own: neither writes while the other does."""
     store.enqueue()
 

@@ -165,7 +165,7 @@ def test_a_clock_set_back_fires_no_time_twice(store: Store, step: float) -> None
     assert next_tick(store.engine, spec, START + 660) == START + 720
 
 
-def test_a_clock_that_ran_ahead_by_years_does_not_silence_a_schedule(store: Store) -> None:
+def test_a_schedule_goes_on_after_a_clock_that_ran_ahead_by_years(store: Store) -> None:
     spec = every(60)
     tick(store.engine, spec, START)
     tick(store.engine, spec, START + 1000 * DAY)
@@ -275,12 +275,12 @@ def test_a_result_may_go_before_its_job(store: Store) -> None:
     store.clock.tick(10)
     assert store.get(record).result is None  # not only after the next pruning
     assert prune(store.engine, keep_count=1000).jobs == 0
-    told = store.get(record)
-    assert (told.status, told.result) == (JobStatus.SUCCESSFUL, None)
+    stored = store.get(record)
+    assert (stored.status, stored.result) == (JobStatus.SUCCESSFUL, None)
     assert store.get(other).result == '"y"'
 
 
-def test_pruning_goes_in_batches_and_says_when_there_is_more(
+def test_pruning_goes_in_batches_and_reports_when_there_is_more(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [store.new() for _ in range(BATCH + 10)]

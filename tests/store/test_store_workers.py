@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 # --- locks ---------------------------------------------------------------------------------------
 
 
-def test_a_lock_has_one_holder(folder: Path) -> None:
+def test_a_lock_has_one_owner(folder: Path) -> None:
     first, second = Lock(folder / "a.lock"), Lock(folder / "a.lock")
     assert first.acquire()
     assert (first.is_held, second.acquire(), second.is_held) == (True, False, False)
@@ -101,7 +101,7 @@ time.sleep(600)
 
 
 @pytest.mark.processes
-def test_the_kernel_lets_go_when_the_holder_is_killed(folder: Path) -> None:
+def test_the_kernel_releases_a_lock_when_its_owner_is_killed(folder: Path) -> None:
     path = folder / "w1.lock"
     with running([sys.executable, "-c", HOLD, path], ready="held") as process:
         assert is_alive(folder, "w1")
@@ -134,7 +134,7 @@ def test_a_forked_child_keeps_no_lock(folder: Path) -> None:
 # --- slots ---------------------------------------------------------------------------------------
 
 
-def test_slots_tell_what_has_started(folder: Path) -> None:
+def test_slots_record_what_has_started(folder: Path) -> None:
     slots = Slots(folder / "w.slots", 4)
     tickets = {seq: slots.take(seq) for seq in (11, 22, 33)}
     assert (slots.free, len(set(tickets.values()))) == (1, 3)
@@ -166,7 +166,7 @@ def test_a_child_writes_into_the_same_slots(folder: Path) -> None:
     slots.close()
 
 
-def test_slots_that_were_cut_short_tell_what_they_can(folder: Path) -> None:
+def test_truncated_slots_are_read_as_far_as_they_go(folder: Path) -> None:
     slots = Slots(folder / "w.slots", 3)
     for seq in (1, 2, 3):
         slots.start(slots.take(seq), seq)
@@ -181,21 +181,26 @@ def test_slots_that_were_cut_short_tell_what_they_can(folder: Path) -> None:
 def test_the_jobs_of_a_dead_worker_go_back(store: Store) -> None:
     started, unstarted, other = (store.enqueue() for _ in range(3))
     dead, living = store.worker(), store.worker()
-    dead.exchange(room={"threads": 1})
-    dead.exchange(room={"threads": 1}, start=False)
+    dead.exchange(capacity={"threads": 1})
+    dead.exchange(capacity={"threads": 1}, start=False)
     living.claim_one()
     assert store.recover() == []
     dead.die()
     assert store.recover() == [(dead.id, 2)]
     assert store.recover() == []
-    told = store.get(started)
-    assert (told.status, told.crashes) == (JobStatus.READY, 1)
-    (attempt,) = told.attempts
+    stored = store.get(started)
+    assert (stored.status, stored.crashes) == (JobStatus.READY, 1)
+    (attempt,) = stored.attempts
     assert (attempt.outcome, attempt.worker) == ("CRASHED", dead.id)
     assert attempt.error is not None
     assert attempt.error.type == "WorkerDied"
-    told = store.get(unstarted)
-    assert (told.status, told.crashes, told.attempt, told.attempts) == (JobStatus.READY, 0, 0, [])
+    stored = store.get(unstarted)
+    assert (stored.status, stored.crashes, stored.attempt, stored.attempts) == (
+        JobStatus.READY,
+        0,
+        0,
+        [],
+    )
     assert store.status(other) is JobStatus.RUNNING
     assert [info.id for info in live_workers(store.engine)] == [living.id]
     left = {path.name.split(".")[0] for path in run_folder(store.path).iterdir()}
@@ -218,7 +223,7 @@ def test_without_a_trace_a_job_counts_as_started(
     """It may have run, so it is a crash: one that must not run twice has to end."""
     often, once = store.enqueue(), store.enqueue(on_crash="fail")
     worker = store.worker(registered=lost != "row")
-    worker.exchange(room={"threads": 2}, start=False)
+    worker.exchange(capacity={"threads": 2}, start=False)
     worker.die()
     if lost == "slots":
         worker.registration.slots.path.unlink()
@@ -305,7 +310,7 @@ def test_a_recoverer_may_lock_a_new_worker_out_of_its_first_name(
     assert list(folder.iterdir()) == []
 
 
-def test_workers_tell_of_themselves(store: Store) -> None:
+def test_workers_are_listed(store: Store) -> None:
     store.clock.tick(5)
     worker = store.worker(queues=["b", "a"])
     (info,) = live_workers(store.engine)
@@ -324,17 +329,17 @@ def test_a_crash_cap_counts_deaths_of_workers(store: Store) -> None:
         worker.claim_one(lane)
         worker.die()
         store.recover()
-    told = store.get(record)
-    assert (told.status, told.crashes) == (JobStatus.FAILED, 3)
-    assert told.error is not None
-    assert "not tried again" in told.error.message
+    stored = store.get(record)
+    assert (stored.status, stored.crashes) == (JobStatus.FAILED, 3)
+    assert stored.error is not None
+    assert "not tried again" in stored.error.message
 
 
 def test_an_unstarted_one_can_be_recovered_for_ever(store: Store) -> None:
     record = store.enqueue(on_crash="fail")
     for _ in range(5):
         worker = store.worker()
-        worker.exchange(room={"threads": 1}, start=False)
+        worker.exchange(capacity={"threads": 1}, start=False)
         worker.die()
         store.recover()
     assert store.get(record).attempt == 0
@@ -375,13 +380,13 @@ def test_every_worker_is_notified(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_ringing_without_workers_is_nothing(tmp_path: Path) -> None:
+def test_notify_without_workers_has_no_effect(tmp_path: Path) -> None:
     sender = Notifiers(tmp_path / "nowhere")
     sender.notify()
     sender.close()
 
 
-def test_many_rings_never_block(folder: Path) -> None:
+def test_many_notifications_never_block(folder: Path) -> None:
     """The pipe is full after 65,536 of them; they all say the same."""
     one = NotificationPipe(folder / "w.notify")
     sender = Notifiers(folder)
@@ -456,7 +461,7 @@ def test_a_dead_worker_s_pipe_is_closed(folder: Path) -> None:
     living.close()
 
 
-def test_a_folder_that_is_gone_is_quiet(folder: Path) -> None:
+def test_notify_without_a_run_folder_raises_nothing(folder: Path) -> None:
     one = NotificationPipe(folder / "w.notify")
     sender = Notifiers(folder)
     sender.notify()
@@ -466,7 +471,7 @@ def test_a_folder_that_is_gone_is_quiet(folder: Path) -> None:
     sender.close()
 
 
-def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
+def test_an_enqueue_notifies_after_its_commit(store: Store) -> None:
     worker: Worker = store.worker()
     mine = NotificationPipe(worker.registration.notifier_path)
     record = store.enqueue()
@@ -482,7 +487,7 @@ def test_an_enqueue_rings_after_its_commit(store: Store) -> None:
 
 
 @pytest.mark.processes
-def test_a_forked_child_rings_with_descriptors_of_its_own(folder: Path) -> None:
+def test_a_forked_child_notifies_with_descriptors_of_its_own(folder: Path) -> None:
     one = NotificationPipe(folder / "w.notify")
     sender = Notifiers(folder)
     sender.notify()

@@ -432,7 +432,7 @@ def test_nothing_is_due_after_a_step_back(back: float) -> None:
         assert due(schedule, last, last - back) == []
 
 
-def test_a_clock_that_ran_ahead_by_years_does_not_silence_a_schedule() -> None:
+def test_a_schedule_goes_on_after_a_clock_that_ran_ahead_by_years() -> None:
     now = utc("2026-11-22")
     assert count_from(now - HOUR, now) == now - HOUR
     assert count_from(now + HOUR, now) == now + HOUR  # waits: these times have run already

@@ -240,7 +240,7 @@ def test_locale_user_and_trace_come_along(rich_app: tuple[Flask, Offload]) -> No
 # --- signals and logs --------------------------------------------------------------------------
 
 
-def test_signals_tell_of_each_step(site: Site) -> None:
+def test_signals_report_each_step(site: Site) -> None:
     heard = []
 
     def hear(name: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask_offload.worker.crash_cooldown import COOLDOWN, LONGEST_COOLDOWN, CrashCooldown
 
 
-def test_calm_comes_some_time_after_the_last_death() -> None:
+def test_the_cooldown_ends_some_time_after_the_last_crash() -> None:
     cooldown = CrashCooldown()
     assert cooldown.left(100.0) == 0
     cooldown.note(100.0)
@@ -15,7 +15,7 @@ def test_calm_comes_some_time_after_the_last_death() -> None:
     assert cooldown.left(102.0 + COOLDOWN) == 0
 
 
-def test_who_waits_for_calm_does_not_wait_for_ever() -> None:
+def test_the_cooldown_has_a_longest_time() -> None:
     cooldown, calm_at = CrashCooldown(), []
     for death in range(200):  # one every 0.7 seconds
         cooldown.note(death * 0.7)

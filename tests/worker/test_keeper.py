@@ -320,7 +320,7 @@ def test_pytest_never_starts_a_worker(tmp_path: Path) -> None:
     offload.state_of(app).engine.close()
 
 
-def test_a_worker_told_by_hand_beside_a_kept_one(
+def test_a_worker_started_by_hand_beside_a_kept_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with make_site(tmp_path, monkeypatch) as site, site.gunicorn() as (url, _):

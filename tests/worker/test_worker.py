@@ -77,7 +77,7 @@ def test_strict_order_by_priority_then_age(site: Site) -> None:
     assert site.witnessed() == ["d", "b", "f", "a", "c", "e"]
 
 
-def test_serves_only_the_queues_it_is_told(site: Site) -> None:
+def test_serves_only_its_queues(site: Site) -> None:
     note.using(queue_name="mail").enqueue("mail")
     other = note.using(queue_name="other").enqueue("other")
     site.burst("--queue", "mail")
@@ -186,7 +186,7 @@ def test_a_job_that_kills_its_process_is_given_up(site: Site, how: str, reason: 
     assert [job.refresh().return_value for job in good] == list(range(50))
 
 
-def test_a_job_that_was_hit_twice_waits_for_peace(site: Site) -> None:
+def test_a_job_that_crashed_twice_waits_for_the_cooldown(site: Site) -> None:
     """Other jobs are killed meanwhile, as in a storm; its last run comes after."""
 
     def hit(name: str, times: int) -> float:
@@ -239,7 +239,7 @@ def test_a_killed_child_is_replaced_and_its_job_starts_again_soon(site: Site) ->
     assert again - killed < 10  # the median over many is in docs/reliability.md
 
 
-def test_siblings_in_other_processes_do_not_notice_a_crash(site: Site) -> None:
+def test_jobs_in_other_processes_go_on_after_a_crash(site: Site) -> None:
     jobs = [note_slowly.enqueue(f"job{number}", 1.5) for number in range(2)]
     with site.worker("--processes", "2", "--threads", "1"):
         lines = site.wait_for_witness("start", 2)
@@ -303,7 +303,7 @@ def test_soft_timeout_lets_the_task_clean_up(site: Site) -> None:
     assert site.witnessed() == ["cleaned up"]
 
 
-def test_hard_timeout_stops_code_that_does_not_listen(site: Site) -> None:
+def test_hard_timeout_stops_code_without_checkpoints(site: Site) -> None:
     job = ignore_timeout.enqueue(60.0)
     with site.worker(FLASK_OFFLOAD_TIMEOUT_GRACE="0.2"):
         sibling = note_slowly.enqueue("sibling", 2.0)
@@ -341,7 +341,7 @@ def test_a_running_job_learns_that_it_is_cancelled(site: Site) -> None:
     assert site.witnessed() == ["waiting", "heard it"]
 
 
-def test_cancel_by_force_stops_a_deaf_job(site: Site) -> None:
+def test_cancel_by_force_stops_a_job_without_checkpoints(site: Site) -> None:
     job = deaf.enqueue(60.0)
     with site.worker():
         site.wait_for_witness("deaf")

@@ -73,8 +73,8 @@ def test_a_queue_whose_first_job_could_not_be_enqueued_is_served(engine: SqliteE
     with pytest.raises(apsw.ConstraintError):  # as a full disk, it takes the transaction back
         engine.enqueue([job("mail"), broken])
     [accepted] = engine.enqueue([job("mail")])
-    visit = SqliteClaims(engine, "w1", KEEP, frozenset({"mail"})).exchange([], {THREADS: 10})
-    assert [claim.id for claim in visit.claims] == [accepted.id]
+    exchanged = SqliteClaims(engine, "w1", KEEP, frozenset({"mail"})).exchange([], {THREADS: 10})
+    assert [claim.id for claim in exchanged.claims] == [accepted.id]
 
 
 SLOW_TO_IMPORT = """
@@ -112,7 +112,7 @@ def test_a_worker_whose_app_kills_every_process_that_imports_it_gives_up(site: S
     assert "can't import the app: the process that did so died (killed by SIGKILL)" in str(worker)
 
 
-def test_a_process_that_can_not_open_the_table_says_so_and_another_is_tried(site: Site) -> None:
+def test_a_child_that_can_not_open_the_slots_reports_it_and_another_is_tried(site: Site) -> None:
     """As on a file system that has become read-only; it used to print a traceback each time."""
     with site.worker("--processes", "1") as worker:
         assert add.enqueue(1, 2).wait(20).return_value == 3
@@ -163,7 +163,7 @@ if os.fork() == 0:
 """
 
 
-def test_a_lock_dies_with_its_holder_though_a_forked_child_lives_on(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_owner_though_a_forked_child_lives_on(tmp_path: Path) -> None:
     path = tmp_path / "w1.lock"
     argv = [sys.executable, "-c", FORKING, str(path)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as holder:
