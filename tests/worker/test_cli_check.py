@@ -25,7 +25,7 @@ from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.findings import check_sqlite
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.schedules import tick
-from flask_offload.engines.store import Retention
+from flask_offload.engines.store import Retention, StoreOptions
 from flask_offload.engines.worker_locks import Registration, run_folder
 from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import Clock, drain, travel
@@ -49,8 +49,15 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def worker(shop: Shop, *queues: str) -> Iterator[SqliteClaims]:
     """What a living worker is to others: a row, and a lock that is held."""
     registration = Registration(run_folder(shop.database), 10)
+    options = StoreOptions(
+        kind="command",
+        retention=RETENTION,
+        places=10,
+        capacity=4,
+        queues=frozenset(queues) or None,
+    )
     try:
-        register(shop.engine, registration.id, kind="command", queues=queues or None, capacity=4)
+        register(shop.engine, registration.id, options)
         yield SqliteClaims(shop.engine, registration.id, RETENTION)
         unregister(shop.engine, registration.id)
     finally:

@@ -370,7 +370,7 @@ def test_what_runs_already_goes_on_when_a_newer_version_adds_columns(
     for table in tables:
         newer.execute(f"ALTER TABLE {table} ADD COLUMN colour TEXT")
     newer.close()
-    register(engine, "w1", kind="command", queues=None, capacity=1)
+    register(engine, "w1", StoreOptions(kind="command", retention=KEEP, places=1, capacity=1))
     large = job("another")
     large.args = "x" * 10_000
     engine.enqueue([large])

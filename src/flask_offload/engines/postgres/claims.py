@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ...jobs.attempt import Claim, Ending, Outcome, Report
+from ..rows import DUE_STATE
 from ..store import Exchange, Retention
-from .completion import AttemptWrites
+from .completion import BatchCompletion
 from .connection import PgConnection
-from .limits import IN_LINE, admit, note_starts, wake_rates
+from .limits import admit, note_starts, wake_rates
 from .sender import PostgresSender
 from .session import Session
 
@@ -55,7 +56,7 @@ RETURNING j.seq, id, task, queue_name, lane, priority, attempt, failures, crashe
 """
 
 PROMOTE = f"""
-UPDATE offload.jobs SET state = {IN_LINE}
+UPDATE offload.jobs SET state = {DUE_STATE}
 WHERE seq IN (
     SELECT seq FROM offload.jobs WHERE state = 'scheduled' AND run_after <= %s
     ORDER BY run_after LIMIT {PROMOTE_BATCH} FOR UPDATE SKIP LOCKED
@@ -213,8 +214,8 @@ class PostgresClaims:
                 completion.unclaim(Outcome(seq, attempt, Ending.CRASHED, now, now))
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
 
-    def _completion(self, connection: PgConnection, now: float) -> AttemptWrites:
-        return AttemptWrites(connection, self.worker_id, self._retention, now)
+    def _completion(self, connection: PgConnection, now: float) -> BatchCompletion:
+        return BatchCompletion(connection, self.worker_id, self._retention, now)
 
     # --- time ---
 

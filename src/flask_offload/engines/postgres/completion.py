@@ -1,22 +1,16 @@
-"""What became of attempts, written down inside a transaction of the caller.
-
-Every write about an attempt is fenced: it counts only while that very attempt is still held by this
-worker. What comes too late (from a worker that was stopped or given up) is refused.
-"""
+"""What became of attempts, in PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ...jobs.attempt import Claim, Ending, Outcome, Report
-from ...jobs.job import Error, JobStatus
-from ...jobs.new_job import QUARANTINED
-from ...jobs.transition import follow
-from ..rows import Freed
-from ..store import Retention
+from ...jobs.attempt import Claim, Ending, Outcome
+from ...jobs.job import JobStatus
+from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites
+from ..rows import DUE_STATE
 from .connection import PgConnection
-from .limits import IN_LINE, take_back_start
+from .limits import take_back_start
 
 FENCE = "seq = %s AND attempt = %s AND worker = %s AND state = 'running'"
 
@@ -31,24 +25,6 @@ WHERE j.seq = o.seq AND j.attempt = o.attempt AND j.worker = %s AND j.state = 'r
 RETURNING j.seq, j.attempt, j.concurrency_key, j.rate_key
 """
 
-HELD = f"""
-SELECT concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task FROM offload.jobs
-WHERE {FENCE} FOR UPDATE
-"""
-
-# These follow HELD in the same transaction, which has looked at the fence.
-END = """
-UPDATE offload.jobs SET state = %s, failures = %s, crashes = %s, started_at = %s, finished_at = %s,
-    expires_at = %s
-WHERE seq = %s
-"""
-
-READY_AGAIN = f"""
-UPDATE offload.jobs SET worker = NULL, failures = %s, crashes = %s, started_at = %s, lane = %s,
-    run_after = %s, state = CASE WHEN %s THEN 'scheduled' ELSE {IN_LINE} END
-WHERE seq = %s
-"""
-
 UNCLAIM_CANCELLED = """
 UPDATE offload.jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
     state = 'cancelled', finished_at = %s, expires_at = %s
@@ -58,16 +34,29 @@ WHERE seq = %s
 UNCLAIM = f"""
 UPDATE offload.jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
     run_after = coalesce(%s, run_after),
-    state = CASE WHEN %s THEN 'scheduled' ELSE {IN_LINE} END
+    state = CASE WHEN %s THEN 'scheduled' ELSE {DUE_STATE} END
 WHERE seq = %s
 """
 
-REPORT = f"""
+STATEMENTS = AttemptStatements(
+    held=f"""
+SELECT {HELD_COLUMNS} FROM offload.jobs WHERE {FENCE} FOR UPDATE
+""",
+    end="""
+UPDATE offload.jobs SET state = %s, failures = %s, crashes = %s, started_at = %s, finished_at = %s,
+    expires_at = %s
+WHERE seq = %s
+""",
+    ready_again=f"""
+UPDATE offload.jobs SET worker = NULL, failures = %s, crashes = %s, started_at = %s, lane = %s,
+    run_after = %s, state = CASE WHEN %s THEN 'scheduled' ELSE {DUE_STATE} END
+WHERE seq = %s
+""",
+    report=f"""
 UPDATE offload.jobs SET done = %s, total = %s, message = %s, cursor = coalesce(%s, cursor)
 WHERE {FENCE}
-"""
-
-ATTEMPT = """
+""",
+    attempt="""
 INSERT INTO offload.attempts (seq, number, worker, started_at, finished_at, outcome, error_type,
     error_message, traceback)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -75,18 +64,15 @@ ON CONFLICT (seq, number) DO UPDATE SET worker = excluded.worker,
     started_at = excluded.started_at, finished_at = excluded.finished_at,
     outcome = excluded.outcome, error_type = excluded.error_type,
     error_message = excluded.error_message, traceback = excluded.traceback
-"""
+""",
+)
 
 
 @dataclass
-class AttemptWrites:
-    """One worker's writes about its attempts, in one transaction. now: unix seconds."""
+class BatchCompletion(AttemptWrites[PgConnection]):
+    """One worker's writes about its attempts, in one transaction; successes in one statement."""
 
-    connection: PgConnection
-    worker_id: str
-    retention: Retention
-    now: float
-    freed: Freed = field(default_factory=Freed)
+    sql = STATEMENTS
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write outcomes down; those that came too late."""
@@ -94,14 +80,13 @@ class AttemptWrites:
         done = self._succeed(successful) if successful else set()
         refused = [each for each in successful if (each.seq, each.attempt) not in done]
         for outcome in outcomes:
-            if outcome.ending is not Ending.SUCCESSFUL and not self._finish_badly(outcome):
+            if outcome.ending is not Ending.SUCCESSFUL and not self.finish_badly(outcome):
                 refused.append(outcome)
         return refused
 
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
-        """A job that was claimed and has not started is READY again, as if nothing had been;
-        CANCELLED if it was asked to stop. delay: seconds before it may be claimed again."""
-        row = self.connection.execute(HELD, self._fence(held)).fetchone()
+        """See AttemptWrites.unclaim."""
+        row = self.connection.execute(self.sql.held, self.fence(held)).fetchone()
         if row is None:
             return
         concurrency_key, rate_key, *_, cancel, _, task = row
@@ -114,16 +99,6 @@ class AttemptWrites:
         if rate_key is not None:
             take_back_start(self.connection, rate_key)
         self.freed.add(concurrency_key, rate_key)
-
-    def report(self, report: Report) -> None:
-        """Write down progress and a cursor."""
-        self.connection.execute(
-            REPORT,
-            (report.done, report.total, report.message, report.cursor, *self._fence(report)),
-        )
-
-    def _fence(self, held: Outcome | Claim | Report) -> tuple[int, int, str]:
-        return held.seq, held.attempt, self.worker_id
 
     def _succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
         """Write down successes; (seq, attempt) of those that this worker still held."""
@@ -147,49 +122,3 @@ class AttemptWrites:
             done.add((seq, attempt))
             self.freed.add(*keys)
         return done
-
-    def _finish_badly(self, outcome: Outcome) -> bool:
-        row = self.connection.execute(HELD, self._fence(outcome)).fetchone()
-        if row is None:
-            return False
-        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
-        self.freed.add(concurrency_key, rate_key)
-        what = follow(
-            outcome,
-            failures=failures,
-            crashes=crashes,
-            on_crash=on_crash,
-            cancel_requested=bool(cancel),
-        )
-        self._note_attempt(outcome, what.error)
-        counts = (what.failures, what.crashes)
-        if what.status is JobStatus.READY:
-            is_later = what.after > 0
-            run_after = self.now + what.after if is_later else None
-            lane = QUARANTINED if what.is_quarantined else lane
-            values = (*counts, outcome.started_at, lane, run_after, is_later)
-            self.connection.execute(READY_AGAIN, (*values, outcome.seq))
-        else:
-            keep = outcome.keep
-            if keep is None:
-                keep = self.retention.unsuccessful(task, what.status)
-            times = (outcome.started_at, outcome.finished_at, self.now + keep)
-            state = what.status.lower()
-            self.connection.execute(END, (state, *counts, *times, outcome.seq))
-        return True
-
-    def _note_attempt(self, outcome: Outcome, error: Error | None) -> None:
-        self.connection.execute(
-            ATTEMPT,
-            (
-                outcome.seq,
-                outcome.attempt,
-                self.worker_id,
-                outcome.started_at,
-                outcome.finished_at,
-                str(outcome.ending),
-                error and error.type,
-                error and error.message,
-                error and error.traceback,
-            ),
-        )

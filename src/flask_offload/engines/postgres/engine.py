@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +14,7 @@ from ...config import Config
 from ...errors import ConfigError
 from ...jobs.job import JobStatus
 from ..base import Finding, PruneReport
+from ..batches import in_turns
 from ..host import Host
 from ..store import StoreOptions
 from .connection import PgConnection
@@ -77,7 +77,7 @@ class PostgresEngine(PostgresSender):
         bytes_before = self.database.read(size)
         jobs = 0
 
-        def batch(connection: PgConnection) -> tuple[int, bool]:
+        def delete(connection: PgConnection) -> tuple[int, bool]:
             now = self.clock()
             if before is not None:
                 gone = prune_finished(connection, before, now)
@@ -85,13 +85,13 @@ class PostgresEngine(PostgresSender):
             pruned = prune(connection, now, keep_count=keep_count)
             return pruned.jobs, pruned.has_more
 
-        has_more = True
-        while has_more:
-            began = time.perf_counter()
-            gone, has_more = self.database.write(batch, promise=False)
+        def batch() -> bool:
+            nonlocal jobs
+            gone, has_more = self.database.write(delete, promise=False)
             jobs += gone
-            if has_more:  # half of the time is left to those who enqueue
-                time.sleep(min(time.perf_counter() - began, 1.0))
+            return has_more
+
+        in_turns(batch)
         return PruneReport(jobs, 0, bytes_before, self.database.read(size))
 
     def findings(self) -> Iterable[Finding]:

@@ -1,12 +1,12 @@
 """Limits: how many jobs of a key may run at once, and how many may start in a window.
 
-As in SQLite, a limited job holds back in a state of its own, `blocked` or `throttled`, until its
-key has room, so that claims need not look at limits.
+As in SQLite, a limited job waits in a state of its own, `blocked` or `throttled`, until its key has
+capacity, so that claims need not look at limits.
 
-Who makes room or takes it holds the limits lock until its transaction ends: there is one, of the
-schema. Jobs without limits never need it. So that no two transactions wait for each other, the rows
-of jobs are always locked before the limits lock; who holds that passes over rows that are locked.
-Their holders wait for it, and let through what was passed over.
+Who frees capacity or takes it holds the limits lock until its transaction ends: there is one, of
+the schema. Jobs without limits never need it. So that no two transactions wait for each other, the
+rows of jobs are always locked before the limits lock; who holds that passes over rows that are
+locked. Their holders wait for it, and let through what was passed over.
 """
 
 from __future__ import annotations
@@ -16,12 +16,6 @@ from collections.abc import Iterable
 from .connection import PgConnection
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('flask_offload limits ' || %s, 0))"
-
-IN_LINE = (
-    "CASE WHEN concurrency_key IS NOT NULL THEN 'blocked'"
-    " WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END"
-)
-"""The state of a job that may start as far as time is concerned: `admit` takes it from there."""
 
 NOT_PAUSED = "queue_name NOT IN (SELECT name FROM offload.queues WHERE paused_at IS NOT NULL)"
 
@@ -139,7 +133,7 @@ def admit(
     concurrency_keys: Iterable[str | None] = (),
     rate_keys: Iterable[str | None] = (),
 ) -> None:
-    """Let waiting jobs of these keys through, as far as there is room. Takes the lock."""
+    """Let waiting jobs of these keys through, as far as there is capacity. Takes the lock."""
     keys = sorted({key for key in concurrency_keys if key is not None})
     rates = {key for key in rate_keys if key is not None}
     if not keys and not rates:
@@ -215,9 +209,9 @@ def take_back_start(connection: PgConnection, rate_key: str) -> None:
     )
 
 
-def give_room_back(connection: PgConnection, now: float, queue_name: str) -> None:
+def give_capacity_back(connection: PgConnection, now: float, queue_name: str) -> None:
     """The limited jobs of a queue that was paused step back, so that other queues may use the
-    room that they had."""
+    capacity that they had."""
     lock_limits(connection)
     keys = connection.execute(GIVE_PLACES_BACK, (queue_name,)).fetchall()
     keys += connection.execute(GIVE_STARTS_BACK, (queue_name,)).fetchall()

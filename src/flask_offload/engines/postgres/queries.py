@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...jobs.job import FINISHED, JobRecord, JobStatus
+from ...jobs.job import JobRecord, JobStatus
 from ..base import JobQuery, QueueInfo, ScheduleInfo
-from ..rows import COLUMNS, STATUS, WAITING, states_sql
+from ..rows import (
+    COLUMNS,
+    IS_FINISHED,
+    NOT_FINISHED,
+    SCHEDULE_COLUMNS,
+    count_statuses,
+    filters,
+    queue_infos,
+    schedule_infos,
+    seq_range,
+    states_sql,
+)
 from .connection import PgConnection
 from .rows import find, with_attempts
-
-NOT_FINISHED = (*WAITING, "running")
-IS_FINISHED = f"state IN ({states_sql(*FINISHED)})"
-"""In the words of the index `jobs_finished`, so that PostgreSQL sees that it may use it."""
 
 COUNTS = " UNION ALL ".join(
     [
@@ -35,9 +42,7 @@ LEFT JOIN (
 ORDER BY name
 """
 
-SCHEDULES = """
-SELECT name, task, description, last_fire, last_job, next_at FROM offload.schedules ORDER BY name
-"""
+SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
 
 IDS = """
 SELECT id FROM offload.jobs WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) LIMIT 2
@@ -56,14 +61,9 @@ def list_jobs(connection: PgConnection, query: JobQuery) -> list[JobRecord]:
         conditions.append(f"state IN ({states_sql(query.status)})")
         if query.status.is_finished:
             conditions.append(IS_FINISHED)
-    for column, value in (
-        ("task", query.task),
-        ("queue_name", query.queue_name),
-        ("owner", query.owner),
-    ):
-        if value is not None:
-            conditions.append(f"{column} = %s")
-            bindings.append(value.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    for column, value in filters(query):
+        conditions.append(f"{column} = %s")
+        bindings.append(value.replace("\0", "\N{REPLACEMENT CHARACTER}"))
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM offload.jobs WHERE {' AND '.join(conditions)}"
         " ORDER BY seq DESC LIMIT %s OFFSET %s",
@@ -74,33 +74,17 @@ def list_jobs(connection: PgConnection, query: JobQuery) -> list[JobRecord]:
 
 def count(connection: PgConnection) -> dict[JobStatus, int]:
     """How many jobs have each status."""
-    counts = dict.fromkeys(JobStatus, 0)
-    for state, number in connection.execute(COUNTS):
-        counts[STATUS[state]] += number
-    return counts
+    return count_statuses(connection.execute(COUNTS))
 
 
 def queues(connection: PgConnection) -> list[QueueInfo]:
     """Every queue that has ever had a job."""
-    return [
-        QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
-        for name, paused, ready, running in connection.execute(QUEUES)
-    ]
+    return queue_infos(connection.execute(QUEUES))
 
 
 def schedules(connection: PgConnection) -> list[ScheduleInfo]:
     """Every schedule that a worker has ever seen."""
-    return [
-        ScheduleInfo(
-            name=name,
-            task=task,
-            description=description,
-            last_run=last_run,
-            last_job=last_job,
-            next_run=next_run,
-        )
-        for name, task, description, last_run, last_job, next_run in connection.execute(SCHEDULES)
-    ]
+    return schedule_infos(connection.execute(SCHEDULES))
 
 
 def arguments(connection: PgConnection, job_id: str) -> str:
@@ -112,11 +96,9 @@ def arguments(connection: PgConnection, job_id: str) -> str:
 
 def ids(connection: PgConnection, beginning: str) -> list[str]:
     """Up to two ids that begin so: their numbers are a range."""
-    number = beginning[:12]
-    try:
-        lowest, highest = int(number.ljust(12, "0"), 16), int(number.ljust(12, "f"), 16)
-    except ValueError:
+    found = seq_range(beginning)
+    if found is None:
         return []
-    if not beginning.isascii() or "\0" in beginning or lowest < 0:
+    if not beginning.isascii() or "\0" in beginning or found[0] < 0:
         return []
-    return [row[0] for row in connection.execute(IDS, (lowest, highest, beginning))]
+    return [row[0] for row in connection.execute(IDS, (*found, beginning))]

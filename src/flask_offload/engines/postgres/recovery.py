@@ -7,20 +7,16 @@ its process goes on, the jobs are put back after REATTACH_GRACE, within which it
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ...jobs.attempt import Ending, Outcome
-from ...jobs.job import Error
 from ..slots import read_started
 from ..store import Retention, WorkerInfo
 from ..worker_locks import boot, dead_workers
-from .completion import AttemptWrites
+from ..worker_rows import WORKER_COLUMNS, worker_info
+from .completion import BatchCompletion
 from .connection import PgConnection
 from .limits import admit
 from .sender import PostgresSender
@@ -31,8 +27,6 @@ REATTACH_GRACE: Final = 2.5
 
 ENDING_TAKES: Final = 0.5
 """Seconds that the server may take to notice the end of a process on this machine."""
-
-DIED = Error("WorkerDied", "the worker that ran the job died")
 
 HELD_BY = """
 SELECT seq, attempt, started_at FROM offload.jobs WHERE state = 'running' AND worker = %s
@@ -54,53 +48,19 @@ WHERE state = 'running' AND worker NOT IN (SELECT id FROM offload.workers)
 
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 
-REGISTER = """
-INSERT INTO offload.workers (id, pid, host, boot, kind, queues, capacity, started_at)
+REGISTER = f"""
+INSERT INTO offload.workers ({WORKER_COLUMNS})
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
-WORKERS = """
-SELECT id, pid, host, boot, kind, queues, capacity, started_at, stopping
-FROM offload.workers ORDER BY started_at
-"""
-
-
-def registration_row(
-    worker_id: str,
-    *,
-    kind: str,
-    queues: Collection[str] | None,
-    capacity: int,
-    started_at: float,
-) -> tuple[object, ...]:
-    """What REGISTER binds, so that commands and pages can show the worker."""
-    return (
-        worker_id,
-        os.getpid(),
-        socket.gethostname(),
-        boot(),
-        kind,
-        None if queues is None else json.dumps(sorted(queues)),
-        capacity,
-        started_at,
-    )
+WORKERS = f"SELECT {WORKER_COLUMNS}, stopping FROM offload.workers ORDER BY started_at"
 
 
 def live_workers(connection: PgConnection) -> list[WorkerInfo]:
     """The workers whose sessions hold their locks at this moment."""
     held = {key for (key,) in connection.execute(LOCKS)}
     return [
-        WorkerInfo(
-            id=row[0],
-            pid=row[1],
-            host=row[2],
-            boot=row[3],
-            kind=row[4],
-            queues=None if row[5] is None else json.loads(row[5]),
-            capacity=row[6],
-            started_at=row[7],
-            stopping=row[8],
-        )
+        worker_info(row)
         for row in connection.execute(WORKERS)
         if lock_key(connection.schema, row[0]) in held
     ]
@@ -181,13 +141,8 @@ class DeadWorkers:
             before(worker_id)
             held = connection.execute(HELD_BY, (worker_id,)).fetchall()
             started = self._started(connection, worker_id)
-            completion = AttemptWrites(connection, worker_id, self._retention, now)
-            for seq, attempt, began in held:
-                crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
-                if started is None or seq in started:
-                    completion.finish([crashed])
-                else:
-                    completion.unclaim(crashed)
+            completion = BatchCompletion(connection, worker_id, self._retention, now)
+            completion.put_back(held, started)
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (worker_id,))
             if held:

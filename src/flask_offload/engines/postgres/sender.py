@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
-from ..rows import COLUMNS, SECRET_LENGTH, STATUS, WAITING_FOR, make_id, record
+from ..new_rows import (
+    NEW_COLUMNS,
+    concurrency_limits,
+    first_state,
+    is_duplicate,
+    new_record,
+    new_row,
+    rate_limits,
+)
+from ..rows import COLUMNS, DUE_STATE, SECRET_LENGTH, STATUS, WAITING_FOR, record
 from . import queries
 from .connection import PgConnection
 from .database import ConnectionStack
-from .limits import IN_LINE, admit, admit_queue, give_room_back, keep_limits, lock_limits
+from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full
 
-INSERTED = (
-    "secret, task, queue_name, lane, priority, state, on_crash, origin, owner, enqueued_at,"
-    " run_after, unique_key, concurrency_key, rate_key, context, args"
-)
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
     *("float8", "text", "text", "text", "text", "text"),
@@ -28,16 +33,16 @@ TYPES = (
 
 INSERT = f"""
 WITH new AS (
-    INSERT INTO offload.jobs ({INSERTED})
+    INSERT INTO offload.jobs ({NEW_COLUMNS})
     VALUES ({", ".join(["%s"] * len(TYPES))}) ON CONFLICT DO NOTHING RETURNING seq
 )
 SELECT seq, pg_notify(%s, '') FROM new
 """
 
 INSERT_MANY = f"""
-INSERT INTO offload.jobs ({INSERTED})
-SELECT {INSERTED} FROM unnest({", ".join(f"%s::{kind}[]" for kind in TYPES)}) WITH ORDINALITY
-    AS new ({INSERTED}, place) ORDER BY place
+INSERT INTO offload.jobs ({NEW_COLUMNS})
+SELECT {NEW_COLUMNS} FROM unnest({", ".join(f"%s::{kind}[]" for kind in TYPES)}) WITH ORDINALITY
+    AS new ({NEW_COLUMNS}, place) ORDER BY place
 RETURNING secret, seq
 """
 
@@ -60,7 +65,7 @@ RETURNING concurrency_key, rate_key
 RETRY = f"""
 UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
     finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
-    state = {IN_LINE}
+    state = {DUE_STATE}
 WHERE seq = %s RETURNING concurrency_key, rate_key
 """
 
@@ -152,11 +157,12 @@ class PostgresSender(Engine):
             connection.execute(KNOW_QUEUE, (name,))
 
     def _insert_one(self, connection: PgConnection, job: NewJob, now: float) -> JobRecord:
-        state = _first_state(job, now)
+        state = first_state(job, now)
         while True:
-            found = connection.execute(INSERT, (*_row(job, state), self.channel)).fetchone()
+            row = (*new_row(job, state, job.args), self.channel)
+            found = connection.execute(INSERT, row).fetchone()
             if found is not None:
-                return _record(job, found[0], state)
+                return new_record(job, found[0], state)
             existing = _existing(connection, job, now)
             if existing is not None:
                 return existing
@@ -238,7 +244,7 @@ class PostgresSender(Engine):
                 " SET paused_at = coalesce(q.paused_at, excluded.paused_at)",
                 (queue_name, now),
             )
-            give_room_back(connection, now, queue_name)
+            give_capacity_back(connection, now, queue_name)
 
         self.database.write(work)
 
@@ -277,66 +283,25 @@ class PostgresSender(Engine):
 
 
 def _insert_many(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
-    states = [_first_state(job, now) for job in jobs]
-    rows = [_row(job, state) for job, state in zip(jobs, states, strict=True)]
+    states = [first_state(job, now) for job in jobs]
+    rows = [new_row(job, state, job.args) for job, state in zip(jobs, states, strict=True)]
     columns = [list(column) for column in zip(*rows, strict=True)]
     seqs: dict[str, int] = dict(connection.execute(INSERT_MANY, columns).fetchall())
     return [
-        _record(job, seqs[job.id[-SECRET_LENGTH:]], state)
+        new_record(job, seqs[job.id[-SECRET_LENGTH:]], state)
         for job, state in zip(jobs, states, strict=True)
     ]
 
 
 def _admit_new(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> None:
-    concurrency = [
-        (job.concurrency_key, job.concurrency or 1)
-        for job in jobs
-        if job.concurrency_key is not None
-    ]
-    rates = [
-        (job.rate_key, job.rate.count, job.rate.window_seconds)
-        for job in jobs
-        if job.rate_key is not None and job.rate is not None
-    ]
     lock_limits(connection)
-    keep_limits(connection, concurrency, rates)
-    admit(connection, now, [key for key, _ in concurrency], [rate[0] for rate in rates])
-
-
-def _row(job: NewJob, state: str) -> tuple[Any, ...]:
-    """What INSERT binds."""
-    return (
-        job.id[-SECRET_LENGTH:],
-        job.task,
-        job.queue_name,
-        job.lane,
-        job.priority,
-        state,
-        job.on_crash,
-        job.origin,
-        job.owner,
-        job.enqueued_at,
-        job.run_after,
-        job.unique_key,
-        job.concurrency_key,
-        job.rate_key,
-        job.context,
-        job.args,
+    keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
+    admit(
+        connection,
+        now,
+        concurrency_keys=[job.concurrency_key for job in jobs],
+        rate_keys=[job.rate_key for job in jobs],
     )
-
-
-def _record(job: NewJob, seq: int, state: str) -> JobRecord:
-    accepted = job.record(waiting_for=WAITING_FOR.get(state))
-    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
-    return accepted
-
-
-def _first_state(job: NewJob, now: float) -> str:
-    if job.run_after is not None and job.run_after > now:
-        return "scheduled"
-    if job.concurrency_key is not None:
-        return "blocked"
-    return "throttled" if job.rate_key is not None else "ready"
 
 
 def _existing(connection: PgConnection, job: NewJob, now: float) -> JobRecord | None:
@@ -345,9 +310,7 @@ def _existing(connection: PgConnection, job: NewJob, now: float) -> JobRecord | 
     if row is None:
         return None
     found = record(row)
-    states = job.unique_states or frozenset({JobStatus.READY, JobStatus.RUNNING})
-    recent = job.unique_for is None or found.enqueued_at > now - job.unique_for
-    if found.status in states and recent:
+    if is_duplicate(job, found, now):
         found.is_duplicate = True
         return found
     connection.execute(FREE_KEY, (row[0],))

@@ -11,11 +11,12 @@ from ...jobs.job import JobRecord
 from ..schedules import ScheduleSpec, next_fire
 from ..store import Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers
+from ..worker_rows import registration_row
 from . import schedules
 from .claims import PostgresClaims
 from .connection import PgConnection
 from .maintenance import prune
-from .recovery import REGISTER, DeadWorkers, live_workers, registration_row
+from .recovery import REGISTER, DeadWorkers, live_workers
 from .sender import PostgresSender
 from .session import Session
 
@@ -30,13 +31,7 @@ class PostgresStore(PostgresClaims, Store):
         self._registration = Registration(folder, options.places)
         super().__init__(engine, self._registration.id, options.retention, options.queues)
         self.slots = self._registration.slots
-        self._row = registration_row(
-            self.worker_id,
-            kind=options.kind,
-            queues=options.queues,
-            capacity=options.capacity,
-            started_at=engine.clock(),
-        )
+        self._row = registration_row(self.worker_id, options, engine.clock())
         self._is_stopping = False
         self.session = Session(
             engine.database,

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...jobs.attempt import Claim, Outcome, Report
+from ..rows import DUE_STATE
 from ..store import Exchange, Retention
 from .completion import Completion
 from .connection import Connection
-from .limits import DUE_STATE, admit, note_starts, wake_rates
+from .limits import admit, note_starts, wake_rates
 from .sender import SqliteSender
 
 PROMOTE_BATCH = 1000

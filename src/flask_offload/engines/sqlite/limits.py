@@ -12,12 +12,6 @@ from collections.abc import Iterable
 
 from .connection import Connection
 
-DUE_STATE = (
-    "CASE WHEN concurrency_key IS NOT NULL THEN 'blocked'"
-    " WHEN rate_key IS NOT NULL THEN 'throttled' ELSE 'ready' END"
-)
-"""The state of a job that may start as far as time is concerned: `admit` takes it from there."""
-
 NOT_PAUSED = "queue_name NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)"
 
 KEEP_LIMIT = """

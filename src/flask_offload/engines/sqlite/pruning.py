@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ...payload.spool import Spool
 from ..base import PruneReport
+from ..batches import in_turns
 from ..host import Host
 from .maintenance import BATCH, give_space_back, known_files, prune, prune_finished
 from .sender import SqliteSender
@@ -25,7 +24,7 @@ def prune_now(engine: SqliteSender, host: Host, before: float | None) -> PruneRe
         jobs, files = _prune_finished(engine, before, spool)
     if spool is not None:
         files += spool.sweep(known_files(engine), STRAY)
-    _in_turns(lambda: give_space_back(engine) > 0)
+    in_turns(lambda: give_space_back(engine) > 0)
     engine.database.checkpoint()
     return PruneReport(jobs, files, size, _size(engine.database.path))
 
@@ -41,7 +40,7 @@ def _prune_expired(engine: SqliteSender, keep_count: int, spool: Spool | None) -
             spool.remove(pruned.files)
         return pruned.has_more
 
-    _in_turns(batch)
+    in_turns(batch)
     return jobs, files
 
 
@@ -56,18 +55,8 @@ def _prune_finished(engine: SqliteSender, moment: float, spool: Spool | None) ->
             spool.remove(names)
         return gone == BATCH
 
-    _in_turns(batch)
+    in_turns(batch)
     return jobs, files
-
-
-def _in_turns(step: Callable[[], bool]) -> None:
-    """Repeat a step while there is more, and pause as long as each has taken: half of the time
-    the database is free for enqueues."""
-    while True:
-        began = time.perf_counter()
-        if not step():
-            return
-        time.sleep(min(time.perf_counter() - began, 1.0))
 
 
 def _size(path: Path) -> int:

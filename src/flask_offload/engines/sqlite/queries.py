@@ -5,15 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...jobs.job import FINISHED, JobRecord, JobStatus
+from ...jobs.job import JobRecord, JobStatus
 from ..base import JobQuery, QueueInfo, ScheduleInfo
-from ..rows import COLUMNS, STATUS, WAITING, states_sql
+from ..rows import (
+    COLUMNS,
+    IS_FINISHED,
+    NOT_FINISHED,
+    SCHEDULE_COLUMNS,
+    count_statuses,
+    filters,
+    queue_infos,
+    schedule_infos,
+    seq_range,
+    states_sql,
+)
 from .connection import Connection
 from .rows import find, with_attempts
-
-NOT_FINISHED = (*WAITING, "running")
-IS_FINISHED = f"state IN ({states_sql(*FINISHED)})"
-"""In the very words of the index `jobs_finished`, so that SQLite sees that it may use it."""
 
 COUNTS = f"""
 {" UNION ALL ".join(f"SELECT '{s}', count(*) FROM jobs WHERE state = '{s}'" for s in NOT_FINISHED)}
@@ -34,9 +41,7 @@ FROM queues LEFT JOIN ({BY_QUEUE}) ON queue_name = name
 GROUP BY name ORDER BY name
 """
 
-SCHEDULES = """
-SELECT name, task, description, last_fire, last_job, next_at FROM schedules ORDER BY name
-"""
+SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM schedules ORDER BY name"
 
 
 def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
@@ -53,14 +58,9 @@ def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
             source, conditions = "jobs INDEXED BY jobs_running", ["state = 'running'"]
         elif query.status.is_finished:
             conditions.append(IS_FINISHED)
-    for column, value in (
-        ("task", query.task),
-        ("queue_name", query.queue_name),
-        ("owner", query.owner),
-    ):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            bindings.append(value)
+    for column, value in filters(query):
+        conditions.append(f"{column} = ?")
+        bindings.append(value)
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM {source} WHERE {' AND '.join(conditions)}"
         " ORDER BY seq DESC LIMIT ? OFFSET ?",
@@ -71,33 +71,17 @@ def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
 
 def count(connection: Connection) -> dict[JobStatus, int]:
     """How many jobs have each status: reads indexes only."""
-    counts = dict.fromkeys(JobStatus, 0)
-    for state, number in connection.execute(COUNTS):
-        counts[STATUS[state]] += number
-    return counts
+    return count_statuses(connection.execute(COUNTS))
 
 
 def queues(connection: Connection) -> list[QueueInfo]:
     """Every queue that has ever had a job: reads the indexes of jobs that are not finished."""
-    return [
-        QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
-        for name, paused, ready, running in connection.execute(QUEUES)
-    ]
+    return queue_infos(connection.execute(QUEUES))
 
 
 def schedules(connection: Connection) -> list[ScheduleInfo]:
     """Every schedule that a worker has ever seen."""
-    return [
-        ScheduleInfo(
-            name=name,
-            task=task,
-            description=description,
-            last_run=last_run,
-            last_job=last_job,
-            next_run=next_run,
-        )
-        for name, task, description, last_run, last_job, next_run in connection.execute(SCHEDULES)
-    ]
+    return schedule_infos(connection.execute(SCHEDULES))
 
 
 def arguments(connection: Connection, job_id: str) -> str:
@@ -112,13 +96,11 @@ def arguments(connection: Connection, job_id: str) -> str:
 
 def ids(connection: Connection, beginning: str) -> list[str]:
     """Up to two ids that begin so: their numbers are a range."""
-    number = beginning[:12]
-    try:
-        lowest, highest = int(number.ljust(12, "0"), 16), int(number.ljust(12, "f"), 16)
-    except ValueError:
+    found = seq_range(beginning)
+    if found is None:
         return []
     rows = connection.execute(
         "SELECT id FROM jobs WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? LIMIT 2",
-        (lowest, highest, len(beginning), beginning),
+        (*found, len(beginning), beginning),
     )
     return [job_id for (job_id,) in rows]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
-from ...jobs.attempt import Ending, Outcome
-from ...jobs.job import Error
 from ..slots import read_started
-from ..store import Retention, WorkerInfo
+from ..store import Retention, StoreOptions, WorkerInfo
 from ..worker_locks import boot, dead_workers, is_alive, run_folder
+from ..worker_rows import WORKER_COLUMNS, registration_row, worker_info
 from .completion import Completion
 from .connection import Connection
 from .limits import admit
 from .sender import SqliteSender
 
-DIED = Error("WorkerDied", "the worker that ran the job died")
-
 HELD_BY = "SELECT seq, attempt, started_at FROM jobs WHERE state = 'running' AND worker = ?"
+
+REGISTER = f"INSERT INTO workers ({WORKER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+WORKERS = f"SELECT {WORKER_COLUMNS}, stopping FROM workers ORDER BY started_at"
 
 RUNNING_WORKERS = """
 SELECT worker, pid, boot FROM (SELECT DISTINCT worker FROM jobs WHERE state = 'running')
@@ -28,32 +27,11 @@ LEFT JOIN workers ON workers.id = worker
 """
 
 
-def register(
-    engine: SqliteSender,
-    worker_id: str,
-    *,
-    kind: str,
-    queues: Collection[str] | None,
-    capacity: int,
-) -> None:
+def register(engine: SqliteSender, worker_id: str, options: StoreOptions) -> None:
     """Write the worker's row, so that commands and pages can show it."""
-    row = (
-        worker_id,
-        os.getpid(),
-        socket.gethostname(),
-        boot(),
-        kind,
-        None if queues is None else json.dumps(sorted(queues)),
-        capacity,
-        engine.clock(),
-    )
+    row = registration_row(worker_id, options, engine.clock())
     engine.database.write(
-        lambda connection: connection.execute(
-            "INSERT INTO workers (id, pid, host, boot, kind, queues, capacity, started_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        ).fetchall(),
-        promise=False,
+        lambda connection: connection.execute(REGISTER, row).fetchall(), promise=False
     )
 
 
@@ -81,24 +59,7 @@ def live_workers(engine: SqliteSender) -> list[WorkerInfo]:
     """The workers that hold their locks at this moment."""
 
     def work(connection: Connection) -> list[WorkerInfo]:
-        rows = connection.execute(
-            "SELECT id, pid, host, boot, kind, queues, capacity, started_at, stopping"
-            " FROM workers ORDER BY started_at"
-        )
-        return [
-            WorkerInfo(
-                id=row[0],
-                pid=row[1],
-                host=row[2],
-                boot=row[3],
-                kind=row[4],
-                queues=None if row[5] is None else json.loads(row[5]),
-                capacity=row[6],
-                started_at=row[7],
-                stopping=bool(row[8]),
-            )
-            for row in rows
-        ]
+        return [worker_info(row) for row in connection.execute(WORKERS)]
 
     folder = run_folder(engine.database.path)
     return [info for info in engine.database.read(work) if is_alive(folder, info.id)]
@@ -132,12 +93,7 @@ def _recover_one(engine: SqliteSender, retention: Retention, worker_id: str, fol
         same_boot = row is not None and row[0] == boot()
         started = read_started(folder / f"{worker_id}.slots") if same_boot else None
         completion = Completion(connection, worker_id, retention, now)
-        for seq, attempt, began in held:
-            crashed = Outcome(seq, attempt, Ending.CRASHED, began, now, error=DIED)
-            if started is None or seq in started:
-                completion.finish(crashed)
-            else:
-                completion.unclaim(crashed)
+        completion.put_back(held, started)
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
         connection.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return len(held)

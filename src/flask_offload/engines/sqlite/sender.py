@@ -11,12 +11,21 @@ from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
 from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
-from ..rows import COLUMNS, SECRET_LENGTH, STATUS, WAITING_FOR, make_id, record
+from ..new_rows import (
+    NEW_COLUMNS,
+    concurrency_limits,
+    first_state,
+    is_duplicate,
+    new_record,
+    new_row,
+    rate_limits,
+)
+from ..rows import COLUMNS, DUE_STATE, STATUS, WAITING_FOR, record
 from ..worker_locks import run_folder
 from . import queries
 from .connection import Connection
 from .database import Database
-from .limits import DUE_STATE, admit, admit_queue, give_capacity_back, keep_limits
+from .limits import admit, admit_queue, give_capacity_back, keep_limits
 from .notifier import Notifiers
 from .rows import NEXT_SEQ, TICKS, find, full
 from .schema import SIDE_TABLES
@@ -29,8 +38,7 @@ job); a small payload in the row saves an insert, a look-up and a delete.
 """
 
 INSERT = f"""
-INSERT INTO jobs (seq, secret, task, queue_name, lane, priority, state, on_crash, origin, owner,
-    enqueued_at, run_after, unique_key, concurrency_key, rate_key, context, args)
+INSERT INTO jobs (seq, {NEW_COLUMNS})
 VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
@@ -116,19 +124,7 @@ class SqliteSender(Engine):
         return records
 
     def _admit_new(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
-        keep_limits(
-            connection,
-            [
-                (job.concurrency_key, job.concurrency or 1)
-                for job in jobs
-                if job.concurrency_key is not None
-            ],
-            [
-                (job.rate_key, job.rate.count, job.rate.window_seconds)
-                for job in jobs
-                if job.rate_key is not None and job.rate is not None
-            ],
-        )
+        keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
         admit(
             connection,
             now,
@@ -253,7 +249,7 @@ def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[
     """Insert them; their numbers follow the first one's, as no other process writes meanwhile."""
     if not jobs:
         return []
-    states = [_first_state(job, now) for job in jobs]
+    states = [first_state(job, now) for job in jobs]
     connection.execute(INSERT, _row(jobs[0], states[0], int(now * TICKS)))
     first = connection.last_insert_rowid()
     numbered = list(zip(jobs, states, range(first, first + len(jobs)), strict=True))
@@ -264,25 +260,7 @@ def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[
 
 def _row(job: NewJob, state: str, seq: int) -> tuple[Any, ...]:
     """What INSERT binds. seq: the least number it may get."""
-    return (
-        seq,
-        job.id[-SECRET_LENGTH:],
-        job.task,
-        job.queue_name,
-        job.lane,
-        job.priority,
-        state,
-        job.on_crash,
-        job.origin,
-        job.owner,
-        job.enqueued_at,
-        job.run_after,
-        job.unique_key,
-        job.concurrency_key,
-        job.rate_key,
-        job.context,
-        job.args if len(job.args) <= INLINE_ARGS else None,
-    )
+    return seq, *new_row(job, state, job.args if len(job.args) <= INLINE_ARGS else None)
 
 
 def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobRecord:
@@ -293,17 +271,7 @@ def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobR
         connection.executemany(
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
         )
-    accepted = job.record(waiting_for=WAITING_FOR.get(state))
-    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
-    return accepted
-
-
-def _first_state(job: NewJob, now: float) -> str:
-    if job.run_after is not None and job.run_after > now:
-        return "scheduled"
-    if job.concurrency_key is not None:
-        return "blocked"
-    return "throttled" if job.rate_key is not None else "ready"
+    return new_record(job, seq, state)
 
 
 def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
@@ -316,9 +284,7 @@ def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | No
     if row is None:
         return None
     found = record(row)
-    states = job.unique_states or frozenset({JobStatus.READY, JobStatus.RUNNING})
-    recent = job.unique_for is None or found.enqueued_at > now - job.unique_for
-    if found.status in states and recent:
+    if is_duplicate(job, found, now):
         found.is_duplicate = True
         return found
     connection.execute("UPDATE jobs SET unique_key = NULL WHERE seq = ?", (row[0],))

@@ -37,13 +37,7 @@ class SqliteStore(SqliteClaims, Store):
         self._pipe = NotificationPipe(self._registration.notifier_path)
         self.notifier = self._pipe
         try:
-            register(
-                engine,
-                self.worker_id,
-                kind=options.kind,
-                queues=options.queues,
-                capacity=options.capacity,
-            )
+            register(engine, self.worker_id, options)
         except BaseException:
             self._leave()
             raise

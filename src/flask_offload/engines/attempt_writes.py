@@ -1,0 +1,141 @@
+"""What became of attempts, written down inside a transaction of the caller.
+
+Every write about an attempt is fenced: it counts only while that very attempt is still held by this
+worker. What comes too late (from a worker that was stopped or given up) is refused.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from ..jobs.attempt import Claim, Ending, Outcome, Report
+from ..jobs.job import Error, JobStatus
+from ..jobs.new_job import QUARANTINED
+from ..jobs.transition import follow
+from .rows import Freed
+from .store import Retention
+
+DIED = Error("WorkerDied", "the worker that ran the job died")
+
+HELD_COLUMNS = "concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task"
+
+
+class AttemptStatements(NamedTuple):
+    """What AttemptWrites executes, in the SQL of one database."""
+
+    held: str
+    """Reads HELD_COLUMNS of an attempt. Parameters: seq, attempt, worker."""
+    end: str
+    """Parameters: state, failures, crashes, started_at, finished_at, expires_at; seq. This and
+    `ready_again` follow `held` in the same transaction, which has looked at the fence."""
+    ready_again: str
+    """Parameters: failures, crashes, started_at, lane, run_after, whether it is scheduled; seq."""
+    report: str
+    """Parameters: done, total, message, cursor; seq, attempt, worker."""
+    attempt: str
+    """Adds or replaces a row of `attempts`: its columns are the parameters."""
+
+
+class SqlConnection(Protocol):
+    """The connection of any store whose statements are SQL."""
+
+    def execute(self, statement: str, parameters: tuple[Any, ...] = ..., /) -> Any: ...
+
+
+C = TypeVar("C", bound=SqlConnection)
+
+
+@dataclass
+class AttemptWrites(ABC, Generic[C]):
+    """One worker's writes about its attempts, in one transaction. now: unix seconds.
+
+    A store adds its statements, and writes successes and `unclaim`, the frequent ones, in its own
+    way.
+    """
+
+    sql: ClassVar[AttemptStatements]
+
+    connection: C
+    worker_id: str
+    retention: Retention
+    now: float
+    freed: Freed = field(default_factory=Freed)
+
+    @abstractmethod
+    def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
+        """A job that was claimed and has not started is READY again, as if nothing had been;
+        CANCELLED if it was asked to stop. delay: seconds before it may be claimed again."""
+
+    def report(self, report: Report) -> None:
+        """Record progress and a cursor."""
+        self.connection.execute(
+            self.sql.report,
+            (report.done, report.total, report.message, report.cursor, *self.fence(report)),
+        )
+
+    def put_back(self, held: Iterable[tuple[int, int, float]], started: set[int] | None) -> None:
+        """The worker has died: its jobs crashed, or, if they had not started, are given back.
+
+        held: (seq, attempt, started_at). started: the numbers of those that had started; None if
+        that can't be said.
+        """
+        for seq, attempt, began in held:
+            crashed = Outcome(seq, attempt, Ending.CRASHED, began, self.now, error=DIED)
+            if started is None or seq in started:
+                self.finish_badly(crashed)
+            else:
+                self.unclaim(crashed)
+
+    def fence(self, held: Outcome | Claim | Report) -> tuple[int, int, str]:
+        """What identifies an attempt of this worker."""
+        return held.seq, held.attempt, self.worker_id
+
+    def finish_badly(self, outcome: Outcome) -> bool:
+        """Record an outcome that is no success; False if it came too late."""
+        row = self.connection.execute(self.sql.held, self.fence(outcome)).fetchone()
+        if row is None:
+            return False
+        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
+        self.freed.add(concurrency_key, rate_key)
+        what = follow(
+            outcome,
+            failures=failures,
+            crashes=crashes,
+            on_crash=on_crash,
+            cancel_requested=bool(cancel),
+        )
+        self._note_attempt(outcome, what.error)
+        counts = (what.failures, what.crashes)
+        if what.status is JobStatus.READY:
+            is_later = what.after > 0
+            run_after = self.now + what.after if is_later else None
+            lane = QUARANTINED if what.is_quarantined else lane
+            values = (*counts, outcome.started_at, lane, run_after, is_later)
+            self.connection.execute(self.sql.ready_again, (*values, outcome.seq))
+        else:
+            keep = outcome.keep
+            if keep is None:
+                keep = self.retention.unsuccessful(task, what.status)
+            times = (outcome.started_at, outcome.finished_at, self.now + keep)
+            state = what.status.lower()
+            self.connection.execute(self.sql.end, (state, *counts, *times, outcome.seq))
+        return True
+
+    def _note_attempt(self, outcome: Outcome, error: Error | None) -> None:
+        self.connection.execute(
+            self.sql.attempt,
+            (
+                outcome.seq,
+                outcome.attempt,
+                self.worker_id,
+                outcome.started_at,
+                outcome.finished_at,
+                str(outcome.ending),
+                error and error.type,
+                error and error.message,
+                error and error.traceback,
+            ),
+        )
