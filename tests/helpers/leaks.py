@@ -27,7 +27,7 @@ RUN_MARK = "TEST_RUN_MARK"
 # A line that is added says why it is no leak.
 THREADS_ALLOWED: dict[str, str] = {
     r"pytest_timeout .*": "the timer of the test's own time limit",
-    r"flask-offload-sampler": "one for the process; it sleeps when there are no requests",
+    r"flask-offload-(sampler|reporter)": "one for the process; they sleep without requests",
 }
 DESCRIPTORS_ALLOWED: dict[str, str] = {
     r"/dev/(null|u?random|tty|pts/.*)": "devices that libraries open once and keep",

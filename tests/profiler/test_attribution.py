@@ -9,6 +9,7 @@ import pytest
 from flask_offload.profiler.attribution import Part, parts_of
 from flask_offload.profiler.call_tree import CallNode, CallTree, Position, Spent
 from flask_offload.profiler.stacks import Place, Stack, UserCall
+from flask_offload.profiler.wording import callers_of
 
 CODES: dict[str, CodeType] = {}
 
@@ -168,7 +169,7 @@ def test_the_same_call_stays_one_node_and_another_call_becomes_another() -> None
     tree.add(stack("view", "send", marks=marks), Spent(1), Spent())
     del marks["send"]
     tree.add(stack("view", "send", marks=marks), Spent(1), Spent())
-    root = tree.complete(Spent(1))
+    root = tree.complete(Spent(1), Spent())
     (view,) = root.children
     assert [child.total.seconds for child in view.children] == [2.5, 1.5]
     assert root.total.seconds == 4
@@ -178,14 +179,67 @@ def test_the_time_before_a_change_is_shared_and_before_the_first_sample_given_to
     tree, marks = CallTree(), dict[str, object]()
     tree.add(stack("view", "load", marks=marks), Spent(4), Spent())
     tree.add(stack("view", "score", marks=marks), Spent(2), Spent())
-    (view,) = tree.complete(Spent(3)).children
+    (view,) = tree.complete(Spent(3), Spent()).children
     assert [child.total.seconds for child in view.children] == [5, 4]
 
 
-def test_the_time_of_a_late_sample_belongs_to_it() -> None:
-    """No earlier sample was possible because this call held the interpreter."""
+def test_the_time_for_which_a_function_held_the_interpreter_belongs_to_it() -> None:
+    """No earlier sample was possible."""
     tree, marks = CallTree(), dict[str, object]()
     tree.add(stack("view", "load", marks=marks), Spent(1), Spent())
-    tree.add(stack("view", "match", marks=marks), Spent(2), Spent(10))
-    (view,) = tree.complete(Spent()).children
+    tree.add(stack("view", "match", marks=marks), Spent(2), Spent(10), is_held=True)
+    (view,) = tree.complete(Spent(), Spent()).children
     assert [child.total.seconds for child in view.children] == [2, 11]
+
+
+def parts_after(tree: CallTree, unseen: float = 0.0) -> list[tuple[str, float, bool]]:
+    root = tree.complete(Spent(), Spent(unseen))
+    parts = parts_of(root, lambda call: call.code is code("view"), root.total.seconds)
+    return [(name_of(part), part.spent.seconds, part.is_unseen) for part in parts]
+
+
+def test_a_gap_between_two_functions_is_not_claimed_by_either() -> None:
+    tree, marks = CallTree(), dict[str, object]()
+    tree.add(stack("view", "load", marks=marks), Spent(2), Spent())
+    tree.add(stack("view", "score", marks=marks), Spent(2), Spent(6))
+    assert parts_after(tree) == [("load", 3, False), ("score", 1, False), ("(root)", 6, True)]
+
+
+def test_a_call_that_ran_before_and_after_a_gap_ran_in_it_too() -> None:
+    tree, marks = CallTree(), dict[str, object]()
+    for _ in range(2):
+        tree.add(stack("view", "load", "connect", marks=marks), Spent(1), Spent(4))
+        del marks["connect"]
+    # what came before the first sample is not known, what came between is that of `load`
+    assert parts_after(tree) == [("load", 6, False), ("(root)", 4, True)]
+
+
+def test_a_gap_after_the_last_sample_is_not_seen() -> None:
+    tree = CallTree()
+    tree.add(stack("view", "load", marks={}), Spent(2), Spent())
+    assert parts_after(tree, unseen=1) == [("load", 2, False), ("(root)", 1, True)]
+
+
+def test_a_shared_helper_is_one_part_that_says_who_called_it(tree: Tree) -> None:
+    first = [tree.call("send", tree.call("connect", own=3)) for _ in range(2)]
+    other = tree.call("sync", tree.call("post", tree.call("connect", own=4)))
+    root = tree.request(tree.call("view", *first, other))
+    (part,) = parts_of(root, lambda call: call.code is code("view"), 10.0)
+    assert (name_of(part), part.spent.seconds) == ("connect", 10)
+    assert callers_of(part) == [("send", 0.6), ("post", 0.4)]
+
+
+def test_the_callers_that_differ_are_named(tree: Tree) -> None:
+    """The same helper of a helper, by way of two functions of the view."""
+    calls = [tree.call(name, tree.call("ask", tree.call("connect", own=5))) for name in "ab"]
+    root = tree.request(tree.call("view", *calls))
+    (part,) = parts_of(root, lambda call: call.code is code("view"), 10.0)
+    assert callers_of(part) == [("a", 0.5), ("b", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "proven", "is_rough"), [(1, 0, True), (7, 0, True), (8, 0, False), (1, 9, False)]
+)
+def test_few_samples_make_a_rough_share(samples: int, proven: float, is_rough: bool) -> None:
+    spent = Spent(10, samples=samples, proven=proven)
+    assert Part(CallNode(None, {}), spent).is_rough is is_rough

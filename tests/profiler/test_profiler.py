@@ -25,9 +25,9 @@ from flask_offload import Offload
 from flask_offload.profiler import sampler as sampler_module
 from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.profiler.middleware import sampler
-from flask_offload.profiler.sampler import thread_seconds
 from flask_offload.profiler.stacks import UserCode
 from flask_offload.profiler.store import Batch, SpotRow, route_rows, spot_rows, write
+from flask_offload.profiler.thread_clock import cpu_seconds, native_id, queued_seconds
 from support import running, wait_until
 
 SLOW = 0.25
@@ -432,6 +432,21 @@ def test_a_stream_counts_only_while_it_works(found: Found) -> None:
     assert SLOW * 2 <= report.seconds < SLOW * 4
 
 
+def test_a_stream_with_a_known_length_is_sampled_too(found: Found) -> None:
+    def view() -> Response:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(3):
+                time.sleep(0.1)
+                yield b"x"
+
+        return Response(chunks(), headers={"Content-Length": "3"})
+
+    assert get(app_with(found.settings(), view)) == b"xxx"
+    report = found.next()
+    assert report.blockers[0].function == "chunks"
+    assert "while the response streams" in report.sentence
+
+
 def test_a_stream_that_is_closed_early_is_reported_once(found: Found) -> None:
     def rows() -> Iterator[str]:
         while True:
@@ -716,6 +731,84 @@ def test_a_sampler_that_was_woken_stays_up_though_the_request_is_over() -> None:
     assert own._round(time.perf_counter(), 0.0) is not None  # None: sleep again at once
 
 
+def compute(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(50))
+
+
+def first_part(seconds: float) -> None:
+    compute(seconds)
+
+
+def second_part(seconds: float) -> None:
+    compute(seconds)
+
+
+@pytest.mark.processes
+def test_a_request_right_after_the_first_report_of_a_process_is_seen(tmp_path: Path) -> None:
+    """The first report of a process takes a tenth of a second, in which sampling goes on."""
+    printed = run_program(
+        tmp_path,
+        """
+from flask import Flask
+app = Flask(__name__)
+reports = []
+install(app, ProfilerSettings(False, True, 80, on_report=reports.append))
+def compute(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(50))
+def first(): compute(0.1)
+def second(): compute(0.05)
+app.add_url_rule("/first", "first", lambda: nap() or "done")
+app.add_url_rule("/next", "next", lambda: first() or second() or "done")
+client = app.test_client()
+client.get("/first")
+client.get("/next")
+deadline = time.monotonic() + 10
+while len(reports) < 2 and time.monotonic() < deadline:
+    time.sleep(0.01)
+one, two = reports
+print(one.route, one.blockers[0].function)
+print(two.route, two.samples >= 8, two.sentence)
+""",
+    )
+    assert "GET /first nap\nGET /next True" in printed
+    assert "compute, called by first (" in printed
+
+
+def test_a_request_of_100_ms_that_computes_has_at_least_8_samples(found: Found) -> None:
+    app = app_with(found.settings(spot_above_ms=80), lambda: compute(0.1))
+    counts = []
+    for _ in range(5):  # other programs may keep the sampler from running
+        get(app)
+        counts.append(found.next().samples)
+    assert max(counts) >= 8, counts
+
+
+def test_a_share_that_few_samples_stand_behind_is_said_to_be_rough(found: Found) -> None:
+    app = app_with(found.settings(spot_above_ms=30), lambda: time.sleep(0.035))
+    for _ in range(5):
+        get(app)
+        report = found.next()
+        if report.samples:
+            break
+    assert report.samples < 8
+    assert report.blockers[0].share < 1
+    assert f" ({report.samples} sample" in report.sentence
+    assert "about " in report.sentence
+    assert "100%" not in report.sentence
+
+
+def test_made_up_methods_are_one_route(found: Found) -> None:
+    app = app_with(found.settings())
+    app.before_request(nap)
+    for method in ("FOO", "BAR"):
+        app.test_client().open("/", method=method).close()
+        assert found.next().route == "OTHER (no route)"
+
+
 # --- the log and the store ---------------------------------------------------------------------
 
 
@@ -831,7 +924,7 @@ def test_the_clock_of_another_thread_distinguishes_computing_from_waiting() -> N
         thread.start()
     ready.wait()
     for name, thread in threads.items():
-        clocks[name] = thread_seconds(thread.ident or 0)
+        clocks[name] = cpu_seconds(native_id(thread.ident or 0) or 0)
     release.set()
     for thread in threads.values():
         thread.join()
@@ -842,22 +935,20 @@ def test_the_clock_of_another_thread_distinguishes_computing_from_waiting() -> N
     assert waited < computed / 2
 
 
-def test_a_thread_that_stands_in_line_for_a_processor_does_not_wait_for_something(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_time_that_a_thread_stands_in_line_is_read_from_the_system() -> None:
     """On a machine with more to compute than processors, computing would look like waiting."""
-    computed, in_line = 1_000_000_000, 2_000_000_000
-
-    def told(path: Path) -> str:
-        assert path.match("/proc/self/task/*/schedstat")
-        return f"{computed} {in_line} 7\n"
-
-    monkeypatch.setattr(Path, "read_text", told)
-    assert thread_seconds(threading.get_ident()) == 3.0
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+    before = int(path.read_text().split()[1]) / 1e9
+    queued = queued_seconds(threading.get_native_id())
+    assert queued is not None
+    assert before <= queued <= int(path.read_text().split()[1]) / 1e9
 
 
 def test_the_clock_of_a_thread_that_has_ended_is_not_known() -> None:
     thread = threading.Thread(target=int)
     thread.start()
+    number = thread.native_id or 0
     thread.join()
-    assert thread_seconds(thread.ident or 0) is None
+    assert native_id(thread.ident or 0) is None
+    wait_until(lambda: cpu_seconds(number) is None, message="the thread to be gone")
+    assert queued_seconds(number) is None

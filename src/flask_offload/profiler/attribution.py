@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from .call_tree import CallNode, Spent
+from .call_tree import NOT_SEEN, CallNode, Spent
 
 MOST = 0.8
 """A call with this share of its caller's time is named instead of it."""
 WORTH_NAMING = 0.1
 """The share of the request from which a part is reported."""
+ENOUGH = 8
+"""Samples from which on a share is said without "about"."""
 WAITING_BELOW = 0.3
 """A part that used less than this share of a processor was waiting."""
 
@@ -20,13 +22,16 @@ class Part:
     """A part of a request's time, and the call that it is attributed to.
 
     is_own: only what the call did itself, without the functions that it called. is_loop: several
-    calls of this function, from one place.
+    calls of this function, from one place. is_unseen: nothing was sampled meanwhile. ways: the
+    parts that were merged, when the function was called in several ways.
     """
 
     call: CallNode
     spent: Spent
     is_own: bool = False
     is_loop: bool = False
+    is_unseen: bool = False
+    ways: list[Part] = field(default_factory=list)
 
     @property
     def waiting(self) -> bool | None:
@@ -38,6 +43,11 @@ class Part:
             return None
         return self.spent.cpu / self.spent.known < WAITING_BELOW
 
+    @property
+    def is_rough(self) -> bool:
+        """Whether few samples stand behind it, so that its share is known roughly only."""
+        return self.spent.samples < ENOUGH and self.spent.proven < MOST * self.spent.seconds
+
 
 def parts_of(root: CallNode, is_view: Callable[[CallNode], bool], seconds: float) -> list[Part]:
     """The parts of a request that took `seconds`, largest first; parts under 10 % are left out.
@@ -46,19 +56,39 @@ def parts_of(root: CallNode, is_view: Callable[[CallNode], bool], seconds: float
     is its own time. A part is named after the innermost single call that still holds 80 % of it;
     but never after one call of a loop, because the function with the loop is what should be moved.
     A loop in the view itself names the function that is called. Time without any user code is a
-    part of the root.
+    part of the root, and so is time in which nothing was sampled, which is the last part.
     """
     path = _path_to_view(root, is_view)
     parts: list[Part] = []
-    _split(root, path, parts)
-    merged: dict[object, Part] = {}
-    for part in sorted(parts, key=lambda part: -part.spent.seconds):
-        known = merged.setdefault(part.call.code, part)
+    unseen = Part(root, Spent(), is_unseen=True)
+    _split(root, path, parts, unseen)
+    merged: dict[object, list[Part]] = {}
+    for part in sorted(parts, key=_by_time):
+        merged.setdefault(part.call.code, []).append(part)
+    found = sorted((_merged(group) for group in merged.values()), key=_by_time)
+    return [part for part in [*found, unseen] if part.spent.seconds >= WORTH_NAMING * seconds]
+
+
+def _by_time(part: Part) -> float:
+    return -part.spent.seconds
+
+
+def _merged(group: list[Part]) -> Part:
+    """One part out of those of one function; by the ways to it, if it was called in several."""
+    ways: dict[tuple[object, ...], Part] = {}
+    for part in group:
+        chain = tuple(call.code for call in part.call.callers())
+        known = ways.setdefault(chain, part)
         if known is not part:
             known.spent.add(part.spent)
             known.is_loop |= part.is_loop
-    found = [part for part in merged.values() if part.spent.seconds >= WORTH_NAMING * seconds]
-    return sorted(found, key=lambda part: -part.spent.seconds)
+    if len(ways) == 1:
+        return group[0]
+    spent = Spent()
+    for part in ways.values():
+        spent.add(part.spent)
+    first = min(ways.values(), key=_by_time)
+    return replace(first, spent=spent, ways=sorted(ways.values(), key=_by_time))
 
 
 def _path_to_view(root: CallNode, is_view: Callable[[CallNode], bool]) -> set[CallNode]:
@@ -74,16 +104,18 @@ def _path_to_view(root: CallNode, is_view: Callable[[CallNode], bool]) -> set[Ca
     return path
 
 
-def _split(call: CallNode, path: set[CallNode], parts: list[Part]) -> None:
+def _split(call: CallNode, path: set[CallNode], parts: list[Part], unseen: Part) -> None:
     groups: dict[object, list[CallNode]] = {}
     for child in call.children:
         if child in path:
-            _split(child, path, parts)
+            _split(child, path, parts, unseen)
         else:
             groups.setdefault(child.code, []).append(child)
     for group in groups.values():
         parts.append(_part_of(group))
-    own = call.own_time()
+    own = Spent()
+    for position, spent in call.own.items():
+        (unseen.spent if position.inside == NOT_SEEN else own).add(spent)
     if own.seconds > 0:
         parts.append(Part(call, own, is_own=True))
 

@@ -15,24 +15,28 @@ from .stacks import Place, Stack
 
 @dataclass(slots=True)
 class Spent:
-    """Time, in seconds; `cpu` is the processor's part of it, as far as it is `known`."""
+    """Time, in seconds; `cpu` is the processor's part of it, as far as it is `known`.
+
+    samples: how many stand behind it. proven: the part of it that needs no samples, because the
+    same call ran all the time, or a function written in C.
+    """
 
     seconds: float = 0.0
     cpu: float = 0.0
     known: float = 0.0
+    samples: int = 0
+    proven: float = 0.0
 
     def add(self, other: Spent) -> None:
         """Add the time of another."""
         self.seconds += other.seconds
         self.cpu += other.cpu
         self.known += other.known
-
-    def copy(self) -> Spent:
-        """A copy."""
-        return Spent(self.seconds, self.cpu, self.known)
+        self.samples += other.samples
+        self.proven += other.proven
 
     def half(self) -> Spent:
-        """Half of it."""
+        """Half of its time."""
         return Spent(self.seconds / 2, self.cpu / 2, self.known / 2)
 
 
@@ -44,6 +48,14 @@ class Position(NamedTuple):
 
     at: Place | None
     inside: str | None
+
+
+NOT_SEEN = "(not seen)"
+_UNSEEN = Position(None, NOT_SEEN)
+
+
+def _position(stack: Stack) -> Position:
+    return Position(stack.at, stack.inside)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,24 +102,35 @@ class CallTree:
         self._path: list[tuple[object, CallNode]] = []
         self._last = (self.root, Position(None, None))
 
-    def add(self, stack: Stack, between: Spent, late: Spent) -> None:
+    def add(self, stack: Stack, between: Spent, beyond: Spent, *, is_held: bool = False) -> None:
         """Add a sample.
 
         between: the time since the last sample; half of it is credited to either stack, because the
-        change happened somewhere in between. late: the time by which the sample was late. Then a
-        long C function held the interpreter, and this sample is the first to show it. The time
-        before the first sample is credited to the first.
+        change happened somewhere in between. The time before the first sample is credited to it.
+        beyond: time for which there should have been samples. is_held: a function written in C held
+        the interpreter all that time, and this sample is the first to show it. Otherwise, it is
+        credited to the innermost call that has run since the last sample.
         """
         self.samples += 1
         before = self._last
-        self._last = self._enter(stack)
-        self._credit(before if self.samples > 1 else self._last, between.half())
-        self._credit(self._last, between.half())
-        self._credit(self._last, late)
+        throughout = self._enter(stack)
+        self._last = here = (self._path[-1][1] if self._path else self.root), _position(stack)
+        self._credit(before if self.samples > 1 else here, between.half())
+        self._credit(here, between.half())
+        self._credit(here, Spent(samples=1))
+        if beyond.seconds > 0:
+            beyond.proven = beyond.seconds
+            is_same = is_held or (before == here and throughout is here[0])
+            self._credit(here if is_same else (throughout, _UNSEEN), beyond)
 
-    def complete(self, rest: Spent) -> CallNode:
-        """Credit the time after the last sample to it, sum up, and return the root."""
+    def complete(self, rest: Spent, unseen: Spent) -> CallNode:
+        """Credit the time after the last sample to it, sum up, and return the root.
+
+        unseen: time in which nothing was sampled.
+        """
         self._credit(self._last, rest)
+        if unseen.seconds > 0:
+            self._credit((self.root, _UNSEEN), unseen)
         self._path = []
         for call in [self.root, *self._calls]:
             call.total = call.own_time()
@@ -116,13 +139,15 @@ class CallTree:
             call.parent.total.add(call.total)
         return self.root
 
-    def _enter(self, stack: Stack) -> tuple[CallNode, Position]:
+    def _enter(self, stack: Stack) -> CallNode:
+        """Go to this stack; returns the innermost call that was there before."""
         call, same = self.root, 0
         for seen, (mark, known) in zip(stack.calls, self._path, strict=False):
             if seen.mark is not mark:
                 break
             call, same = known, same + 1
         del self._path[same:]
+        throughout = call
         for seen in stack.calls[same:]:
             inner = CallNode(
                 seen.code,
@@ -138,7 +163,7 @@ class CallTree:
             self._calls.append(inner)
             self._path.append((seen.mark, inner))
             call = inner
-        return call, Position(stack.at, stack.inside)
+        return throughout
 
     @staticmethod
     def _credit(spot: tuple[CallNode, Position], spent: Spent) -> None:

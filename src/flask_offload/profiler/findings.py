@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .advice import advice
 from .attribution import MOST, Part, parts_of
 from .call_site import call_site, full_name
-from .call_tree import CallNode, Position, Spent
+from .call_tree import NOT_SEEN, CallNode, Position, Spent
 from .stacks import Place, is_template
 from .wording import (
     Surroundings,
+    callers_of,
     chain_of,
     file_name,
     function_name,
@@ -35,13 +37,26 @@ class Blocker:
     advice: str
 
 
-UNKNOWN = Blocker("(not seen)", "", 0, 1.0, None, "", "")
-"""The blocker of a request without samples."""
+UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "")
+"""The blocker of a request, or of its part, in which nothing was sampled."""
+
+
+class Figures(NamedTuple):
+    """The figures of a request.
+
+    seconds: how long it took. samples: how many were taken. held: of its seconds, those for which a
+    function written in C held Python's interpreter; only known of requests without samples.
+    """
+
+    seconds: float
+    samples: int
+    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpotReport:
-    """What was found about one slow request; `blockers` largest first, none without samples."""
+    """What was found about one slow request; `blockers` largest first, none without samples. What
+    was not seen is the last of them."""
 
     route: str
     seconds: float
@@ -50,49 +65,60 @@ class SpotReport:
     sentence: str
 
 
-def report(
-    route: str, seconds: float, root: CallNode, samples: int, around: Surroundings
-) -> SpotReport:
-    """Find what blocked a request that took `seconds`, from its complete tree of calls."""
-    parts = parts_of(root, around.is_view, seconds) if samples else []
-    blockers = tuple(_blocker(part, seconds, around) for part in parts)
-    return SpotReport(route, seconds, samples, blockers, _sentence(route, seconds, blockers))
+def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -> SpotReport:
+    """Find what blocked a request, from its complete tree of calls."""
+    parts = parts_of(root, around.is_view, figures.seconds) if figures.samples else []
+    blockers = tuple(_blocker(part, figures, around) for part in parts)
+    return SpotReport(
+        route, figures.seconds, figures.samples, blockers, _sentence(route, figures, blockers)
+    )
 
 
-def _sentence(route: str, seconds: float, blockers: tuple[Blocker, ...]) -> str:
-    text = f"{route} blocked {seconds * 1000:,.0f} ms"
+def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> str:
+    text = f"{route} blocked {figures.seconds * 1000:,.0f} ms"
     if not blockers:
-        return (
-            f"{text}, and could not be looked at while it ran: all the time a function written in C"
-            " kept Python's interpreter to itself, as a regular expression does"
-        )
+        if figures.held >= MOST * figures.seconds:
+            return (
+                f"{text}, and could not be looked at while it ran: all the time a function written"
+                " in C kept Python's interpreter to itself, as a regular expression does"
+            )
+        return f"{text}, and was not seen: the sampler did not get to run meanwhile"
     first, *others = blockers
-    text = f"{text}: {_share(first)}"
+    text = f"{text}: {first.what}"
     if others:
-        rest = ", ".join(_share(other) for other in others)
+        rest = ", ".join(other.what for other in others)
         said = first.advice[0].lower() + first.advice[1:]
         return f"{text}; {rest}. About {first.function}: {said}"
     return f"{text}. {first.advice}"
 
 
-def _share(blocker: Blocker) -> str:
-    return f"{min(blocker.share, 1.0) * 100:.0f}% {blocker.what}"
-
-
-def _blocker(part: Part, seconds: float, around: Surroundings) -> Blocker:
+def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
+    share = min(part.spent.seconds / figures.seconds, 1.0)
+    if part.is_unseen:
+        return replace(UNKNOWN, share=share, what=f"{share * 100:.0f}% not seen")
+    if part.is_rough:  # half a sample is as exact as it gets
+        share = min(share, 1 - 0.5 / figures.samples)
     call = part.call
     inner = None if part.is_own else _heaviest_inside(call)
     position = max(call.own, key=lambda known: call.own[known].seconds, default=None)
     at = inner.site if inner else position.at if position else None
+    what = _what(part, inner, _where(part, inner, position, at, around))
     return Blocker(
         function=function_name(call),
         file=file_name(call),
         line=line_number(call, at),
-        share=part.spent.seconds / seconds,
+        share=share,
         waiting=part.waiting,
-        what=_what(part, inner, _where(call, inner, position, at, around)),
+        what=f"{_share(share, part)} {what}",
         advice=advice(part, around),
     )
+
+
+def _share(share: float, part: Part) -> str:
+    if not part.is_rough:
+        return f"{share * 100:.0f}%"
+    count = part.spent.samples
+    return f"about {share * 100:.0f}% ({count} sample{'s' if count != 1 else ''})"
 
 
 def _what(part: Part, inner: CallNode | None, where: str) -> str:
@@ -120,18 +146,23 @@ def _heaviest_inside(call: CallNode) -> CallNode | None:
 
 
 def _where(
-    call: CallNode,
+    part: Part,
     inner: CallNode | None,
     position: Position | None,
     at: Place | None,
     around: Surroundings,
 ) -> str:
     """The chain of calls out to the view: `in X <- mail.py:10 send <- app.py:3 view`."""
+    call = part.call
     if call.code is None:
         inside = position.inside if position else None
         return f"in {inside or 'Flask itself'}, which no code of this app has called"
     chain = chain_of(call, at, around.root)
     doing = _calls_of(call, inner) if inner else _doing(call, position)
+    callers = callers_of(part)
+    if callers:
+        called = " and ".join(f"{name} ({share * 100:.0f}%)" for name, share in callers)
+        chain = [f"{chain[0]}, called by {called}"]
     return "in " + " <- ".join([doing, *chain] if doing else chain)
 
 

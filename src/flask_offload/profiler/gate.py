@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import CodeType, FrameType
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ class _Gate:
         """A request begins."""
         if self._max_ms is not None:
             request.next_sample = min(FIRST_SAMPLE, self._max_ms / 3000)
+            request.settled = Event()
         self._requests.append(request)
 
     def note(self, blocking: Blocking) -> None:
@@ -166,7 +168,7 @@ def _in_words(found: _Found) -> str:
     around = request.profiler.surroundings(request.rule, request.method)
     tree = CallTree()
     tree.add(stack, Spent(), Spent())
-    call = tree.complete(Spent())
+    call = tree.complete(Spent(), Spent())
     while call.children:
         call = call.children[0]
     what = f"{blocking.event} {blocking.detail}".rstrip()

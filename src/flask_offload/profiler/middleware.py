@@ -65,7 +65,9 @@ class ProfilerMiddleware:
             body = self._wsgi_app(environ, request.start_response)
             # servers treat some types of body specially (files): only Werkzeug's ordinary one is
             # wrapped
-            is_streamed = request.streams and type(body) is ClosingIterator
+            if type(body) is ClosingIterator and not request.lasts:
+                is_streamed = request.length is None or _is_generated(body)
+                request.streams = is_streamed
             return _Streamed(request, body, observe is not None) if is_streamed else body
         finally:
             seconds = request.seconds = clock() - since
@@ -136,6 +138,19 @@ class _Streamed:
             self._request.count()
             if self._is_gated or self._request.is_slow:
                 sampler.end(self._request)
+
+
+def _is_generated(body: Any) -> bool:
+    """Whether a body of Werkzeug's with a known length is made while it is sent.
+
+    An ordinary one is a list, inside of a generator that encodes it. Where Werkzeug differs from
+    that, the body is wrapped needlessly.
+    """
+    try:
+        chunks = body._next.args[0].gi_frame.f_locals["iterable"]
+    except (AttributeError, IndexError, KeyError):
+        return True
+    return not isinstance(chunks, list | tuple)
 
 
 BOUNDARIES = (ProfilerMiddleware.handle.__code__, _Streamed.__next__.__code__)

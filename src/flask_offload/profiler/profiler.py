@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import apsw
 from flask import Flask
 
-from .call_tree import CallTree, Spent
-from .findings import SpotReport, report
+from .call_tree import CallNode
+from .findings import Figures, SpotReport, report
 from .queue_time import arrival_header
 from .stacks import UserCode
-from .store import Batch, write
+from .store import Batch, known_method, write
 from .wording import Surroundings
 
 if TYPE_CHECKING:
@@ -71,20 +71,11 @@ class Profiler:
             self._arrivals.append((environ["REQUEST_METHOD"], rule, header, began))
 
     def report(
-        self,
-        rule: Rule | None,
-        method: str,
-        seconds: float,
-        tree: CallTree | None,
-        last_age: float,
-        *,
-        streams: bool = False,
+        self, rule: Rule | None, method: str, figures: Figures, root: CallNode, *, streams: bool
     ) -> SpotReport:
-        """The finding about one request. last_age: its age at the last sample."""
-        tree = tree or CallTree()
-        root = tree.complete(Spent(max(seconds - last_age, 0.0)))
+        """The finding about one request, from its complete tree of calls."""
         around = self.surroundings(rule, method, streams=streams)
-        return report(route_name(rule, method), seconds, root, tree.samples, around)
+        return report(route_name(rule, method), figures, root, around)
 
     def surroundings(
         self, rule: Rule | None, method: str, *, streams: bool = False
@@ -174,4 +165,4 @@ def _static_attribute(kind: type, name: str) -> Any:
 
 def route_name(rule: Rule | None, method: str) -> str:
     """How a route is called in reports: `POST /users/<int:id>`."""
-    return f"{method} {rule.rule if rule is not None else NO_ROUTE}"
+    return f"{known_method(method)} {rule.rule if rule is not None else NO_ROUTE}"

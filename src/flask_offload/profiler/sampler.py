@@ -1,6 +1,7 @@
 """The thread that samples slow requests: one for the process, however many apps there are.
 
-A fast request costs an entry in a dictionary and one in a list; everything else runs here.
+A fast request costs an entry in a dictionary and one in a list. This thread does nothing but
+sample; what it finds goes to the reporter's thread.
 """
 
 from __future__ import annotations
@@ -11,29 +12,33 @@ import math
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
-from weakref import WeakSet
+from typing import NamedTuple
 
 from .call_tree import CallTree, Spent
 from .findings import SpotReport
 from .profiler import Profiler
+from .reporter import Reporter
 from .request_sample import RequestSample, clock
 from .stacks import follow_async, frames_within, read_stack
+from .thread_clock import cpu_seconds, native_id, queued_seconds
 
-_POLL = 0.025
+_POLL = 0.018
 """Seconds between two rounds while no request is slow; less than FIRST_SAMPLE, so none is late."""
 _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""
-_LATE = 0.1
-"""Seconds. A round that is later than this was blocked by a long C function."""
-_WRITE_EVERY, _WRITE_REPORTS_AFTER = 5.0, 0.5
-"""Seconds between two writes of statistics, and from a report until it is written."""
+_LATE = 0.05
+"""Seconds. A round that is later than this was kept from running."""
+_HELD_FROM = 0.8
+"""The share of such a delay for which one thread has computed, if it held the interpreter."""
+_QUEUED_EVERY = 0.1
+"""Seconds from one look at how long a thread stood in line to the next."""
 
-SHORTEST, LONGEST = 0.010, 1.0
+SHORTEST, LONGEST = 0.008, 1.0
 """Seconds between two samples of a request: a fiftieth of its age, within these bounds."""
 MAX_SAMPLES = 2000
 """Samples of one request; enough for more than half an hour."""
@@ -42,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Samples the requests between `enter` and `leave`, and reports the slow ones.
+    """Samples the requests between `enter` and `leave`, and has the slow ones reported.
 
     active: the requests that run, by thread; always the same dictionary.
     boundaries: the code whose calls are the outer ends of requests on a stack.
@@ -51,7 +56,7 @@ class Sampler:
     def __init__(self, boundaries: tuple[CodeType, ...]) -> None:
         self._boundaries = boundaries
         self.active: dict[int, RequestSample] = {}
-        self._profilers: WeakSet[Profiler] = WeakSet()
+        self.reporter = Reporter()
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
         atexit.register(self.stop)
@@ -60,18 +65,17 @@ class Sampler:
         # also in a forked child, which has neither the thread nor the requests of its parent
         self.active.clear()
         self._slow: deque[RequestSample] = deque(maxlen=1_000)
-        for profiler in self._profilers:
-            profiler.reset()
+        self.reporter.reset()
         self.is_awake = False
         self._wake_up = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._idle_at = self._write_at = 0.0
+        self._idle_at = 0.0
 
     def add_profiler(self, profiler: Profiler) -> None:
         """Write the statistics of this app from now on."""
-        self._profilers.add(profiler)
+        self.reporter.profilers.add(profiler)
 
     # --- called by requests -------------------------------------------------------------------
 
@@ -95,22 +99,26 @@ class Sampler:
             self.active[get_ident()] = request.outer
 
     def end(self, request: RequestSample) -> None:
-        """The request is over; the thread reports it if it was slow."""
+        """The request is over; it is reported if it was slow."""
         request.end()
-        if request.is_slow:
+        if request.is_slow or request.settled is not None:
             self._slow.append(request)
 
     def report(self, request: RequestSample) -> SpotReport:
-        """The report of a request that is over."""
-        with self._lock:
-            return request.report()
+        """The report of a request that is over, once the sampler has had its turn."""
+        if request.settled is not None and self.is_awake:
+            request.settled.wait(1.0)
+        with self._lock:  # a sample of it may be in the making
+            pass
+        return request.report()
 
     def stop(self) -> None:
-        """Write what is unwritten, and end the thread."""
+        """Report and write what is left, and end the threads."""
         self._stopping.set()
         self._wake_up.set()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
+        self.reporter.stop()
 
     def _wake(self) -> None:
         with self._lock:
@@ -125,36 +133,41 @@ class Sampler:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        due = math.inf
+        due, used = math.inf, time.process_time()
         while not self._stopping.is_set():
-            now = clock()
+            now, before = clock(), used
+            used = time.process_time()
             late = now - due if now - due > _LATE else 0.0
+            # the interpreter belonged to one thread meanwhile, which computed: nothing else keeps
+            # a thread from running that long
+            is_held = late > 0 and used - before >= _HELD_FROM * late
             try:
-                wait = self._round(now, late)
+                wait = self._round(now, late if is_held else 0.0)
             except Exception:
                 _log.exception("Flask-Offload's sampler failed; it continues")
                 wait = _POLL
             if wait is None:
                 self._sleep()
-                due = math.inf
+                due, used = math.inf, time.process_time()
             else:
-                due = clock() + wait
-                self._stopping.wait(wait)
-        self._add_reports()
-        self._write()
+                due = now + wait
+                self._stopping.wait(max(due - clock(), 0.001))
+        self._pass_on(0.0, 0.0)
 
-    def _round(self, now: float, late: float) -> float | None:
-        """One round; returns the seconds until the next, None when there is nothing to do."""
+    def _round(self, now: float, held: float) -> float | None:
+        """One round; returns the seconds until the next, None when there is nothing to do.
+
+        held: seconds, until now, for which a function written in C held the interpreter.
+        """
         if self.active or self._slow:
             self._idle_at = now + _IDLE_AFTER
+        self._pass_on(now, held)
         with self._lock:
-            wait = self._sample_due(now, late)
-        self._add_reports()
-        if now >= self._write_at:
-            self._write()
+            wait = self._sample_due(now, held)
+        self.reporter.write_if_due(now)
         return wait if now < self._idle_at else None
 
-    def _sample_due(self, now: float, late: float) -> float:
+    def _sample_due(self, now: float, held: float) -> float:
         wait = _POLL
         threads: dict[int, FrameType] = {}
         for thread, request in self.active.copy().items():
@@ -162,7 +175,8 @@ class Sampler:
                 threads = threads or _frames_of_others()
                 # it may have ended, and its thread gone on, before the frames were taken
                 if self.active.get(thread) is request:
-                    _sample(thread, request, threads, self._boundaries, late)
+                    alone = len(self.active) == 1
+                    _sample(thread, request, threads, self._boundaries, _Held(held, alone))
             wait = min(wait, *(each.next_sample - each.age(now) for each in _outward(request)))
         return max(wait, 0.001)
 
@@ -172,23 +186,31 @@ class Sampler:
         if self.active or self._slow or self._stopping.is_set():
             self.is_awake = True  # a request came before it could see that the thread sleeps
         else:
-            unwritten = any(profiler.has_unwritten for profiler in self._profilers)
-            self._wake_up.wait(max(self._write_at - clock(), 0.0) if unwritten else None)
+            self._wake_up.wait(self.reporter.seconds_until_write())
             self.is_awake = True
         # stay awake for a while: the request that woke it may be over by now, and waking up for
         # each of thousands of requests would cost far more than these rounds
         self._idle_at = clock() + _IDLE_AFTER
 
-    def _add_reports(self) -> None:
+    def _pass_on(self, now: float, held: float) -> None:
+        """Give the requests that are over to the reporter."""
         while self._slow:
             request = self._slow.popleft()
-            request.profiler.add_report(self.report(request))
-            self._write_at = min(self._write_at, clock() + _WRITE_REPORTS_AFTER)
+            if held and request.tree is None:
+                # in a C function from before its first sample until its end
+                request.held = min(held, request.seconds)
+            if request.settled is not None:
+                request.settled.set()
+            if request.is_slow:
+                self.reporter.put(request)
 
-    def _write(self) -> None:
-        self._write_at = clock() + _WRITE_EVERY
-        for profiler in list(self._profilers):
-            profiler.write()
+
+class _Held(NamedTuple):
+    """How long, until now, one thread held the interpreter. alone: only one request runs, so that
+    it must be that one's."""
+
+    seconds: float
+    alone: bool
 
 
 def _frames_of_others() -> dict[int, FrameType]:
@@ -214,12 +236,12 @@ def _sample(
     innermost: RequestSample,
     threads: Mapping[int, FrameType],
     boundaries: tuple[CodeType, ...],
-    late: float,
+    held: _Held,
 ) -> None:
     """Add a sample to this request, and to those around it, as far as they are due.
 
     threads: the frames that all threads are in. boundaries: the code whose calls are the outer
-    ends of requests. late: seconds by which this sample is too late.
+    ends of requests.
     """
     now = clock()
     top = threads.get(thread)
@@ -232,62 +254,62 @@ def _sample(
         age = request.age(now)
         if age >= request.next_sample:
             located, executing = follow_async(frames, thread, threads)
-            _add(request, located, executing, age, late)
+            _add(request, located, executing, age, held)
 
 
 def _add(
-    request: RequestSample, frames: list[FrameType], executing: int | None, age: float, late: float
+    request: RequestSample, frames: list[FrameType], executing: int | None, age: float, held: _Held
 ) -> None:
     if request.tree is None:
         request.tree = CallTree()
     gap = max(age - request.last_age, 0.0)
-    late = min(late, gap)
-    cpu = thread_seconds(executing) if executing is not None else 0.0
-    share = _processor_share(request, executing, cpu, gap, late)
+    seen = min(gap, request.reach)
+    share = _processor_share(request, executing, gap)
+    is_held = min(held.seconds, gap) >= gap - seen > 0
+    is_held = is_held and (held.alone if share is None else share >= _HELD_FROM)
+    if is_held and share is None:
+        share = 1.0  # the process's clock says so
     request.tree.add(
         read_stack(frames, request.profiler.user_code),
-        between=_spent(gap - late, share),
-        late=_spent(late, share),
+        _spent(seen, share),
+        _spent(gap - seen, share),
+        is_held=is_held,
     )
     request.note_route()
-    request.last_age, request.last_thread, request.last_cpu = age, executing, cpu
-    pause = min(max(age / 50, SHORTEST), LONGEST)
-    request.next_sample = age + pause if request.tree.samples < MAX_SAMPLES else float("inf")
+    request.last_age = age
+    request.pause = min(max(age / 50, SHORTEST), LONGEST)
+    # from when it was due, so that what a sample costs does not come on top of the pause
+    request.next_sample = max(request.next_sample + request.pause, age + request.pause / 4)
+    if request.tree.samples >= MAX_SAMPLES:
+        request.next_sample = math.inf
 
 
-def _processor_share(
-    request: RequestSample, executing: int | None, cpu: float | None, gap: float, late: float
-) -> float | None:
+def _processor_share(request: RequestSample, executing: int | None, gap: float) -> float | None:
     """Which share of a processor it used since the last sample; None when unknown."""
     if executing is None:
+        request.last_thread = None
         return 0.0  # an async view that waits
-    if cpu is None or gap <= 0:
+    if request.last_thread != executing:
+        request.last_thread = executing
+        request.number = native_id(executing)
+        request.last_cpu = request.last_queued = None
+    if request.number is None:
         return None
-    if request.last_thread == executing and request.last_cpu is not None:
-        return min((cpu - request.last_cpu) / gap, 1.0)
-    if late:
-        return min(cpu / gap, 1.0)  # the first sample: at most all that the thread ever used
-    return None
+    before, request.last_cpu = request.last_cpu, cpu_seconds(request.number)
+    if before is None or request.last_cpu is None or gap <= 0:
+        return None
+    used = request.last_cpu - before
+    if used < gap / 2 and request.queued_at <= request.last_age + gap:
+        # a thread that waits leaves the interpreter free, so that reading a file costs little
+        queued = queued_seconds(request.number)
+        if queued is not None and request.last_queued is not None:
+            used += queued - request.last_queued
+        request.last_queued = queued
+        request.queued_at = request.last_age + gap + _QUEUED_EVERY
+    return min(used / gap, 1.0)
 
 
 def _spent(seconds: float, share: float | None) -> Spent:
     if share is None:
         return Spent(seconds)
     return Spent(seconds, seconds * share, seconds)
-
-
-def thread_seconds(ident: int) -> float | None:
-    """Seconds for which a thread ran or was runnable.
-
-    None where the system does not report it. Linux has both parts in a thread's schedstat
-    (https://docs.kernel.org/scheduler/sched-stats.html). Without the second, a thread on a busy
-    machine would seem to wait.
-    """
-    thread = next((each for each in threading.enumerate() if each.ident == ident), None)
-    # the main thread of a forked process still has its parent's id (Python 3.11)
-    number = os.getpid() if thread is threading.main_thread() else thread and thread.native_id
-    try:
-        on_cpu, in_line, _ = Path(f"/proc/self/task/{number}/schedstat").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return (int(on_cpu) + int(in_line)) / 1e9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import site
 import sys
 import sysconfig
@@ -94,6 +95,7 @@ class UserCode:
         )
 
 
+@functools.cache
 def _library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     found = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}

@@ -90,10 +90,8 @@ class Batch:
     blockers: dict[tuple[str, str, str], _BlockerTotals] = field(default_factory=dict)
 
     def route(self, method: str, rule: str) -> RouteBatch:
-        """The requests of a route; creates the entry. Methods that HTTP does not know are one, so
-        that made-up ones can't use up the space for routes."""
-        if method not in METHODS:
-            method = "OTHER"
+        """The requests of a route; creates the entry."""
+        method = known_method(method)
         known = self.routes.get((method, rule))
         if known is None:
             known = self.routes[method, rule] = RouteBatch()
@@ -111,6 +109,12 @@ class Batch:
         totals.blocked_ms += found.seconds * 1000 * blocker.share
         totals.line, totals.waiting = blocker.line, blocker.waiting
         totals.sentence, totals.seen_at = found.sentence, time.time()
+
+
+def known_method(method: str) -> str:
+    """A method, or "OTHER" for all that HTTP does not know, so that made-up ones can't use up the
+    space for routes."""
+    return method if method in METHODS else "OTHER"
 
 
 def buckets_of(durations: list[float]) -> Counter[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
+from .attribution import Part
 from .call_tree import CallNode
 from .stacks import Place, is_template
 
@@ -72,6 +73,26 @@ def chain_of(call: CallNode, at: Place | None, root: str) -> list[str]:
     if len(chain) > _MAX_CHAIN:
         chain[_MAX_CHAIN - 2 : -1] = ["..."]
     return chain
+
+
+def callers_of(part: Part) -> list[tuple[str, float]]:
+    """Who called a function that was called in several ways, and the share of its time that each
+    stands for. It is the innermost callers that differ who are named."""
+    if not part.ways:
+        return []
+    outward = [list(way.call.callers())[1:] for way in part.ways]
+    depth = 0
+    while len({_code_at(calls, depth) for calls in outward}) == 1:
+        depth += 1
+    shares: dict[str, float] = {}
+    for way, calls in zip(part.ways, outward, strict=True):
+        name = function_name(calls[depth]) if depth < len(calls) else "Flask"
+        shares[name] = shares.get(name, 0.0) + way.spent.seconds / part.spent.seconds
+    return list(shares.items())
+
+
+def _code_at(calls: list[CallNode], depth: int) -> object:
+    return calls[depth].code if depth < len(calls) else None
 
 
 def _step(call: CallNode, at: Place | None, root: str) -> str:

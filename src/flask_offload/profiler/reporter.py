@@ -1,0 +1,94 @@
+"""The thread that reports slow requests and writes the statistics.
+
+It is not the sampler's: a first report takes a tenth of a second, in which requests go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from weakref import WeakSet
+
+from .profiler import Profiler
+from .request_sample import RequestSample, clock
+
+_WRITE_EVERY, _WRITE_REPORTS_AFTER = 5.0, 0.5
+"""Seconds between two writes of statistics, and from a report until it is written."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """One for the process. It runs from the first slow request, or the first write, on."""
+
+    def __init__(self) -> None:
+        self.profilers: WeakSet[Profiler] = WeakSet()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, in a forked child: it has neither the thread nor its requests."""
+        for profiler in self.profilers:
+            profiler.reset()
+        self._queue: queue.SimpleQueue[RequestSample | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._write_at = 0.0
+        self._is_stopping = False
+
+    def put(self, request: RequestSample) -> None:
+        """Report this request, which is over, soon."""
+        self._queue.put(request)
+        self._start()
+
+    def write_if_due(self, now: float) -> None:
+        """Have the thread write, if it is time to."""
+        if now >= self._write_at and not self._is_stopping:
+            self._write_at = now + _WRITE_EVERY
+            self._queue.put(None)
+            self._start()
+
+    def seconds_until_write(self) -> float | None:
+        """How long until the next write; None while there is nothing to write."""
+        if any(profiler.has_unwritten for profiler in self.profilers):
+            return max(self._write_at - clock(), 0.0)
+        return None
+
+    def stop(self) -> None:
+        """Report and write what is left, and end the thread."""
+        self._is_stopping = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout=2.0)
+        else:
+            self._write()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="flask-offload-reporter", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self) -> None:
+        write_at: float | None = None
+        while True:
+            try:
+                wait = None if write_at is None else max(write_at - clock(), 0.0)
+                request = self._queue.get(timeout=wait)
+            except queue.Empty:
+                request = None
+            try:
+                if request is not None:
+                    request.profiler.add_report(request.report())
+                    write_at = write_at or clock() + _WRITE_REPORTS_AFTER
+                elif self._queue.empty() or not self._is_stopping:
+                    write_at = None
+                    self._write()
+            except Exception:
+                _log.exception("Flask-Offload's reporter failed; it continues")
+            if self._is_stopping and self._queue.empty():
+                return
+
+    def _write(self) -> None:
+        for profiler in list(self.profilers):
+            profiler.write()
