@@ -37,6 +37,12 @@ for (let number = 0; number < 100; number++) {
   row.offsetHeight;
 }</script>"""
 
+ONE_PIECE = """<ul id="list"></ul><script>
+const list = document.getElementById("list");
+list.innerHTML = "<li><b>row</b></li>".repeat(1000);
+list.replaceChildren();
+</script>"""
+
 POLL = """<p id="status">waiting</p><script>
 let left = 4;
 const timer = setInterval(() => {
@@ -99,6 +105,10 @@ def create_app() -> Flask:
     @app.get("/thrash")
     def thrash() -> str:
         return PAGE.format(title="Done", body=ROWS + THRASH)
+
+    @app.get("/one-piece")
+    def one_piece() -> str:
+        return PAGE.format(title="Done", body=ROWS + ONE_PIECE)
 
     @app.get("/poll")
     def poll() -> str:

@@ -62,7 +62,7 @@ def test_blocking_delays_every_time_and_changes_no_count(server: str, browser: B
             assert getattr(one, figure) == getattr(other, figure), figure
         for figure in ("reflows", "style_recalcs"):
             assert getattr(one, figure) == pytest.approx(getattr(other, figure), abs=1), figure
-    assert quick[0].lcp_element == "img"
+    assert quick[0].lcp_element == "html>body>p>img"
     assert {load.visibility for load in (*slow, *quick)} == {"visible"}
 
 
@@ -87,7 +87,7 @@ def test_a_picture_of_another_origin_has_parts_too(server: str, browser: Browser
     """Its server would have to allow more: the start of the request is reported as 0."""
     load = browser.load(Target(f"{server}/other-origin"))
     parts = load.lcp_parts
-    assert load.lcp_element == "img"
+    assert load.lcp_element == "html>body>img"
     assert load.blocked_hosts == ()
     assert parts is not None
     assert parts.load_delay > 0
@@ -130,7 +130,7 @@ def test_an_early_flush_shows_in_lcp_not_in_ttfb(server: str, browser: Browser) 
     assert known(load.ttfb_ms) < 400
     assert known(load.response_ms) > 600
     assert known(load.lcp_ms) > 600
-    assert load.lcp_element == "h2"
+    assert load.lcp_element == "html>body>h2"
 
 
 def test_an_empty_page_has_neither_fcp_nor_lcp(server: str, browser: Browser) -> None:
@@ -173,6 +173,15 @@ def test_reading_sizes_between_changes_reflows_every_time(server: str, browser: 
     plain = browser.load(Target(f"{server}/text"))
     assert known(thrash.reflows) >= known(plain.reflows) + 95
     assert known(thrash.dom_operations) >= known(plain.dom_operations) + 100
+
+
+def test_nodes_that_come_in_one_piece_are_counted_one_by_one(server: str, browser: Browser) -> None:
+    """What the parser builds counts once, although it reports parents and children apart."""
+    text, rows = (browser.load(Target(f"{server}/{page}")) for page in ("text", "one-piece"))
+    assert known(text.elements) <= known(text.dom_operations) <= 3 * known(text.elements)
+    assert known(rows.dom_operations) - known(text.dom_operations) == pytest.approx(
+        2 * 3_000, abs=20
+    )
 
 
 def test_a_poll_costs_a_few_dom_operations(server: str, browser: Browser) -> None:

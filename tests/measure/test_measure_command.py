@@ -54,7 +54,20 @@ def test_json_is_one_document_on_stdout(server: str, option: str) -> None:
     (variant,) = document["variants"]
     assert variant["label"] == "/text"
     assert variant["figures"]["bystander"]["n"] == 2
-    assert len(document["samples"]["idle"]["answers"]) == 2
+    assert len(document["samples"]["variants"][0]["idle"]["answers"]) == 2
+
+
+def test_a_bystander_is_asked_at_each_server_under_load(server: str) -> None:
+    with werkzeug_server() as other:
+        urls = f"{server}/text", f"{other}/text"
+        done = quickly(*urls, "--bystander", "/", "--seconds", "0.3", "--json")
+        variants = json.loads(done.stdout)["samples"]["variants"]
+        for variant, origin in zip(variants, (server, other), strict=True):
+            assert variant["bystander"]["url"] == f"{origin}/" == variant["idle"]["url"]
+        refused = quickly(*urls, "--bystander", f"{server}/")
+        assert refused.exit_code == 1
+        assert f"is not on the server of {other}/text" in refused.stderr
+        assert "HTTP" not in refused.stderr  # before anything is measured
 
 
 def test_a_form_with_a_file_and_a_token_is_posted(server: str, tmp_path: Path) -> None:
@@ -274,7 +287,7 @@ def test_everything_ends_up_in_the_report(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     plain, late = Measurement.load(saved).variants
     assert (plain.label, late.label) == ("plain", "late result")
-    assert late.loads[0].lcp_element == "p"
+    assert late.loads[0].lcp_element == "html>body>p"
     assert (late.loads[0].lcp_ms or 0) > 700 > (late.loads[0].fcp_ms or 0)
     assert plain.paints
     assert plain.film is not None

@@ -5,7 +5,7 @@
 
 from .browser import Browser, PlaywrightMissing
 from .chromium import BrowserUnavailable
-from .figures import LIGHTHOUSE, Threshold
+from .figures import LCP, LIGHTHOUSE, TTFB, Threshold
 from .form import Upload
 from .http_client import Request, ask, prepare
 from .probe import NoAnswer, OutOfBounds, probe, probe_bystander
@@ -17,7 +17,9 @@ from .target import BadUrl, HostNotAllowed, Target
 from .text import render_text
 
 __all__ = [
+    "LCP",
     "LIGHTHOUSE",
+    "TTFB",
     "Answer",
     "BadUrl",
     "Browser",

@@ -6,19 +6,24 @@ medians differ by more than the figure's slack. What did not change is reported 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .caveats import Caveat, caveats, problems
-from .figures import FIGURES, Figure, Summary, Threshold, quantity
+from .caveats import HIDDEN_MS, LATE_MS, Caveat, caveats, problems
+from .figures import FIGURES, Figure, Rating, Summary, Threshold, quantity
 from .pipeline import pipeline
-from .samples import Measurement, Variant
+from .samples import Measurement, Setup, Variant
+from .verdict import verdict
 
 LAB = (
     "measured on one machine, without a real network; the limits are meant for the "
     "75th percentile of real visitors"
 )
+
+
+SIMILAR = 1.5
+"""Medians further apart than this factor are not called unchanged, however small they are."""
 
 
 class Kind(StrEnum):
@@ -27,6 +32,7 @@ class Kind(StrEnum):
     LESS = "less"
     MORE = "more"
     SAME = "unchanged"
+    UNSURE = "can't tell"
     QUEUE = "queue"
     BOTTLENECK = "bottleneck"
     CAVEAT = "caveat"
@@ -68,6 +74,13 @@ class Comparison:
         return 1 if difference > 0 else -1
 
     @property
+    def same(self) -> bool:
+        """Whether the medians are as good as equal."""
+        was, now = self.before.median, self.after.median
+        near = abs(was - now) <= self.figure.slack and max(was, now) <= SIMILAR * min(was, now)
+        return near or len(set(self.texts)) == 1
+
+    @property
     def texts(self) -> tuple[str, str]:
         """Both medians with their unit, before and after."""
         return self.figure.text(self.before.median), self.figure.text(self.after.median)
@@ -82,14 +95,15 @@ def compare(figure: Figure, before: Variant, after: Variant) -> Comparison | Non
 def findings(measurement: Measurement) -> list[MeasurementFinding]:
     """All findings, the most important first."""
     variants = measurement.variants
-    found: list[MeasurementFinding] = []
+    found = list(_busy(measurement.setup))
     for after in variants[1:]:
         times = TIMES if variants[0].loads and after.loads else HTTP_TIMES
         found += _changes(times, variants[0], after)
     for variant in variants:
-        found += _queue(measurement, variant)
+        found += _queue(variant)
     for variant in variants:
-        found += _bottleneck(variant)
+        if has_bottleneck(variant, variants):
+            found += _bottleneck(variant)
     for after in variants[1:]:
         found += _changes(COSTS, variants[0], after)
     for variant in variants:
@@ -102,8 +116,10 @@ def findings(measurement: Measurement) -> list[MeasurementFinding]:
 TIMES = ("ttfb", "response", "fcp", "lcp")
 HTTP_TIMES = ("http-ttfb", "http-response")
 """What moving work can change."""
-COSTS = ("dom-operations", "reflows", "style-recalcs", "paint", "cls")
+COSTS = ("reflows", "style-recalcs", "paint", "cls")
 """What the browser does with the page: moving work does not change it, showing results can."""
+UNRANKED = "dom-operations"
+"""More of them are not worse: one assignment of innerHTML may insert thousands of nodes at once."""
 
 
 def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[MeasurementFinding]:
@@ -111,7 +127,9 @@ def _changes(keys: Iterable[str], before: Variant, after: Variant) -> Iterator[M
         compared = compare(FIGURES[key], before, after)
         if compared is not None:
             words = (Kind.LESS, Kind.MORE) if key in COSTS else (Kind.FASTER, Kind.SLOWER)
-            kind = words[compared.change > 0] if compared.change else Kind.SAME
+            kind = Kind.SAME if compared.same else Kind.UNSURE
+            if compared.change:
+                kind = words[compared.change > 0]
             yield _change(kind, compared, before, after)
 
 
@@ -134,8 +152,8 @@ def _change(
 def _sentence(compared: Comparison, before: Variant, after: Variant) -> str:
     was, now = compared.texts
     name = "" if compared.figure.counts else f"{compared.figure.name}: "
-    same = ", no difference that can be told" if compared.change == 0 and was != now else ""
-    return f"{name}{now} in {after.label}, {was} in {before.label}{same}"
+    unsure = "" if compared.change or compared.same else ", no difference that can be told"
+    return f"{name}{now} in {after.label}, {was} in {before.label}{unsure}"
 
 
 def _caveat(figure: Figure, before: Variant) -> str | None:
@@ -150,12 +168,26 @@ def _caveat(figure: Figure, before: Variant) -> str | None:
     return LAB
 
 
-def _queue(measurement: Measurement, variant: Variant) -> Iterator[MeasurementFinding]:
+def _busy(setup: Setup) -> Iterator[MeasurementFinding]:
+    """Other programs make every time longer."""
+    load = setup.load_average
+    if load is not None and load > setup.cores:
+        yield MeasurementFinding(
+            Kind.PROBLEM,
+            "",
+            f"the machine was busy before the measuring began: load average {load:.1f} on "
+            f"{setup.cores} cores",
+            number=load,
+            caveat="times are too long and vary more: measure again when it is idle",
+        )
+
+
+def _queue(variant: Variant) -> Iterator[MeasurementFinding]:
     """The bystander's page: its wait, which the app itself can't see."""
-    probed, idle = variant.bystander, measurement.idle
+    probed, idle = variant.bystander, variant.idle
     if probed is None or idle is None or probed.p50_ms is None or idle.p50_ms is None:
         return
-    slower = probed.p50_ms > idle.p50_ms + FIGURES["bystander"].slack
+    slower = _waits(variant)
     wait, base = quantity(probed.p50_ms, "ms"), quantity(idle.p50_ms, "ms")
     sentence = (
         f"With {visitors(probed.clients)} on {variant.label}, the bystander's page takes {wait} "
@@ -174,8 +206,39 @@ def _queue(measurement: Measurement, variant: Variant) -> Iterator[MeasurementFi
         sentence,
         number=probed.p50_ms,
         unit="ms",
-        caveat="depends on the number of server workers and threads: measure your own set-up",
+        caveat=FREE_THREADS if hides_queue(variant) else OWN_SERVER,
     )
+
+
+OWN_SERVER = "depends on the number of server workers and threads: measure your own set-up"
+FREE_THREADS = (
+    "this server had a free thread or process for each of these visitors, as `flask run` always "
+    "has: with more visitors than threads there is a queue. Measure the server that you deploy, "
+    "or with more --clients"
+)
+
+
+def _waits(variant: Variant) -> bool:
+    """Whether the bystander waits longer than on the idle server."""
+    probed, idle = variant.bystander, variant.idle
+    if probed is None or idle is None or probed.p50_ms is None or idle.p50_ms is None:
+        return False
+    return probed.p50_ms > idle.p50_ms + FIGURES["bystander"].slack
+
+
+def hides_queue(variant: Variant) -> bool:
+    """Whether a slow page delays nobody here, because the server has threads to spare."""
+    own, probed = variant.probe.p50_ms, variant.bystander
+    measured = probed is not None and probed.p50_ms is not None and variant.idle is not None
+    return measured and own is not None and own >= HIDDEN_MS and not _waits(variant)
+
+
+def has_bottleneck(variant: Variant, variants: Sequence[Variant]) -> bool:
+    """Whether the longest stage is worth a name: not on a page that is good and quick."""
+    whole = pipeline(variant)
+    if whole is None or not whole.total_ms:
+        return False
+    return whole.total_ms > LATE_MS or verdict(variant, variants).rating is not Rating.GOOD
 
 
 def _bottleneck(variant: Variant) -> Iterator[MeasurementFinding]:
@@ -212,9 +275,12 @@ def _of_caveat(kind: Kind, variant: Variant, caveat: Caveat) -> MeasurementFindi
 
 def headline(measurement: Measurement) -> str:
     """The one or two sentences on top."""
-    first, last = measurement.variants[0], measurement.variants[-1]
+    variants = measurement.variants
+    first, last = variants[0], variants[-1]
     return " ".join(
-        filter(None, [_own_wait(first, last), _bystander_wait(measurement, first, last)])
+        filter(
+            None, [_own_wait(first, last), _bystander_wait(first, last), _free_threads(variants)]
+        )
     )
 
 
@@ -227,15 +293,35 @@ def _own_wait(before: Variant, after: Variant) -> str:
     if before is after:
         return f"{after.label} answers after {now}."
     if compared.change == 0:
-        return f"{after.label} and {before.label} answer equally soon ({now} and {was})."
+        answer = f"{after.label} and {before.label} answer equally soon ({now} and {was})"
+        return f"{answer}{_shown(before, after)}."
     if compared.change > 0:
         return f"{after.label} answers only after {now}, {before.label} after {was}."
     return f"{after.label} answers after {now} instead of {was}."
 
 
-def _bystander_wait(measurement: Measurement, first: Variant, last: Variant) -> str | None:
+def _shown(before: Variant, after: Variant) -> str:
+    """What is shown later or earlier, although the answer is not."""
+    compared = compare(FIGURES["lcp"], before, after)
+    if compared is None or not compared.change:
+        return ""
+    was, now = compared.texts
+    return f", but {after.label} shows its largest element after {now} instead of {was}"
+
+
+def _free_threads(variants: Sequence[Variant]) -> str | None:
+    hidden = [variant.label for variant in variants if hides_queue(variant)]
+    if not hidden:
+        return None
+    return (
+        f"No queue can show on {' and '.join(hidden)}: this server has a free thread or process "
+        "for each of these visitors."
+    )
+
+
+def _bystander_wait(first: Variant, last: Variant) -> str | None:
     """What a bystander waits: compared with the first variant, or with an idle server."""
-    other = measurement.idle if first is last else first.bystander
+    other = last.idle if first is last else first.bystander
     if last.bystander is None or other is None:
         return None
     now, was = last.bystander.p50_ms, other.p50_ms
@@ -252,12 +338,12 @@ def unchanged(measurement: Measurement) -> str | None:
     first, last = measurement.variants[0], measurement.variants[-1]
     if first is last:
         return None
-    same = [
-        _both(each)
-        for key in COSTS
-        if (each := compare(FIGURES[key], first, last)) is not None and each.change == 0
-    ]
-    return f"Unchanged: {', '.join(same)}." if same else None
+    both = [compare(FIGURES[key], first, last) for key in (UNRANKED, *COSTS)]
+    still = [each for each in both if each is not None and each.change == 0]
+    same = ", ".join(_both(each) for each in still if each.same)
+    unsure = ", ".join(_both(each) for each in still if not each.same)
+    sentences = (same and f"Unchanged: {same}.", unsure and f"Can't tell: {unsure}.")
+    return " ".join(filter(None, sentences)) or None
 
 
 def _both(compared: Comparison) -> str:
@@ -266,7 +352,7 @@ def _both(compared: Comparison) -> str:
     name = compared.figure.name
     name = name if name.isupper() else name.lower()
     text = now if compared.figure.counts else f"{name} {now}"
-    return text if now == was else f"{text} (before: {was}; too close to tell)"
+    return text if now == was else f"{text} (before: {was})"
 
 
 def limit_text(threshold: Threshold | None, unit: str) -> str | None:

@@ -14,22 +14,43 @@
     if (entry.name === "first-contentful-paint") notes.fcp = entry.startTime;
   });
   observe("largest-contentful-paint", (entry) => {
-    notes.lcp = { time: entry.startTime, size: entry.size, url: entry.url, element: nameOf(entry.element) };
+    notes.lcp = { time: entry.startTime, size: entry.size, url: entry.url, element: pathOf(entry.element) };
   });
   observe("layout-shift", (entry) => {
     if (!entry.hadRecentInput) notes.shifts.push([entry.startTime, entry.value]);
   });
 
   const nameOf = (element) => {
-    if (!element) return null;
     const id = element.id ? `#${element.id}` : "";
     return element.tagName.toLowerCase() + id + [...element.classList].map((name) => `.${name}`).join("");
   };
+  // As far up as needed: to an element with an id, or to the root.
+  const pathOf = (element) => {
+    const names = [];
+    for (let each = element; each; each = each.parentElement) {
+      names.unshift(nameOf(each));
+      if (each.id) break;
+    }
+    return names.join(">") || null;
+  };
 
+  // An added node counts together with those inside it. The parser reports a node and, later, each
+  // of its children: what was counted inside its parent does not count again.
+  const present = new WeakSet();
+  const countNodes = (root, added) => {
+    const walker = document.createTreeWalker(root);
+    for (let node = root; node; node = walker.nextNode()) {
+      if (added && present.has(node)) continue;
+      if (added) present.add(node);
+      else present.delete(node);
+      notes.operations += 1;
+    }
+  };
   const count = (records) => {
     for (const record of records) {
-      notes.operations +=
-        record.type === "childList" ? record.addedNodes.length + record.removedNodes.length : 1;
+      if (record.type !== "childList") notes.operations += 1;
+      for (const node of record.addedNodes) countNodes(node, true);
+      for (const node of record.removedNodes) countNodes(node, false);
     }
   };
   const watcher = new MutationObserver(count);

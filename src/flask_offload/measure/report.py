@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
 import msgspec
@@ -27,6 +28,7 @@ from .findings import (
     MeasurementFinding,
     compare,
     findings,
+    has_bottleneck,
     headline,
     limit_text,
     unchanged,
@@ -61,6 +63,34 @@ class FigureTable:
     rows: tuple[FigureRow, ...]
 
 
+def leading(variants: Sequence[Variant]) -> list[Figure]:
+    """The figures of the verdict that moving work can change."""
+    keys = ["ttfb", "lcp"] if any(variant.loads for variant in variants) else ["http-ttfb"]
+    keys += ["bystander-ttfb"] if any(variant.bystander for variant in variants) else []
+    return [FIGURES[key] for key in keys]
+
+
+def unmoved(variants: Sequence[Variant]) -> list[Figure]:
+    """The figures of the verdict that belong to the page: moving work does not change them."""
+    keys = ("dom-operations", "reflows", "paint")
+    return [FIGURES[key] for key in keys] if any(variant.loads for variant in variants) else []
+
+
+def shown_value(figure: Figure, variant: Variant) -> str:
+    """The figure under its title, so a count without its unit.
+
+    A variant that was not loaded in a browser has none of a browser's figures.
+    """
+    if figure in BROWSER_FIGURES and not variant.loads:
+        return "not measured"
+    text = figure.text(figure.value(variant))
+    return text.partition(" ")[0] if figure.counts else text
+
+
+HEADINGS = {"http-ttfb": "TTFB", "ttfb": "TTFB", "lcp": "LCP", "bystander-ttfb": "Bystander"}
+"""Short titles of the leading figures."""
+
+
 @dataclass(frozen=True, slots=True)
 class BystanderWait:
     """One bar of the bystander chart; url is that of the bystander's page."""
@@ -78,7 +108,8 @@ class BystanderWait:
 class MeasurementReport:
     """Everything a renderer shows, in order.
 
-    caveats: those of the findings, each once.
+    caveats: those of the findings, each once. bottlenecks: whether each variant's longest stage is
+    called one.
     """
 
     measurement: Measurement
@@ -89,6 +120,7 @@ class MeasurementReport:
     caveats: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     pipelines: tuple[Pipeline | None, ...]
+    bottlenecks: tuple[bool, ...]
     tables: tuple[FigureTable, ...]
     waits: tuple[BystanderWait, ...]
 
@@ -107,6 +139,7 @@ def report(measurement: Measurement) -> MeasurementReport:
         tuple(dict.fromkeys(each.caveat for each in others if each.caveat)),
         tuple(verdict(variant, variants) for variant in variants),
         tuple(pipeline(variant) for variant in variants),
+        tuple(has_bottleneck(variant, variants) for variant in variants),
         tuple(_tables(variants)),
         tuple(_waits(measurement)),
     )
@@ -158,6 +191,8 @@ def _cell(figure: Figure, variant: Variant, first: Variant) -> FigureCell:
 
 def _spread(figure: Figure, summary: Summary) -> str:
     """Smallest and largest, without the unit of the number beside them."""
+    if figure.percent == 99 and summary.n < 100:
+        return f"(the slowest of {summary.n})"
     if figure.percent != 50 or summary.n == 1:
         return ""
     low, high = (figure.text(value).partition(" ")[0] for value in (summary.low, summary.high))
@@ -176,13 +211,14 @@ def _change(figure: Figure, variant: Variant, first: Variant) -> str:
 
 def _waits(measurement: Measurement) -> list[BystanderWait]:
     waits = []
-    if measurement.idle is not None:
-        waits.append(_wait("With the server idle", measurement.idle))
+    idle = {each.idle.url: each.idle for each in measurement.variants if each.idle is not None}
+    for probed in idle.values():
+        place = f", at {urlsplit(probed.url).netloc}" if len(idle) > 1 else ""
+        waits.append(_wait(f"With the server idle{place}", probed))
     for variant in measurement.variants:
-        probed = variant.bystander
-        if probed is not None:
-            title = f"With {visitors(probed.clients)} on {variant.label}"
-            waits.append(_wait(title, probed))
+        if variant.bystander is not None:
+            title = f"With {visitors(variant.bystander.clients)} on {variant.label}"
+            waits.append(_wait(title, variant.bystander))
     return [wait for wait in waits if wait is not None]
 
 
@@ -232,7 +268,13 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters["quantity"] = lambda value, unit: solid(quantity(value, unit))
     environment.filters["solid"] = solid
-    environment.globals |= {"middle": middle, "figures": FIGURES}
+    environment.globals |= {
+        "middle": middle,
+        "leading": leading,
+        "unmoved": unmoved,
+        "shown_value": shown_value,
+        "headings": HEADINGS,
+    }
     return environment
 
 

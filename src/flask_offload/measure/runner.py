@@ -27,7 +27,7 @@ from .probe import (
     probe_interleaved,
 )
 from .samples import Measurement, ProbeResult, Setup, Variant
-from .target import Target, check_host, full_url
+from .target import Target, beside, check_host, full_url
 
 Progress = Callable[[str], None]
 
@@ -38,8 +38,9 @@ class Options:
 
     runs: page loads of each URL that count. traced: extra loads for the paint cost.
     probes: HTTP requests to each URL, fewer if they take longer than probe_seconds.
-    bystander: the bystander's page, None to leave it out; it is probed for `seconds` seconds
-    while `clients` clients use each URL.
+    bystander: the bystander's page, None to leave it out: a path, which is taken at each URL's own
+    server, or a URL on that server. It is probed for `seconds` seconds while `clients` clients use
+    each URL.
     browser: True: fail without one; None: use one if there is one. film: record filmstrips.
     fields, start, headers: see Target. labels: names of the URLs in the report.
     watch: seconds to watch a page after its load event. timeout: seconds for one request or load.
@@ -71,29 +72,25 @@ def measure(
     """Measure every URL; the first counts as "before", the last as "after".
 
     progress: called with one line of text at each step.
-    Raises BadUrl, HostNotAllowed, OutOfBounds, NoAnswer; with a browser also PageFailed, and, if
-    `options.browser` is True, PlaywrightMissing or BrowserUnavailable.
+    Raises BadUrl, OtherServer, HostNotAllowed, OutOfBounds, NoAnswer; with a browser also
+    PageFailed, and, if `options.browser` is True, PlaywrightMissing or BrowserUnavailable.
     """
     options = options or Options()
     _check_bounds(options)
     targets = [_target(url, options) for url in urls]
-    page = None
-    if options.bystander is not None:
-        page = Target(full_url(options.bystander), headers=options.headers)
-    for each in filter(None, [*targets, page]):
-        check_host(each.url, options.allow_hosts)
+    page = options.bystander
+    pages = [] if page is None else [beside(page, target) for target in targets]
+    for target in targets:
+        check_host(target.url, options.allow_hosts)
     with ExitStack() as stack:
         browser, note = _open_browser(options, stack)
         setup = _setup(options, browser, note)
         variants = _over_http(targets, options, progress)
-        idle = None
-        if page is not None:
-            progress("bystander's page, idle server")
-            idle = _bystander(page, None, options)
-            variants = _with_bystander(page, variants, targets, options, progress)
+        if pages:
+            variants = _with_bystander(pages, variants, targets, options, progress)
         if browser is not None:
             variants = _in_browser(browser, variants, targets, options, progress)
-    return Measurement(setup, tuple(variants), idle)
+    return Measurement(setup, tuple(variants))
 
 
 def _check_bounds(options: Options) -> None:
@@ -155,17 +152,23 @@ def _over_http(targets: Sequence[Target], options: Options, progress: Progress) 
 
 
 def _with_bystander(
-    page: Target,
+    pages: Sequence[Target],
     variants: Sequence[Variant],
     targets: Sequence[Target],
     options: Options,
     progress: Progress,
 ) -> list[Variant]:
-    """Probe the bystander's page while clients use each of the targets."""
+    """Probe the bystander's page on each server: idle, and while clients use each target."""
+    idle: dict[str, ProbeResult] = {}
+    for page in pages:
+        if page.url not in idle:
+            progress(f"bystander's page {page.url}, idle server")
+            idle[page.url] = _bystander(page, None, options)
     probed = []
-    for variant, target in zip(variants, targets, strict=True):
+    for variant, page, target in zip(variants, pages, targets, strict=True):
         progress(f"bystander's page, {options.clients} clients on {variant.label}")
-        probed.append(replace(variant, bystander=_bystander(page, target, options)))
+        result = _bystander(page, target, options)
+        probed.append(replace(variant, bystander=result, idle=idle[page.url]))
     return probed
 
 

@@ -132,7 +132,8 @@ class PageLoad:
     waiting_ms: from the last request to its first byte: what DevTools calls waiting.
     response_ms: last byte of the page. redirects: how many were followed.
     server_ms: what the app reported as `total`, added up over the redirects.
-    dom_operations: nodes added or removed, attributes and texts changed.
+    dom_operations: nodes added or removed, those inside them included, and attributes and texts
+    changed.
     reflows, style_recalcs: Chromium's LayoutCount and RecalcStyleCount.
     settled: False if the page still changed when observation ended.
     blocked_hosts: hosts that the page requested and that were not allowed.
@@ -195,13 +196,18 @@ class Filmstrip:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Everything measured of one URL."""
+    """Everything measured of one URL.
+
+    bystander: another page of the same server while clients use this one. idle: that page while
+    the server was idle.
+    """
 
     label: str
     url: str
     method: str
     probe: ProbeResult
     bystander: ProbeResult | None = None
+    idle: ProbeResult | None = None
     loads: tuple[PageLoad, ...] = ()
     paints: tuple[PaintCost, ...] = ()
     film: Filmstrip | None = None
@@ -240,14 +246,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The variants in the order of the URLs: the first is "before", the last "after".
-
-    idle: the bystander's page while the server was idle.
-    """
+    """The variants in the order of the URLs: the first is "before", the last "after"."""
 
     setup: Setup
     variants: tuple[Variant, ...]
-    idle: ProbeResult | None = None
 
     def save(self, path: Path) -> None:
         """Write everything, filmstrips included, as JSON."""

@@ -17,6 +17,16 @@ class BadUrl(OffloadError):
     """This is not the URL of a web page: write http://127.0.0.1:5000/page, or just /page."""
 
 
+class OtherServer(OffloadError):
+    """The bystander's page has to be on the server that is under load."""
+
+    def __init__(self, page: str, url: str) -> None:
+        super().__init__(
+            f"the bystander's page {page} is not on the server of {url}: nothing would be loaded "
+            "there. Give its path only, such as /, which is asked for at each URL's own server"
+        )
+
+
 class HostNotAllowed(OffloadError):
     """Measuring sends many requests, so only this machine is allowed unless a host is allowed."""
 
@@ -65,6 +75,20 @@ def full_url(text: str) -> str:
             f"{text!r} is not the URL of a web page: write {DEFAULT_ORIGIN}/page, or just /page"
         )
     return url
+
+
+def beside(page: str, target: Target) -> Target:
+    """The bystander's page on the server of `target`. page: a path, or a URL on that server.
+
+    Raises BadUrl; OtherServer for a URL elsewhere.
+    """
+    headers = target.headers
+    if page.startswith("/"):
+        return Target(target.origin + page, headers=headers)
+    other = Target(full_url(page), headers=headers)
+    if other.origin != target.origin:
+        raise OtherServer(page, target.url)
+    return other
 
 
 def host_of(url: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .figures import FIGURES, Figure
 from .pipeline import middle
-from .report import FigureTable, MeasurementReport, report
-from .samples import Measurement, Variant
+from .report import HEADINGS, FigureTable, MeasurementReport, leading, report, shown_value, unmoved
+from .samples import Measurement
 
 BAR = 30
 
@@ -39,18 +38,15 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _verdicts(shown: MeasurementReport) -> Iterator[str]:
     variants = shown.measurement.variants
-    figures = [FIGURES[key] for key in ("dom-operations", "reflows", "paint")]
-    if not any(variant.loads for variant in variants):
-        figures = []  # not measured in a browser, as the last line says
-    rows = [["Pattern", *(figure.name for figure in figures), "Verdict"]]
+    lead, same = leading(variants), unmoved(variants)
+    titles = [HEADINGS[figure.key] for figure in lead]
+    rows = [["Pattern", *titles, *(figure.name for figure in same), "Verdict"]]
     for variant, judged in zip(variants, shown.verdicts, strict=True):
-        measured = [_measured(figure, variant) for figure in figures]
+        measured = [shown_value(figure, variant) for figure in (*lead, *same)]
         rows.append([variant.label, *measured, str(judged)])
     yield from _columns(rows)
-
-
-def _measured(figure: Figure, variant: Variant) -> str:
-    return figure.text(figure.value(variant)) if variant.loads else "not measured"
+    if same:
+        yield "Moving work does not change DOM operations, reflows and paint cost."
 
 
 def _table(table: FigureTable, shown: MeasurementReport) -> Iterator[str]:
@@ -93,7 +89,8 @@ def _largest(measurement: Measurement) -> Iterator[str]:
 
 
 def _pipelines(shown: MeasurementReport) -> Iterator[str]:
-    for variant, whole in zip(shown.measurement.variants, shown.pipelines, strict=True):
+    variants = shown.measurement.variants
+    for variant, whole, named in zip(variants, shown.pipelines, shown.bottlenecks, strict=True):
         if whole is None or not whole.total_ms:
             continue
         parts = ", ".join(
@@ -101,7 +98,8 @@ def _pipelines(shown: MeasurementReport) -> Iterator[str]:
             for stage in whole.stages
         )
         yield f"Where {variant.label} spends its {whole.total_ms:,.0f} ms: {parts}"
-        yield f"  bottleneck: {whole.bottleneck.title}"
+        if named:
+            yield f"  bottleneck: {whole.bottleneck.title}"
 
 
 def _waits(shown: MeasurementReport) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from flask import Blueprint, abort, redirect, render_template
 from werkzeug.wrappers import Response
 
+from flask_offload.measure import LCP, LIGHTHOUSE, TTFB
+
 from ..experiments.deep import OTHERS
 from ..project import SOLVED
 from ..sample_app import app
@@ -67,6 +69,10 @@ def measure() -> str:
         rows=ROWS,
         tips=TIPS,
         user_app=user_app and user_app.name,
+        limits={
+            name: {"good": limit.good, "poor": limit.poor}
+            for name, limit in (("answer", LIGHTHOUSE), ("ttfb", TTFB), ("lcp", LCP))
+        },
     )
 
 

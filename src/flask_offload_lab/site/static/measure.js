@@ -34,6 +34,8 @@ function load(key) {
 }
 
 const { sampleApp } = $("#screen").dataset;
+// Those of `flask offload measure`, so that one figure has one verdict everywhere.
+const limits = JSON.parse($("#screen").dataset.limits);
 
 async function measure(key, report) {
   report(`Loading ${PATHS[key]}…`);
@@ -66,7 +68,7 @@ function show(key) {
 }
 
 function judge(key, got) {
-  if (got.ttfb > 600) return ["✗ Bad", "the first byte is late"];
+  if (got.ttfb > limits.answer.good) return ["✗ Bad", "the first byte is late"];
   if (got.cls > 0.02) return ["△ Mixed", `the text jumps, CLS ${got.cls.toFixed(2)}`];
   return ["✓ Good", key === "thread" ? "quick; lost in a crash" : "an immediate answer"];
 }
@@ -114,7 +116,7 @@ function stations(key, most) {
   $(`#t-${key}`).textContent = `${parts.map(([name, value]) => `${name} ${ms(value)}`).join(" → ")}. The bottleneck: ${slowest[0]}.`;
 }
 
-const GAUGES = { lcp: { most: 5000, good: 2500, poor: 4000, name: "LCP" }, ttfb: { most: 2500, good: 800, poor: 1800, name: "TTFB" } };
+const GAUGES = { lcp: { most: 5000, ...limits.lcp, name: "LCP" }, ttfb: { most: 2500, ...limits.ttfb, name: "TTFB" } };
 
 function drawGauges() {
   for (const [what, { most, good, poor, name }] of Object.entries(GAUGES)) {
