@@ -227,7 +227,7 @@ def _waits(variant: Variant) -> bool:
 
 
 def hides_queue(variant: Variant) -> bool:
-    """Whether a slow page delays nobody here, because the server has threads to spare."""
+    """Whether a slow page delays no bystander, because the server has threads to spare."""
     own, probed = variant.probe.p50_ms, variant.bystander
     measured = probed is not None and probed.p50_ms is not None and variant.idle is not None
     return measured and own is not None and own >= HIDDEN_MS and not _waits(variant)
