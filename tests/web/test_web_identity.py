@@ -158,6 +158,32 @@ def test_authorize_is_asked_when_the_reply_comes_directly(site: Site) -> None:
     assert "alice" not in refused.text
 
 
+def test_a_unique_view_is_unique_for_its_client(site: Site) -> None:
+    @site.app.post("/balance")
+    @site.offload.respond_async(unique=True, name="balance")
+    def balance() -> str:
+        return f"balance of {current_user.id}"
+
+    @site.app.post("/rates")
+    @site.offload.respond_async(unique=lambda snapshot, values: "rates", name="rates")
+    def rates() -> str:
+        return "the same for everybody"
+
+    clients = [site.client("erin"), site.client("frank")]
+
+    def ids(path: str) -> list[str]:
+        headers = {"Prefer": "respond-async"}
+        sent = [client.post(path, headers=headers) for client in (*clients, clients[0])]
+        return [response.json["id"] for response in sent]  # type: ignore[index]
+
+    erin, frank, again = ids("/balance")
+    assert erin == again
+    assert erin != frank
+    assert len(set(ids("/rates"))) == 1
+    done = {job.id: job for job in drain(site.app)}
+    assert done[frank].return_value.body == "balance of frank"
+
+
 def test_a_user_of_a_request_loader_is_not_taken_for_another(site: Site) -> None:
     response = site.client().post("/statement", headers={**HEADERS, "X-Key": "7"})
     assert response.text == "statement of api client 7", "it runs in the request"
@@ -188,6 +214,8 @@ def test_without_a_session_s_user_a_task_has_an_anonymous_one(
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": "http://localhost"}, 303),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 303),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://in.front.example"}, 303),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
         ({}, 303),
     ],
 )
@@ -296,6 +324,29 @@ def test_a_factory_may_run_for_a_second_app(tmp_path: Path, first: str) -> None:
     kept = [create_app(number) for number in range(2)]
     assert len(offload.tasks) == 1
     assert len(offload.states) == len(kept)
+
+
+def test_a_second_app_may_have_classes_and_objects_of_its_own(tmp_path: Path) -> None:
+    offload = Offload()
+
+    def create_app(number: int) -> None:
+        class Model:
+            def clean(self) -> None: ...
+
+        @offload.task
+        def count() -> str:
+            return Model.__name__
+
+        offload.task(name="clean")(Model().clean)
+        app = Flask(__name__)
+        app.config.update(
+            TESTING=True, OFFLOAD_SPOT=False, OFFLOAD_SQLITE_PATH=tmp_path / f"{number}.sqlite3"
+        )
+        offload.init_app(app)
+
+    create_app(1)
+    create_app(2)
+    assert len(offload.tasks) == 2
 
 
 def test_two_schedules_of_one_name_are_refused() -> None:

@@ -88,8 +88,8 @@ def is_same_declaration(
     if one is other:
         return True
     a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    same_object = getattr(one, "__self__", None) is getattr(other, "__self__", None)
-    if a is None or b is None or not same_object:
+    selves = getattr(one, "__self__", None), getattr(other, "__self__", None)
+    if a is None or b is None or not _is_same_value(*selves, for_another_app):
         return False
     if a is not b and (a.co_filename, a.co_qualname) != (b.co_filename, b.co_qualname):
         return False
@@ -115,6 +115,15 @@ def _is_same_value(one: Any, other: Any, for_another_app: bool) -> bool:
     objects of two apps, else the same object."""
     if isinstance(one, FunctionType) and isinstance(other, FunctionType):
         return is_same_declaration(one, other, for_another_app=for_another_app)
-    if isinstance(one, str | bytes | int | float | tuple | frozenset | type | None):
+    if isinstance(one, str | bytes | int | float | tuple | frozenset | None):
         return type(one) is type(other) and bool(one == other)
-    return type(one) is type(other) if for_another_app else one is other
+    if not for_another_app:
+        return one is other
+    if isinstance(one, type) and isinstance(other, type):
+        return _name_of_class(one) == _name_of_class(other)
+    return _name_of_class(type(one)) == _name_of_class(type(other))
+
+
+def _name_of_class(kind: type) -> tuple[str, str]:
+    """What stays the same when a factory defines its class again."""
+    return kind.__module__, kind.__qualname__

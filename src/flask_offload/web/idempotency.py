@@ -68,24 +68,35 @@ def idempotency_key(
 ) -> IdempotencyKey | None:
     """The key of the current request, if it has one. Raises BadKey.
 
-    It belongs to the client: to `owner`, as the view's `owner=` returned it; to what the request
-    says of its user (`Authorization`, REMOTE_USER, the session); to the values that are carried
-    into the job (`context`); to the `headers` that the view reads; and to the host and the prefix.
-    All that is stored as a digest only.
+    It belongs to the client, see `client_digest`.
     """
     key = request.headers.get(HEADER) or request.form.get(FIELD)
     if not key:
         return None
     if len(key) > MAX_KEY:
         raise BadKey(f"The {HEADER} has more than {MAX_KEY} characters: send a UUID.")
+    client = client_digest(owner, context=context, headers=headers)
+    unique = _digest((task, key, client), 16)
+    return IdempotencyKey(f"idempotency:{unique}", _fingerprint(snapshot))
+
+
+def client_digest(
+    owner: str | None, *, context: str | None = None, headers: Iterable[str] = ()
+) -> str:
+    """Who sends the current request, as a digest.
+
+    It has `owner`, as the view's `owner=` returned it; what the request says of its user
+    (`Authorization`, REMOTE_USER, the session); the values that are carried into the job
+    (`context`); the `headers` that the view reads; and the host and the prefix.
+    """
     asks = (
-        *(task, owner or "", key, request.host, request.script_root),
+        *(owner or "", request.host, request.script_root),
         *(request.headers.get("Authorization", ""), request.remote_user or ""),
         *(request.headers.get(name, "") for name in headers),
         *(repr(pair) for pair in sorted(_carried(context).items())),
         *(f"{name}={value!r}" for name, value in sorted(session.items()) if name not in PASSING),
     )
-    return IdempotencyKey(f"idempotency:{_digest(asks, 16)}", _fingerprint(snapshot))
+    return _digest(asks, 16)
 
 
 def _carried(context: str | None) -> dict[str, object]:

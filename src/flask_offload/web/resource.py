@@ -144,10 +144,11 @@ class JobResource:
 
 def _is_own_page() -> bool:
     """Whether a form was sent by a page of this site, as far as the browser says. Browsers send
-    `Sec-Fetch-Site` to https and localhost only, but `Origin` with each POST."""
+    `Sec-Fetch-Site` to https and localhost only, but `Origin` with each POST. The former decides:
+    behind a proxy that changes `Host`, the latter differs from it for own pages too."""
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in ("same-origin", "none"):
-        return False
+    if site is not None:
+        return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).netloc == request.host
 

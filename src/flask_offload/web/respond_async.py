@@ -27,7 +27,7 @@ from ..state import AppRegistry
 from ..tasks.names import task_name
 from ..tasks.task import Task
 from .accepted import accepted_json, see_job
-from .idempotency import REMEMBERED, BadKey, idempotency_key
+from .idempotency import REMEMBERED, BadKey, client_digest, idempotency_key
 from .preferences import Preferences, prefers_html
 from .problems import problem
 from .replies import reply
@@ -149,6 +149,10 @@ class _AsyncView:
             new_job.unique_key = key.unique
             new_job.unique_for = REMEMBERED
             new_job.unique_states = frozenset(JobStatus)
+        elif new_job.unique_key is not None and self.task.options.unique is True:
+            # the same arguments are the same request, but its response may be for one client
+            client = client_digest(owner, context=new_job.context, headers=self.headers)
+            new_job.unique_key += f":{client}"
         job = self.offload.enqueue_many([call])[0]
         if key is not None and not (key.fits(job.id) and self._may_see(job)):
             raise BadKey("This Idempotency-Key was used before, with another request.", 422)
