@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
-from flask_offload.measure.command import measure_command
-from flask_offload.measure.limits import BadLimit, check_limits, parse_limit, write_junit
+from flask_offload.cli.measure import measure_command
+from flask_offload.measure.ci import write_junit
+from flask_offload.measure.limits import BadLimit, check_limits, parse_limit
 from flask_offload.measure.probe import OutOfBounds
 from flask_offload.measure.runner import Options, labels_of, measure
 from flask_offload.measure.samples import Answer, Filmstrip, Measurement, PageLoad, PaintCost

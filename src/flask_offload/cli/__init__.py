@@ -22,7 +22,7 @@ COMMANDS = {
     "migrate": "maintenance:migrate",
     "check": "check:check",
     "spot": "spot:spot",
-    "measure": "..measure.command:measure_command",
+    "measure": "measure:measure_command",
 }
 """Each command's module and name. A command is imported when it is called, so that a worker does
 not import what only other commands use."""
@@ -39,8 +39,7 @@ class _Group(click.Group):
         command: Any
         if cmd_name in COMMANDS:
             module, _, name = COMMANDS[cmd_name].partition(":")
-            path = module if module.startswith("..") else f".{module}"
-            command = getattr(importlib.import_module(path, __package__), name)
+            command = getattr(importlib.import_module(f".{module}", __package__), name)
         else:
             point = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
             if point is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from xml.etree import ElementTree
 
 from ..errors import OffloadError
 from .figures import FIGURES, Figure, quantity
@@ -15,7 +13,8 @@ from .samples import Measurement, Variant
 _LIMIT = re.compile(
     r"(?:(?P<label>.+):)?(?P<key>[a-z0-9-]+)\s*=\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s)?"
 )
-_WITHOUT_BROWSER = {"ttfb": "http-ttfb", "response": "http-response"}
+WITHOUT_BROWSER = {"ttfb": "http-ttfb", "response": "http-response"}
+"""Figures that are those over HTTP where there is no browser."""
 
 
 class BadLimit(OffloadError):
@@ -87,7 +86,7 @@ def check_limits(limits: Sequence[Limit], measurement: Measurement) -> list[Chec
 def _check(limit: Limit, variant: Variant) -> Check:
     figure = limit.figure
     if not variant.loads:
-        figure = FIGURES[_WITHOUT_BROWSER.get(figure.key, figure.key)]
+        figure = FIGURES[WITHOUT_BROWSER.get(figure.key, figure.key)]
     value = figure.value(variant)
     most = quantity(limit.most, figure.unit)
     name = f"{variant.label}: {limit.figure.key} up to {most}"
@@ -106,16 +105,3 @@ def _source(figure: Figure) -> str:
     if figure.key.startswith("bystander"):
         where = "the bystander's page, over HTTP"
     return f"{figure.title}; {where}"
-
-
-def write_junit(checks: Sequence[Check], path: Path) -> None:
-    """The checks as JUnit XML, which CI systems show beside the tests."""
-    failures = str(sum(not check.passed for check in checks))
-    suite = ElementTree.Element(
-        "testsuite", name="flask offload measure", tests=str(len(checks)), failures=failures
-    )
-    for check in checks:
-        case = ElementTree.SubElement(suite, "testcase", classname="evidence", name=check.name)
-        if not check.passed:
-            ElementTree.SubElement(case, "failure", message=check.sentence)
-    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from .probe import (
     probe_bystander,
     probe_interleaved,
 )
-from .samples import Measurement, ProbeResult, Setup, Variant
+from .samples import Measurement, ProbeResult, Setup, Variant, percentile
 from .target import Target, beside, check_host, full_url
 
 Progress = Callable[[str], None]
@@ -85,12 +86,15 @@ def measure(
     with ExitStack() as stack:
         browser, note = _open_browser(options, stack)
         setup = _setup(options, browser, note)
+        work = [_fixed_work_ms(), _fixed_work_ms()]
         variants = _over_http(targets, options, progress)
+        work += [_fixed_work_ms(), _fixed_work_ms()]
         if pages:
             variants = _with_bystander(pages, variants, targets, options, progress)
         if browser is not None:
             variants = _in_browser(browser, variants, targets, options, progress)
-    return Measurement(setup, tuple(variants))
+            work += [_fixed_work_ms(), _fixed_work_ms()]
+    return Measurement(replace(setup, work_ms=percentile(work, 50)), tuple(variants))
 
 
 def _check_bounds(options: Options) -> None:
@@ -215,3 +219,12 @@ def _setup(options: Options, browser: Browser | None, note: str | None) -> Setup
         watch_s=options.watch,
         allowed_hosts=options.allow_hosts,
     )
+
+
+def _fixed_work_ms() -> float:
+    """How long a fixed piece of work takes now, in ms: it tells how busy the machine is."""
+    began = time.perf_counter()
+    total = 0
+    for number in range(300_000):
+        total += number * number
+    return (time.perf_counter() - began) * 1000

@@ -230,7 +230,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How and where it was measured. load_average: of the last minute, before measuring began."""
+    """How and where it was measured. load_average: of the last minute, before measuring began.
+
+    work_ms: how long a fixed piece of work took meanwhile: it compares the speed of two runs.
+    """
 
     taken_at: str
     platform: str
@@ -242,6 +245,7 @@ class Setup:
     start_url: str | None
     watch_s: float
     allowed_hosts: tuple[str, ...]
+    work_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
