@@ -222,7 +222,7 @@ def _setup(options: Options, browser: Browser | None, note: str | None) -> Setup
 
 
 def _fixed_work_ms() -> float:
-    """How long a fixed piece of work takes now, in ms: it tells how busy the machine is."""
+    """How long a fixed piece of work takes now, in ms: it shows how busy the machine is."""
     began = time.perf_counter()
     total = 0
     for number in range(300_000):
