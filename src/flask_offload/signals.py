@@ -9,7 +9,7 @@ The sender is always the app. Receivers get keyword arguments:
   `cancelled` is sent in the process that cancels it, with `outcome=None`.
 - `crashed`: `job_id`, `task`, `attempt`, `reason`. Sent in a worker process of the app, when
   another one died. If that ends the job, `failed` follows; for a job that was stopped by force,
-  `cancelled`.
+  `cancelled`. These are sent at least once: again if a process dies that is sending them.
 - `worker_process_started`: nothing. Sent in a process that was forked after the app was made, on
   the Celery engine: close there what must not be shared with the parent, such as connections.
   SQLAlchemy's are dealt with.

@@ -240,8 +240,8 @@ if "EVERY" in os.environ:
 if "HEAR" in os.environ:
 
     @signals.crashed.connect
-    def hear_crash(sender: object, *, job_id: str, reason: str, **what: object) -> None:
-        witness(f"crashed {job_id} {reason}")
+    def hear_crash(sender: object, *, job_id: str, attempt: int, reason: str, **_: object) -> None:
+        witness(f"crashed {job_id} {reason} {attempt}")
 
     @signals.failed.connect
     def hear_failure(sender: object, *, claim: Any, outcome: Any) -> None:

@@ -78,7 +78,7 @@ def test_a_lock_that_is_taken_while_its_file_is_removed(
     lock = Lock(folder / "a.lock")
 
     def remove_then_lock(descriptor: int, operation: int) -> None:
-        lock.path.unlink()
+        lock.path.unlink(missing_ok=True)
         real(descriptor, operation)
 
     real = fcntl.flock

@@ -6,6 +6,8 @@ import asyncio
 import io
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -34,6 +36,8 @@ from flask_offload import (
 )
 from flask_offload.engines.base import JobQuery
 from flask_offload.testing import drain
+from flask_offload.worker.child_handle import ChildHandle
+from flask_offload.worker.messages import Channel, Crashed, FromChild
 from jobs_app import (
     add,
     deaf,
@@ -270,16 +274,37 @@ def test_an_app_gets_the_signals_of_crashes_and_workers(site: Site) -> None:
     job = die.enqueue("kill")
     with site.worker("--processes", "2", HEAR="1"):
         job.wait(30)
-        crashes = site.wait_for_witness(f"crashed {job.id} killed by SIGKILL", 3)
+        crashed = f"crashed {job.id} killed by SIGKILL"
+        site.wait_for_witness(f"{crashed} 3")
         failed = site.wait_for_witness(f"failed {job.id} the process that ran the job died", 1)
         stopped = deaf.enqueue(60)
         site.wait_for_witness("deaf")
         stopped.cancel(force=True)
         site.wait_for_witness(f"cancelled {stopped.id} the job was stopped by force", 1)
-    assert len(crashes) == 3
+        crashes = {line for line in site.witnessed() if line.startswith("crashed")}
+    assert crashes == {f"{crashed} {attempt}" for attempt in (1, 2, 3)}  # each at least once
     assert len(failed) == 1
     assert "worker started" in site.witnessed()
     assert "worker stopped" in site.witnessed()
+
+
+@pytest.mark.processes
+def test_an_event_that_was_announced_is_not_announced_again_after_a_kill() -> None:
+    ends = socket.socketpair()
+    child = ChildHandle(0, Channel(ends[0], FromChild), False, 1, 1)
+    events = [Crashed("job", "task", attempt, "killed") for attempt in range(1, 5)]
+    for number, event in enumerate(events, start=1):
+        child.announce(event)
+        assert child.unannounced[-1] == event
+        if number % 2:  # a process that is killed as soon as it has announced one
+            pid = os.fork()
+            if pid == 0:
+                child.announced.add()
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert child.unannounced == events[2:]
+    for end in ends:
+        end.close()
 
 
 def test_a_receiver_that_fails_changes_nothing(

@@ -15,11 +15,12 @@ import pytest
 
 from flask_offload import JobStatus
 from flask_offload.engines.lock import Lock
+from flask_offload.engines.processes import is_stopped
 from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.slots import Slots
 from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
-from flask_offload.engines.sqlite.lock_owner import described, is_stopped, write_lock_owner
+from flask_offload.engines.sqlite.lock_owner import described, write_lock_owner
 from flask_offload.engines.sqlite.maintenance import is_intact
 from flask_offload.engines.sqlite.recovery import register
 from flask_offload.engines.store import Retention, StoreOptions

@@ -1,4 +1,4 @@
-"""Which workers are alive: each holds a lock, which the kernel releases when the worker dies.
+"""Which workers are alive: each holds a lock, which is free as soon as the worker is dead.
 
 Each worker holds a lock on a file of its own in the run folder for as long as it lives. A
 process that can acquire that lock knows that the worker is dead, however it died, and at once: no
@@ -20,20 +20,10 @@ from ..payload.private_folder import make_private
 from .lock import Lock
 from .slots import Slots
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 
 def run_folder(database: Path) -> Path:
     """Where the processes around a database keep their locks, slots and pipes."""
     return database.with_name(database.name + "-run")
-
-
-def boot() -> str:
-    """Which run of the machine this is; "" where the system doesn't report it."""
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
 
 
 class Registration:
@@ -78,7 +68,7 @@ def dead_workers(folder: Path, own: str) -> Iterator[list[str]]:
             lock.release()
         raise
     for lock in found:
-        for suffix in (".slots", ".notify", ".bell"):  # .bell: the pipe of release 0.1
+        for suffix in (".slots", ".notify"):
             lock.path.with_suffix(suffix).unlink(missing_ok=True)
         lock.release(remove=True)
 

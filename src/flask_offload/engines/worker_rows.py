@@ -7,8 +7,8 @@ import os
 import socket
 from typing import Any
 
+from .processes import boot
 from .store import StoreOptions, WorkerInfo
-from .worker_locks import boot
 
 WORKER_COLUMNS = "id, pid, host, boot, kind, queues, capacity, started_at"
 """What `registration_row` fills, in this order; `stopping` follows when they are read."""

@@ -3,6 +3,8 @@ as one that mails over a server that does not answer, holds up no other job."""
 
 from __future__ import annotations
 
+import mmap
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,15 +19,37 @@ from .messages import Crashed, Ended, ResolveTimeout
 Event = ResolveTimeout | Crashed | Ended
 
 
-class Announcer:
-    """Sends the signals of these events in order. wake: called when there is an outcome, or
-    an event has been announced."""
+class SharedCount:
+    """A number in memory that a process shares with those it forks later; what one has added is
+    there although it was killed."""
 
-    def __init__(self, host: Host, wake: Callable[[], None]) -> None:
+    _FORM = struct.Struct("=Q")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._FORM.size)
+
+    @property
+    def value(self) -> int:
+        """How often `add` was called, in any of the processes."""
+        count: int = self._FORM.unpack_from(self._memory)[0]
+        return count
+
+    def add(self) -> None:
+        """Add 1. One process at a time."""
+        self._FORM.pack_into(self._memory, 0, self.value + 1)
+
+
+class Announcer:
+    """Sends the signals of these events in order.
+
+    announced: counts the events Crashed and Ended that have been announced. wake: called when
+    there is an outcome.
+    """
+
+    def __init__(self, host: Host, announced: SharedCount, wake: Callable[[], None]) -> None:
         self.outcomes: deque[Outcome] = deque()
-        self.announced: deque[int] = deque()
-        """A 1 for each event Crashed or Ended that has been announced."""
         self._host = host
+        self._announced = announced
         self._wake = wake
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -49,8 +73,7 @@ class Announcer:
                 self._resolve(event)
             else:
                 event.announce(self._host.app)
-                self.announced.append(1)
-                self._wake()
+                self._announced.add()
 
     def _resolve(self, event: ResolveTimeout) -> None:
         """Apply the task's retry policy, which sends the signal."""

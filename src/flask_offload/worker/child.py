@@ -31,11 +31,10 @@ from ..jobs import log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.reported import error_of
 from ..role import become_worker
-from .announcer import Announcer
+from .announcer import Announcer, SharedCount
 from .app_identity import differences, expected_digests
 from .executor import Executor
 from .messages import (
-    Announced,
     Begin,
     Cancel,
     Channel,
@@ -72,10 +71,12 @@ def main(
     load_app: Callable[[], Flask],
     threads: int | None,
     supervisor_pid: int,
+    announced: SharedCount,
     *,
     isolated: bool,
 ) -> NoReturn:
     """The life of a child, from the fork to the end. threads: None takes the app's setting.
+    announced: counts the signals that it has sent for the supervisor.
     isolated: whether it runs one job, in its main thread, so that signal handlers and event loops
     work there as in a program of its own."""
     code = 1
@@ -92,7 +93,8 @@ def main(
         channel = Channel(connection, ToChild)
         host = _imported(channel, load_app)
         if host is not None:
-            child = Child(channel, host, 0 if isolated else threads or host.config.worker_threads)
+            count = 0 if isolated else threads or host.config.worker_threads
+            child = Child(channel, host, count, announced)
             if child.run(in_main_thread=isolated):
                 code = 0
                 _run_exit_handlers(code)
@@ -171,14 +173,14 @@ def _check_identity(app: Flask) -> None:
 class Child:
     """Carries messages between the supervisor and the runner, until the supervisor hangs up."""
 
-    def __init__(self, channel: Channel, host: Host, threads: int) -> None:
+    def __init__(self, channel: Channel, host: Host, threads: int, announced: SharedCount) -> None:
         self._channel = channel
         self._host = host
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._is_woken = False
-        self._announcer = Announcer(host, self._wake)
+        self._announcer = Announcer(host, announced, self._wake)
         self._slots: Slots | None = None
         self._executor = Executor(
             host,
@@ -251,9 +253,6 @@ class Child:
         outcomes = _take(executor.outcomes)
         reports, unknown = _take(executor.reports), _take(executor.unknown)
         outcomes += _take(self._announcer.outcomes)
-        announced = len(_take(self._announcer.announced))
-        if announced:
-            self._channel.send(Announced(announced))
         if outcomes or reports or unknown:
             try:
                 self._channel.send(Done(reports, outcomes, unknown))

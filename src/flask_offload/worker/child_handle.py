@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..jobs.attempt import Claim
 from ..jobs.new_job import ALONE, ASYNC, THREADS
+from .announcer import SharedCount
 from .messages import Channel, Crashed, Ended, ResolveTimeout, WorkerSettings
 
 EARLY = 5.0
@@ -83,8 +84,10 @@ class ChildHandle:
     was_unresponsive: bool = False
     ready_at: float | None = None
     """When it had imported the app (monotonic seconds)."""
-    announcing: deque[Crashed | Ended] = field(default_factory=deque)
-    """Events sent to it that it has not announced yet."""
+    announced: SharedCount = field(default_factory=SharedCount)
+    """How many of the events that it was sent it has announced."""
+    _events: list[Crashed | Ended] = field(default_factory=list)
+    _event_count: int = 0
     has_worked: bool = False
     """Whether it has finished a job."""
 
@@ -132,6 +135,19 @@ class ChildHandle:
         has_started = any(started_at(held.claim) for held in self.held.values())
         is_early = now - self.ready_at < EARLY
         return is_early and not (self.has_worked or self.is_spent or self.stop or has_started)
+
+    def announce(self, event: Crashed | Ended) -> None:
+        """Let it send the signals of this event."""
+        self._events = self.unannounced
+        self._events.append(event)
+        self._event_count += 1
+        self.channel.send(event)
+
+    @property
+    def unannounced(self) -> list[Crashed | Ended]:
+        """The events that it was sent and has not announced."""
+        left = self._event_count - self.announced.value
+        return self._events[len(self._events) - left :]
 
     def add(self, claim: Claim) -> None:
         """Note a job handed to it."""

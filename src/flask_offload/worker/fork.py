@@ -8,10 +8,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from flask import Flask
 
+from .announcer import SharedCount
 from .child import main
 from .messages import Channel, FromChild
 from .programs import lead_group
@@ -55,8 +55,9 @@ def fork_child(
     threads: int | None,
     *,
     isolated: bool,
-) -> tuple[int, Channel]:
-    """Fork a child; its pid and the channel to it.
+) -> tuple[int, Channel, SharedCount]:
+    """Fork a child; its pid, the channel to it, and the count of signals that it has sent for the
+    supervisor.
 
     in_child: closes, in the child, what belongs to the supervisor. load_app: imports the app there.
     threads: how many threads run its jobs; None takes the app's setting. isolated: it runs one job,
@@ -68,29 +69,17 @@ def fork_child(
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()  # what is there now is not to be copied by the child's collector
-    supervisor = os.getpid()
+    supervisor, announced = os.getpid(), SharedCount()
     pid = os.fork()
     if pid == 0:
-        _run_child(supervisor_end, child_end, in_child, load_app, threads, supervisor, isolated)
+        try:
+            lead_group()
+            supervisor_end.close()
+            in_child()
+        except BaseException:
+            os._exit(1)
+        main(child_end, load_app, threads, supervisor, announced, isolated=isolated)
     with contextlib.suppress(OSError):  # the child does the same: the first one counts
         os.setpgid(pid, pid)
     child_end.close()
-    return pid, Channel(supervisor_end, FromChild)
-
-
-def _run_child(
-    supervisor_end: socket.socket,
-    child_end: socket.socket,
-    in_child: Callable[[], None],
-    load_app: Callable[[], Flask],
-    threads: int | None,
-    supervisor: int,
-    isolated: bool,
-) -> NoReturn:
-    try:
-        lead_group()
-        supervisor_end.close()
-        in_child()
-    except BaseException:
-        os._exit(1)
-    main(child_end, load_app, threads, supervisor, isolated=isolated)
+    return pid, Channel(supervisor_end, FromChild), announced

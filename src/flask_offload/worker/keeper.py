@@ -20,6 +20,7 @@ import weakref
 
 from ..engines.host import Host
 from ..engines.lock import Lock
+from ..engines.processes import has_ended, identity, is_stopped
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_identity import as_variable
@@ -35,7 +36,7 @@ from .supervisor import EXIT_IMPORT
 from .thread_worker import ThreadWorker
 
 TAKE_OVER = 0.1
-"""Seconds between two tries to become the keeper. Two system calls each; waiting for the lock
+"""Seconds between two tries to become the keeper. A few system calls each; waiting for the lock
 instead would block every greenlet of a gevent server."""
 COMPARE_EVERY = 3.0
 """Seconds between two looks at the code of the process that has the worker; a reload is shorter."""
@@ -53,6 +54,10 @@ EXIT_USAGE = 2
 """What Click exits with: an app's own command line may lack our commands."""
 STOP_MARGIN = 5.0
 """Seconds beyond the drain timeout after which the web process no longer waits for its worker."""
+
+STOPPED_FOR = 30
+"""So many tries in a row that find the process with the lock stopped (SIGSTOP), until this one
+takes its place."""
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
@@ -72,6 +77,7 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: ThreadWorker | None = None
         self._has_warned = self._has_compared = False
+        self._found_stopped = 0
         _keepers.add(self)
 
     def start(self) -> None:
@@ -212,14 +218,23 @@ class Keeper:
         self._run_in_threads()
 
     def _try_lock(self) -> bool:
-        if self._lock.is_held:
+        if self._lock.is_current:
             return True
+        self._lock.release()  # another has taken it while this process was stopped
         try:
-            return self._lock.acquire()
+            return self._lock.acquire(self._may_take)
         except OSError as error:
             log.write(logging.WARNING, "keeper_lock", "can't use %s: %s", self._lock.path, error)
             self._stopping.wait(2.0)
             return False
+
+    def _may_take(self, owner: str) -> bool:
+        """Whether the owner of the lock can't keep a worker: it has ended, or is stopped. It is not
+        continued from here; when it goes on, it waits for the lock again once its worker ends."""
+        pid = int(owner.split()[0]) if owner else 0
+        is_stopped_now = is_stopped(pid) and identity(pid) == owner
+        self._found_stopped = self._found_stopped + 1 if is_stopped_now else 0
+        return has_ended(owner) or self._found_stopped >= STOPPED_FOR
 
     def _run_worker(self, target: str, is_last: bool) -> int | None:
         """Start a worker and wait until it ends; its exit code, None if there is no app left."""

@@ -139,13 +139,7 @@ class Returned(msgspec.Struct, tag="returned", array_like=True):
     seqs: list[int]
 
 
-class Announced(msgspec.Struct, tag="announced", array_like=True):
-    """So many of the events Crashed and Ended, in order, have been announced."""
-
-    count: int
-
-
-FromChild: TypeAlias = Ready | ImportFailed | Done | Returned | Announced
+FromChild: TypeAlias = Ready | ImportFailed | Done | Returned
 
 LENGTH = struct.Struct("!I")
 CHUNK = 1 << 18

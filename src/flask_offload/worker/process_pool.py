@@ -31,7 +31,6 @@ from .child_handle import (
 from .exit_outcomes import exit_events, exit_outcome, exit_reason, unresolved
 from .fork import Starts, fork_child
 from .messages import (
-    Announced,
     Begin,
     Cancel,
     Crashed,
@@ -237,9 +236,6 @@ class ProcessPool(Pool):
                         log.write(logging.ERROR, "import_failed", text, reason)
                 case Done(reports, outcomes, unknown):
                     self._take(child, reports, outcomes, unknown)
-                case Announced(count):
-                    for _ in range(min(count, len(child.announcing))):
-                        child.announcing.popleft()
                 case Returned(seqs):
                     self._events.unstarted += self._forget(child, seqs)
         child.channel.flush()
@@ -323,8 +319,7 @@ class ProcessPool(Pool):
             ready.resolving[timeout.claim.seq] = timeout
             ready.channel.send(timeout)
         for event in self._exit_events:
-            ready.channel.send(event)
-            ready.announcing.append(event)
+            ready.announce(event)
         self._timeouts.clear()
         self._exit_events.clear()
 
@@ -362,8 +357,12 @@ class ProcessPool(Pool):
     def _spawn(self, *, isolated: bool) -> ChildHandle:
         self._before_fork()
         threads = 1 if isolated else self._size.threads
-        pid, channel = fork_child(self._close_in_child, self._load_app, threads, isolated=isolated)
-        child = ChildHandle(pid, channel, isolated, threads, self._size.async_concurrency)
+        pid, channel, announced = fork_child(
+            self._close_in_child, self._load_app, threads, isolated=isolated
+        )
+        child = ChildHandle(
+            *(pid, channel, isolated, threads, self._size.async_concurrency), announced=announced
+        )
         self._children.append(child)
         if self._slots is not None:  # jobs may be sent at once; it reads them when it is up
             channel.send(Begin(str(self._slots.path)))
@@ -392,7 +391,7 @@ class ProcessPool(Pool):
         self._watch(child)
         child.channel.close()
         self._timeouts += child.resolving.values()
-        self._exit_events[:0] = child.announcing  # what it had not announced is not lost
+        self._exit_events[:0] = child.unannounced  # what it had not announced is not lost
         if not (child.isolated or child.stop or self._is_ending):
             self._events.has_crash = True
         reason = exit_reason(status, was_unresponsive=child.was_unresponsive)

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ..processes import boot
 from ..slots import read_started
 from ..store import Retention, WorkerInfo
-from ..worker_locks import boot, dead_workers
+from ..worker_locks import dead_workers
 from ..worker_rows import WORKER_COLUMNS, worker_info
 from .completion import BatchCompletion
 from .connection import PgConnection
 from .limits import admit
 from .sender import PostgresSender
-from .session import Session, lock_key
+from .session import END_HOLDER, Session, lock_key
 
 REATTACH_GRACE: Final = 2.5
 """Seconds that another machine's worker has to come back after its session ended."""
@@ -136,6 +137,8 @@ class DeadWorkers:
             give_up = time.monotonic() + (ENDING_TAKES if is_dead else 0.0)
             while not connection.value(TRY_LOCK, (key,)):
                 if time.monotonic() > give_up:
+                    if is_dead:  # a process that it has forked has its connection: end that
+                        connection.execute(END_HOLDER, (key,))
                     return 0
                 time.sleep(0.01)
             before(worker_id)

@@ -17,7 +17,8 @@ from ...errors import (
     EngineUnavailable,
     TooManyFiles,
 )
-from .lock_owner import described, is_stopped, write_lock_owner
+from ..processes import is_stopped
+from .lock_owner import described, write_lock_owner
 
 BUG = (
     apsw.ConstraintError,

@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from ..processes import is_stopped
+
 WRITE_LOCK = 120
 """The byte of the -shm file whose lock is the write lock: UNIX_SHM_BASE in SQLite's os_unix.c."""
 LOCKS = Path("/proc/locks")
@@ -44,12 +46,3 @@ def described(pid: int) -> str:
         command = " ".join(arguments.decode(errors="replace").split())  # in one line of a log
     text = command if len(command) <= 80 else command[:77] + "…"
     return f"process {pid} ({text}{', which is stopped' if is_stopped(pid) else ''})"
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped this process; False while a debugger holds it."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] == "T"

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..processes import boot
 from ..slots import read_started
 from ..store import Retention, StoreOptions, WorkerInfo
-from ..worker_locks import boot, dead_workers, is_alive, run_folder
+from ..worker_locks import dead_workers, is_alive, run_folder
 from ..worker_rows import WORKER_COLUMNS, registration_row, worker_info
 from .completion import Completion
 from .connection import Connection
