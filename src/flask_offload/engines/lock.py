@@ -89,13 +89,13 @@ class Lock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the file may have been removed between opening and locking it
-            is_ours = self._leads_to(descriptor)
+            is_locked = self._leads_to(descriptor)
         except BlockingIOError:
-            is_ours = False
-        if not is_ours:
+            is_locked = False
+        if not is_locked:
             os.close(descriptor)
             return False
-        with contextlib.suppress(OSError):  # a full disk: then nobody can take it from us
+        with contextlib.suppress(OSError):  # a full disk: then no process takes it
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, identity().encode(), 0)
         self._descriptor = descriptor
