@@ -16,6 +16,10 @@ from .errors import ConfigError
 
 PREFIX = "OFFLOAD_"
 DAY = 86_400.0
+MASKED = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "key", "credential", "auth"),
+    *("authorization", "cookie", "session", "signature", "pin", "otp", "cvv", "cvc", "iban", "ssn"),
+)
 PYTHON_WORDS = {"True": True, "False": False}
 """Common in environment variables, where JSON has `true` and `false`."""
 
@@ -199,6 +203,23 @@ class Config:
     )
     spot_above: float = _key(
         200.0, "milliseconds from which a request is reported", *_number(30, 3_600_000)
+    )
+
+    dashboard: bool = _key(
+        True,
+        "the dashboard: for whom @offload.dashboard_access lets in, without it in debug mode for"
+        " browsers on this machine; False: never",
+        *_one_of(True, False),
+    )
+    dashboard_mask: tuple[str, ...] | list[str] = _key(
+        MASKED,
+        "arguments whose values the dashboard does not show: those whose names contain one of these"
+        " words",
+        lambda value: (
+            isinstance(value, tuple | list)
+            and all(isinstance(word, str) and word for word in value)
+        ),
+        'a list of words such as ["password", "token"]',
     )
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, Response
 
-from . import web
+from . import dashboard, web
 from .config import Config
 from .jobs.job import Job
 from .profiler.install import install as install_profiler
@@ -53,6 +53,7 @@ class Offload(AppRegistry):
         self.states[app] = state
         self.apps_made += 1
         app.register_blueprint(web.make_blueprint(self), url_prefix=state.config.url_prefix)
+        dashboard.install(app, self, state.config.url_prefix)
         install_profiler(app, state.profiler_settings())
         app.before_request(state.on_request)
         app.cli.add_command(_commands())

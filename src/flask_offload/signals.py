@@ -13,6 +13,8 @@ The sender is always the app. Receivers get keyword arguments:
 - `worker_process_started`: nothing. Sent in a process that was forked after the app was made, on
   the Celery engine: close there what must not be shared with the parent, such as connections.
   SQLAlchemy's are dealt with.
+- `action`: `who`, `what` and `jobs` (a list of ids, or a text such as "status=FAILED"). Sent in the
+  web process after somebody has done something on the dashboard.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.
 
 An exception in a receiver is logged; it never affects the job.
@@ -35,6 +37,7 @@ succeeded = _signals.signal("offload-job-succeeded")
 failed = _signals.signal("offload-job-failed")
 cancelled = _signals.signal("offload-job-cancelled")
 crashed = _signals.signal("offload-job-crashed")
+action = _signals.signal("offload-action")
 worker_started = _signals.signal("offload-worker-started")
 worker_stopped = _signals.signal("offload-worker-stopped")
 worker_process_started = _signals.signal("offload-worker-process-started")

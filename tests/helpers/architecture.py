@@ -30,6 +30,7 @@ FLOORS: Sequence[Sequence[str]] = (
     ("feature_checks",),
     ("state",),
     ("web",),
+    ("dashboard",),
     ("extension",),
     (PACKAGE,),
     ("checks", "testing"),

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from ..errors import UnsupportedByEngine
+from ..errors import JobNotFound, UnsupportedByEngine
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
-from .store import Store, StoreOptions
+from .store import Store, StoreOptions, WorkerInfo
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,12 @@ class WorkOptions(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class JobQuery(msgspec.Struct, kw_only=True, frozen=True):
-    """Which jobs to list or count; None means any. At most `limit` (1 to 1000), newest first."""
+    """Which jobs to list or count; None means any. At most `limit` (1 to 1000), newest first.
+
+    The rest is for `Engine.page` only. error: the type of the last error. text: is in the
+    arguments, an error or the progress message, whatever the case. since, until: when it was
+    enqueued (unix seconds). after: `JobPage.next` of the page before; `offset` is for `list`.
+    """
 
     status: JobStatus | None = None
     task: str | None = None
@@ -100,6 +105,39 @@ class JobQuery(msgspec.Struct, kw_only=True, frozen=True):
     owner: str | None = None
     limit: int = 50
     offset: int = 0
+    error: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+    after: str | None = None
+
+
+LOOK = 2000
+"""Jobs that `Engine.page` looks at, where no index leads to those that are wanted."""
+
+
+class JobPage(msgspec.Struct, kw_only=True, frozen=True):
+    """A part of a list of jobs, newest first.
+
+    next: where the next page begins; None: there is no more. is_partial: the look ended before the
+    page was full, so that there may be more behind it.
+    """
+
+    jobs: Sequence[JobRecord]
+    next: str | None
+    is_partial: bool = False
+
+
+class FailureGroup(msgspec.Struct, kw_only=True, frozen=True):
+    """FAILED jobs of one task with one type of error (None: unknown). job_id, message and at (unix
+    seconds): of the newest."""
+
+    task: str
+    error: str | None
+    count: int
+    job_id: str
+    message: str | None
+    at: float | None
 
 
 class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
@@ -162,6 +200,23 @@ class Engine(ABC):
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs without their results, newest first."""
         raise self.unsupported("lists")
+
+    def page(self, query: JobQuery, look: int = LOOK) -> JobPage:
+        """Jobs without their results, newest first, in a bounded time: at most about `look` jobs
+        are looked at. This one is for engines that have `list` only."""
+        return page_of_list(self, query, look)
+
+    def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
+        """The newest FAILED jobs, at most `look`, by task and type of error; the newest first."""
+        return group_failures(self.list(JobQuery(status=JobStatus.FAILED, limit=min(look, 1000))))
+
+    def waiting_since(self) -> float | None:
+        """Since when the job that is first in line waits (unix seconds); None if none is ready."""
+        return None
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The workers that are alive. For engines with `own_worker`."""
+        raise self.unsupported("own_worker")
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
@@ -263,3 +318,63 @@ class Engine(ABC):
             f"the {self.name} engine can't do this (flag {flag!r} is off):"
             " choose another OFFLOAD_ENGINE, or leave it out"
         )
+
+
+def page_of_list(engine: Engine, query: JobQuery, look: int) -> JobPage:
+    """`Engine.page` by `Engine.list`. Its pages begin at an offset, so that they move while new
+    jobs come."""
+    place = int(query.after) if query.after and query.after.isdecimal() else 0
+    last, found = place + look, []
+    while place < last:
+        size = min(200, last - place)
+        records = engine.list(msgspec.structs.replace(query, limit=size, offset=place))
+        for record in records:
+            place += 1
+            if _matches(engine, record, query):
+                found.append(record)
+                if len(found) == query.limit:
+                    return JobPage(jobs=found, next=str(place))
+        if len(records) < size:
+            return JobPage(jobs=found, next=None)
+    return JobPage(jobs=found, next=str(place), is_partial=True)
+
+
+def _matches(engine: Engine, record: JobRecord, query: JobQuery) -> bool:
+    """Whether it meets the conditions of a query that `list` does not know."""
+    if query.error is not None and (record.error is None or record.error.type != query.error):
+        return False
+    if query.since is not None and record.enqueued_at < query.since:
+        return False
+    if query.until is not None and record.enqueued_at >= query.until:
+        return False
+    if query.text is None:
+        return True
+    errors = [attempt.error for attempt in record.attempts if attempt.error is not None]
+    texts = [record.message or "", *(f"{error.type} {error.message}" for error in errors)]
+    if any(query.text.lower() in text.lower() for text in texts):
+        return True
+    try:
+        return query.text.lower() in engine.arguments(record.id).lower()
+    except JobNotFound:  # it was deleted meanwhile
+        return False
+
+
+def group_failures(records: Sequence[JobRecord]) -> list[FailureGroup]:
+    """Groups of these FAILED jobs, which come newest first."""
+    groups: dict[tuple[str, str | None], FailureGroup] = {}
+    for record in records:
+        error = record.error
+        key = record.task, error.type if error else None
+        known = groups.get(key)
+        if known is not None:
+            groups[key] = msgspec.structs.replace(known, count=known.count + 1)
+        else:
+            groups[key] = FailureGroup(
+                task=record.task,
+                error=key[1],
+                count=1,
+                job_id=record.id,
+                message=error.message if error else None,
+                at=record.finished_at,
+            )
+    return list(groups.values())

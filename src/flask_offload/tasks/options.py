@@ -31,6 +31,7 @@ class TaskOptions:
     returns that job. concurrency, rate: limits, per task or per value of their key functions.
     keep: how long a finished job is kept, one number or one per status; result_ttl: its result.
     expose: "result" includes the result in the job resource over HTTP.
+    expose_args: whether the dashboard shows arguments and results, masked by their names.
     """
 
     queue_name: str = "default"
@@ -49,13 +50,16 @@ class TaskOptions:
     keep: Mapping[JobStatus, float] | None = None
     result_ttl: float | None = None
     expose: Literal["result"] | None = None
+    expose_args: bool = True
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue_name)
         check_priority(self.priority)
         _check(self.on_crash in ("retry", "fail"), "on_crash", self.on_crash, '"retry" or "fail"')
         _check(self.expose in (None, "result"), "expose", self.expose, '"result" or None')
-        _check(isinstance(self.isolate, bool), "isolate", self.isolate, "True or False")
+        for name in ("isolate", "expose_args"):
+            value = getattr(self, name)
+            _check(isinstance(value, bool), name, value, "True or False")
         is_key = isinstance(self.unique, bool) or callable(self.unique)
         _check(is_key, "unique", self.unique, "True, False or a function of the arguments")
         _check(isinstance(self.rate, Rate | None), "rate", self.rate, 'a text such as "100/m"')

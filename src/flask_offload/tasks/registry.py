@@ -25,6 +25,7 @@ from .task import Task, unique_states
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Access = TypeVar("Access", bound=Callable[[], Any])
 
 
 class Registry(ABC):
@@ -39,6 +40,7 @@ class Registry(ABC):
         self._declared_at: dict[str, int] = {}
         self.propagators: list[Propagator] = list(BUILT_IN)
         self.authorizer: Callable[[Job], bool] | None = None
+        self.dashboard_accessor: Callable[[], Any] | None = None
 
     @abstractmethod
     def enqueue_call(
@@ -89,6 +91,7 @@ class Registry(ABC):
         keep: float | timedelta | Mapping[str, float | timedelta] | None = None,
         result_ttl: float | timedelta | None = None,
         expose: Literal["result"] | None = None,
+        expose_args: bool = True,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(
@@ -110,6 +113,7 @@ class Registry(ABC):
         concurrency, concurrency_key, rate, rate_key: limits of running jobs and of starts per time.
         keep, result_ttl: how long a finished job and its result are kept.
         expose: "result" shows the result over HTTP.
+        expose_args (True): False keeps the arguments and the result out of the dashboard.
         """
         if function is None:
             return functools.partial(self._declare, options)
@@ -224,6 +228,15 @@ class Registry(ABC):
     def authorize(self, function: Callable[[Job], bool]) -> Callable[[Job], bool]:
         """Decorate `may_see(job) -> bool`, which decides in a request who may see a job."""
         self.authorizer = function
+        return function
+
+    def dashboard_access(self, function: Access) -> Access:
+        """Decorate `may_use() -> bool | str`, which decides in each request to the dashboard who
+        may use it: True, "read" (look only), or anything else: the dashboard is not found.
+
+        Without it the dashboard is open in debug mode only, to browsers on this machine.
+        """
+        self.dashboard_accessor = function
         return function
 
     def scheduled(self) -> list[tuple[Schedule, NewJob]]:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,10 +16,11 @@ from ...jobs.job import JobStatus
 from ..base import Finding, PruneReport
 from ..batches import in_turns
 from ..host import Host
-from ..store import StoreOptions
+from ..store import StoreOptions, WorkerInfo
 from .connection import PgConnection
 from .findings import findings
 from .maintenance import BATCH, prune, prune_finished, size
+from .recovery import live_workers
 from .sender import PostgresSender
 from .worker_store import PostgresStore
 
@@ -93,6 +94,10 @@ class PostgresEngine(PostgresSender):
 
         in_turns(batch)
         return PruneReport(jobs, 0, bytes_before, self.database.read(size))
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The workers whose sessions hold their locks at this moment."""
+        return self.database.read(live_workers)
 
     def findings(self) -> Iterable[Finding]:
         """What is wrong with the server, the role, the workers and the jobs."""

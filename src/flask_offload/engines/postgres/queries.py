@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ...jobs.job import JobRecord, JobStatus
-from ..base import JobQuery, QueueInfo, ScheduleInfo
+from ..base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
+from ..job_search import Dialect, Search
 from ..rows import (
     COLUMNS,
     IS_FINISHED,
@@ -42,6 +45,8 @@ LEFT JOIN (
 ORDER BY name
 """
 
+DIALECT = Dialect(schema="offload.", mark="%s", like="ILIKE")
+
 SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
 
 IDS = """
@@ -70,6 +75,22 @@ def list_jobs(connection: PgConnection, query: JobQuery) -> list[JobRecord]:
         (*bindings, max(1, min(query.limit, 1000)), max(0, query.offset)),
     ).fetchall()
     return with_attempts(connection, rows)
+
+
+def page(connection: PgConnection, query: JobQuery, look: int) -> JobPage:
+    """See Engine.page."""
+    rows, found = Search(connection, DIALECT).page(query, look)
+    return msgspec.structs.replace(found, jobs=with_attempts(connection, rows))
+
+
+def failures(connection: PgConnection, look: int) -> list[FailureGroup]:
+    """See Engine.failures."""
+    return Search(connection, DIALECT).failures(look)
+
+
+def waiting_since(connection: PgConnection) -> float | None:
+    """See Engine.waiting_since."""
+    return Search(connection, DIALECT).waiting_since()
 
 
 def count(connection: PgConnection) -> dict[JobStatus, int]:

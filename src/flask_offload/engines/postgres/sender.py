@@ -9,7 +9,16 @@ from typing import ClassVar
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
-from ..base import Engine, Flags, JobQuery, QueueInfo, ScheduleInfo
+from ..base import (
+    LOOK,
+    Engine,
+    FailureGroup,
+    Flags,
+    JobPage,
+    JobQuery,
+    QueueInfo,
+    ScheduleInfo,
+)
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -177,6 +186,18 @@ class PostgresSender(Engine):
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first."""
         return self.database.read(lambda connection: queries.list_jobs(connection, query))
+
+    def page(self, query: JobQuery, look: int = LOOK) -> JobPage:
+        """Jobs without their results, newest first, in a bounded time."""
+        return self.database.read(lambda connection: queries.page(connection, query, look))
+
+    def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
+        """The newest FAILED jobs by task and type of error."""
+        return self.database.read(lambda connection: queries.failures(connection, look))
+
+    def waiting_since(self) -> float | None:
+        """Since when the job that is first in line waits (unix seconds)."""
+        return self.database.read(queries.waiting_since)
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""

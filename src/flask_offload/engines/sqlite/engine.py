@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,11 +11,12 @@ from ...errors import DatabaseCorrupt
 from ...jobs.job import JobStatus
 from ..base import Finding, PruneReport
 from ..host import Host
-from ..store import StoreOptions
+from ..store import StoreOptions, WorkerInfo
 from ..worker_locks import run_folder
 from .findings import findings
 from .maintenance import is_intact
 from .pruning import prune_now
+from .recovery import live_workers
 from .sender import SqliteSender
 from .worker_store import SqliteStore
 
@@ -66,6 +67,10 @@ class SqliteEngine(SqliteSender):
         """Delete finished jobs, and give their space back to the file system."""
         assert self.host is not None
         return prune_now(self, self.host, before)
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The workers that hold their locks at this moment."""
+        return live_workers(self)
 
     def findings(self) -> Iterable[Finding]:
         """What is wrong with the file, its workers and its jobs."""

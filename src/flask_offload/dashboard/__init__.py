@@ -1,0 +1,5 @@
+"""Pages for operators, closed by default: jobs, queues, schedules and workers."""
+
+from .blueprint import install
+
+__all__ = ["install"]

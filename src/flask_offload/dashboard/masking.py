@@ -1,0 +1,87 @@
+"""Arguments and results as the dashboard shows them: without what their names say is secret."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..tasks.task import Task
+
+MASK = "••••••"
+LONG = 5
+"""Letters from which a word is looked for inside of names: `userpassword`. Shorter ones, such as
+`key`, have to be a word of the name or its end: `apiKey`, `passkey`, not `keyword`."""
+MOST = 4000
+"""Characters of arguments or results that are shown."""
+
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+class Masking:
+    """words: of OFFLOAD_DASHBOARD_MASK."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        lower = {word.lower() for word in words}
+        self._long = tuple(word for word in lower if len(word) >= LONG)
+        self._short = tuple(word for word in lower if len(word) < LONG)
+
+    def hides(self, name: str) -> bool:
+        """Whether a value of this name is secret."""
+        lower = re.sub(r"[\W_]", "", name.lower())
+        if any(word in lower for word in self._long):
+            return True
+        words = [word.lower().removesuffix("s") for word in WORDS.findall(name)]
+        return any(word in words or lower.endswith((word, f"{word}s")) for word in self._short)
+
+    def masked(self, value: Any) -> Any:
+        """The JSON value without its secrets, at any depth. A list of pairs, as forms and headers
+        are stored, is masked like a dict."""
+        if isinstance(value, dict):
+            return {
+                key: MASK if self.hides(key) else self.masked(inner) for key, inner in value.items()
+            }
+        if isinstance(value, list):
+            if len(value) == 2 and isinstance(value[0], str) and self.hides(value[0]):
+                return [value[0], MASK]
+            return [self.masked(inner) for inner in value]
+        return value
+
+    def arguments(self, stored: str, task: Task[Any, Any] | None) -> list[tuple[str, str]] | None:
+        """(name, value) of each argument; None if they may not be shown. stored: JSON."""
+        if task is None or not task.options.expose_args:
+            return None  # without the task, nothing says what a positional argument is
+        args, kwargs = json.loads(stored)
+        shown = [*zip(_names(task, len(args)), args, strict=True), *kwargs.items()]
+        return [
+            (name, MASK if self.hides(name) else text_of(self.masked(value)))
+            for name, value in shown
+        ]
+
+    def result(self, stored: str | None, task: Task[Any, Any] | None) -> str | None:
+        """The return value; None if there is none, or it may not be shown. stored: JSON."""
+        if stored is None or task is None or not task.options.expose_args:
+            return None
+        return text_of(self.masked(json.loads(stored)))
+
+
+def _names(task: Task[Any, Any], count: int) -> list[str]:
+    """The names of the first `count` positional parameters; `name[2]` for those of `*name`."""
+    names: list[str] = []
+    for name, parameter in inspect.signature(task.function).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{name}[{number}]" for number in range(count - len(names))]
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            names.append(name)
+    names += [f"[{number}]" for number in range(len(names), count)]
+    return names[:count]
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    if len(text) > MOST:
+        return f"{text[:MOST]} … ({len(text):,} characters)"
+    return text

@@ -1,0 +1,192 @@
+"""The pages of the dashboard: each reads the engine, what its flags allow, and renders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from flask import request
+
+from ..engines.base import LOOK, FailureGroup, JobQuery
+from ..engines.store import WorkerInfo
+from ..errors import OffloadError
+from ..jobs.job import JobRecord, JobStatus
+from ..profiler import route_rows, spot_rows
+from ..state import AppRegistry
+from .filters import PAGE, WITHIN, Filters
+from .forms import SENTENCES, page
+from .masking import Masking
+
+FURTHER = 50 * LOOK
+"""Jobs that are looked at when the visitor asks to look further."""
+FEW = 5
+RUNNING_SHOWN = 200
+
+
+class Pages:
+    """The handlers of GET."""
+
+    def __init__(self, offload: AppRegistry) -> None:
+        self._offload = offload
+
+    # --- overview ---
+
+    def overview(self) -> str:
+        """How things stand, with links to what may need attention."""
+        engine, now = self._offload.engine, time.time()
+        flags = engine.flags
+        counts = engine.count() if flags.lists else {}
+        since = engine.waiting_since() if counts.get(JobStatus.READY) else None
+        return page(
+            "overview",
+            counts=counts,
+            waited=None if since is None else max(0.0, now - since),
+            workers=self._workers(),
+            failures=self._failures()[:FEW],
+            schedules=self._next_schedules()[:FEW],
+            routes=self._routes()[:FEW],
+            queues=[q for q in engine.queues() if q.paused_at] if flags.pauses else [],
+        )
+
+    def _next_schedules(self) -> list[Any]:
+        engine = self._offload.engine
+        known = engine.schedules() if engine.flags.schedules else ()
+        return sorted(
+            (schedule for schedule in known if schedule.next_run is not None),
+            key=lambda schedule: schedule.next_run or 0.0,
+        )
+
+    # --- jobs ---
+
+    def jobs(self) -> str:
+        """The list, narrowed by filters, in pages that begin at a job."""
+        chosen = Filters.of(request.args)
+        after = request.args.get("after")
+        is_further = "further" in request.args
+        query = chosen.query(limit=PAGE, after=after)
+        found = self._offload.engine.page(query, FURTHER if is_further else LOOK)
+        return page(
+            "jobs",
+            filters=chosen,
+            chosen=chosen.chosen(),
+            found=found,
+            after=after,
+            look=FURTHER if is_further else LOOK,
+            statuses=list(JobStatus),
+            within=WITHIN,
+            tasks=sorted(self._offload.tasks),
+        )
+
+    def job(self, job_id: str) -> str:
+        """One job, with all that is known about it."""
+        engine = self._offload.engine
+        record = engine.get(self._full_id(job_id))
+        task = self._offload.tasks.get(record.task)
+        masking = self._masking()
+        arguments: list[tuple[str, str]] | None = None
+        if record.origin == "respond_async":
+            arguments = self._request_of(record)
+        elif engine.flags.lists:
+            arguments = masking.arguments(engine.arguments(record.id), task)
+        is_reply = record.origin == "respond_async"
+        return page(
+            "job",
+            job=self._offload.current_state().job(record),
+            done=SENTENCES.get(request.args.get("done", "")),
+            arguments=arguments,
+            result=None if is_reply else masking.result(record.result, task),
+            is_hidden=task is not None and not task.options.expose_args,
+            is_known=task is not None,
+            schedule=next((s for s in self._schedules() if s.task == record.task), None)
+            if record.origin == "schedule"
+            else None,
+        )
+
+    def _full_id(self, job_id: str) -> str:
+        """The id that begins so, if there is one only."""
+        if len(job_id) < 44:
+            found = self._offload.engine.ids(job_id)
+            if len(found) == 1:
+                return found[0]
+        return job_id
+
+    def _request_of(self, record: JobRecord) -> list[tuple[str, str]]:
+        """The request that a job of respond_async runs; its body may be anything, and is not
+        shown."""
+        environ = _find_environ(json.loads(self._offload.engine.arguments(record.id)))
+        if environ is None:
+            return []
+        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+        return [("request", f"{environ['REQUEST_METHOD']} {path}")]
+
+    def _masking(self) -> Masking:
+        return Masking(self._offload.current_state().config.dashboard_mask)
+
+    # --- failures, queues, schedules, workers, routes ---
+
+    def failures(self) -> str:
+        """The newest failed jobs by task and exception."""
+        return page("failures", failures=self._failures(), look=LOOK)
+
+    def _failures(self) -> Sequence[FailureGroup]:
+        engine = self._offload.engine
+        return engine.failures(LOOK) if engine.flags.lists else ()
+
+    def queues(self) -> str:
+        """Every queue, with its waiting and running jobs."""
+        done = SENTENCES.get(request.args.get("done", ""))
+        return page("queues", queues=list(self._offload.engine.queues()), done=done)
+
+    def schedules(self) -> str:
+        """Every schedule: when it ran last, and when it runs next."""
+        done = SENTENCES.get(request.args.get("done", ""))
+        known = self._offload.schedules
+        return page("schedules", schedules=self._schedules(), declared=known, done=done)
+
+    def _schedules(self) -> Sequence[Any]:
+        engine = self._offload.engine
+        return engine.schedules() if engine.flags.schedules else ()
+
+    def workers(self) -> str:
+        """The workers, their places, and what they run now."""
+        done = SENTENCES.get(request.args.get("done", ""))
+        return page("workers", workers=self._workers(), done=done)
+
+    def _workers(self) -> list[tuple[WorkerInfo, list[JobRecord]]] | None:
+        """The workers that are alive with the jobs that they run; None where the engine does not
+        know them."""
+        engine = self._offload.engine
+        if not engine.flags.own_worker:
+            return None
+        running = defaultdict(list)
+        query = JobQuery(status=JobStatus.RUNNING, limit=RUNNING_SHOWN)
+        for record in engine.page(query).jobs:
+            running[record.worker].append(record)
+        return [(worker, running[worker.id]) for worker in engine.workers()]
+
+    def routes(self) -> str:
+        """What the profiler has found: the routes that block, the worst first."""
+        state = self._offload.current_state()
+        path = state.profiler_settings().store_path
+        timed = []
+        with contextlib.suppress(OffloadError):
+            timed = route_rows(path) if path else []
+        return page("routes", routes=self._routes(), timed=timed, tasks=self._offload.tasks)
+
+    def _routes(self) -> list[Any]:
+        path = self._offload.current_state().profiler_settings().store_path
+        with contextlib.suppress(OffloadError):
+            return list(spot_rows(path)) if path else []
+        return []
+
+
+def _find_environ(value: Any) -> dict[str, str] | None:
+    """The part of a stored request that says its method and its path."""
+    if isinstance(value, dict) and "REQUEST_METHOD" in value:
+        return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_find_environ, inner)), None)

@@ -1,0 +1,217 @@
+"""`Engine.page` for the stores whose statements are SQL: a bounded look at a table of any length.
+
+The inner query takes jobs by an index, the newest first, and at most `look` of them; the outer one
+tests the other conditions. In its statements `offload.` stands for the schema, and `?` for a
+parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..jobs.job import JobStatus
+from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
+from .attempt_writes import SqlConnection
+from .base import FailureGroup, JobPage, JobQuery
+from .rows import COLUMNS, IS_FINISHED, STATES, filters, states_sql
+
+FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
+RANGE = "SELECT min(seq), max(seq) FROM offload.jobs"
+
+LAST_ERROR = """
+SELECT 1 FROM offload.attempts WHERE attempts.seq = looked.seq AND number = attempt
+    AND error_type = ?
+"""
+
+FAILURES = f"""
+SELECT task, error_type, count(*), max(looked.seq) FROM (
+    SELECT seq, task, attempt FROM offload.jobs WHERE state = 'failed' AND {IS_FINISHED}
+    ORDER BY seq DESC LIMIT ?
+) AS looked LEFT JOIN offload.attempts
+    ON attempts.seq = looked.seq AND attempts.number = looked.attempt
+GROUP BY task, error_type ORDER BY 4 DESC
+"""
+
+FAILURE = """
+SELECT id, finished_at, (
+    SELECT error_message FROM offload.attempts
+    WHERE attempts.seq = jobs.seq AND attempts.number = jobs.attempt)
+FROM offload.jobs WHERE seq = ?
+"""
+
+FIRST_IN_LINE = """
+SELECT priority, enqueued_at, run_after FROM offload.jobs
+WHERE state = 'ready' AND lane = ? AND queue_name = ? AND priority < ?
+ORDER BY priority DESC, seq LIMIT 1
+"""
+LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)
+
+
+class Dialect(NamedTuple):
+    """schema: what stands before the names of tables. mark: of a parameter. like: the operator that
+    ignores case. side_args: a condition on arguments that are not in the job's row."""
+
+    schema: str
+    mark: str
+    like: str
+    side_args: str = ""
+
+    def sql(self, statement: str) -> str:
+        """The statement in this dialect."""
+        return statement.replace("offload.", self.schema).replace("?", self.mark)
+
+
+class Search:
+    """One query on one connection."""
+
+    def __init__(self, connection: SqlConnection, dialect: Dialect) -> None:
+        self._connection = connection
+        self._dialect = dialect
+
+    def page(self, query: JobQuery, look: int) -> tuple[list[tuple[Any, ...]], JobPage]:
+        """Rows of COLUMNS, and the page that is still without its jobs."""
+        inner, bindings = self._window(query, look)
+        tests, values = self._tests(query)
+        limit = max(1, min(query.limit, 1000))
+        rows = self._all(
+            f"SELECT {COLUMNS} FROM ({inner}) AS looked WHERE {' AND '.join(['1 = 1', *tests])}"
+            " ORDER BY seq DESC LIMIT ?",
+            *(*bindings, *values, limit + 1),
+        )
+        if len(rows) > limit:
+            return rows[:limit], JobPage(jobs=(), next=f"{rows[limit - 1][0]:x}")
+        [(number, last)] = self._all(
+            f"SELECT count(*), min(seq) FROM ({inner}) AS looked", *bindings
+        )
+        if number < look:
+            return rows, JobPage(jobs=(), next=None)
+        return rows, JobPage(jobs=(), next=f"{last:x}", is_partial=True)
+
+    def _window(self, query: JobQuery, look: int) -> tuple[str, list[Any]]:
+        """The jobs to look at, found by indexes."""
+        conditions, bindings = self._between(query)
+        if query.status is not None and query.status.is_finished:
+            conditions += [f"state IN ({states_sql(query.status)})", IS_FINISHED]
+        elif query.status is not None:
+            some = self._few(query.status, look)
+            if some is not None:
+                conditions.append(f"seq IN ({', '.join(map(str, some)) or 'NULL'})")
+        where = " AND ".join(conditions) or "1 = 1"
+        statement = f"SELECT * FROM offload.jobs WHERE {where} ORDER BY seq DESC LIMIT ?"
+        return statement, [*bindings, look]
+
+    def _between(self, query: JobQuery) -> tuple[list[str], list[Any]]:
+        """Where the look begins and ends; the numbers of jobs go with the time."""
+        conditions: list[str] = []
+        bindings: list[Any] = []
+        if query.after is not None:
+            conditions.append("seq < ?")
+            bindings.append(_number(query.after))
+        for condition, moment in (("seq >= ?", query.since), ("seq < ?", query.until)):
+            if moment is not None:
+                conditions.append(condition)
+                bindings.append(self._first_from(moment))
+        return conditions, bindings
+
+    def _first_from(self, moment: float) -> int:
+        """The least number of a job that was enqueued at this moment or later."""
+        [(low, high)] = self._all(RANGE)
+        if low is None:
+            return 0
+        high += 1
+        while low < high:
+            middle = (low + high) // 2
+            rows = self._all(FIRST_FROM, middle)
+            if not rows or rows[0][1] >= moment:
+                high = middle
+            else:
+                low = rows[0][0] + 1
+        return int(low)
+
+    def _few(self, status: JobStatus, look: int) -> list[int] | None:
+        """The numbers of all jobs of a status that is not final; None if they are more than `look`:
+        no index has them in the order of their age."""
+        found: list[int] = []
+        for state in STATES[status]:
+            rows = self._all(
+                f"SELECT seq FROM offload.jobs WHERE state = '{state}' LIMIT ?",
+                look - len(found) + 1,
+            )
+            found += [seq for (seq,) in rows]
+            if len(found) > look:
+                return None
+        return found
+
+    def _tests(self, query: JobQuery) -> tuple[list[str], list[Any]]:
+        tests: list[str] = []
+        values: list[Any] = []
+        if query.status is not None and not query.status.is_finished:
+            tests.append(f"state IN ({states_sql(query.status)})")
+        for column, value in filters(query):
+            tests.append(f"{column} = ?")
+            values.append(_plain(value))
+        if query.error is not None:
+            tests.append(f"EXISTS ({LAST_ERROR})")
+            values.append(_plain(query.error))
+        if query.text is not None:
+            like = f"{self._dialect.like} ? ESCAPE '\\'"
+            parts = [f"args {like}", f"message {like}"]
+            if self._dialect.side_args:
+                parts.append(f"{self._dialect.side_args} {like})")
+            parts.append(
+                "EXISTS (SELECT 1 FROM offload.attempts WHERE attempts.seq = looked.seq"
+                f" AND (error_message {like} OR error_type {like}))"
+            )
+            tests.append(f"({' OR '.join(parts)})")
+            values += [_pattern(query.text)] * (len(parts) + 1)
+        return tests, values
+
+    # --- other questions ---
+
+    def failures(self, look: int) -> list[FailureGroup]:
+        """See Engine.failures."""
+        found = []
+        for task, error, count, seq in self._all(FAILURES, look):
+            [(job_id, at, message)] = self._all(FAILURE, seq)
+            found.append(
+                FailureGroup(
+                    task=task, error=error, count=count, job_id=job_id, message=message, at=at
+                )
+            )
+        return found
+
+    def waiting_since(self) -> float | None:
+        """See Engine.waiting_since: the head of each line, by the index of ready jobs."""
+        oldest: float | None = None
+        for (queue_name,) in self._all("SELECT name FROM offload.queues WHERE paused_at IS NULL"):
+            for lane in LANES:
+                below = 1000
+                while rows := self._all(FIRST_IN_LINE, lane, queue_name, below):
+                    below, enqueued_at, run_after = rows[0]
+                    since = max(enqueued_at, run_after or enqueued_at)
+                    oldest = since if oldest is None else min(oldest, since)
+        return oldest
+
+    def _all(self, statement: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._connection.execute(
+            self._dialect.sql(statement), bindings
+        ).fetchall()
+        return rows
+
+
+def _number(cursor: str) -> int:
+    """The number that a cursor stands for; a wrong one begins at the end of the list."""
+    try:
+        return min(int(cursor, 16), 2**63 - 1) if len(cursor) <= 16 else 0
+    except ValueError:
+        return 0
+
+
+def _plain(text: str) -> str:
+    """Without what no database stores."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _pattern(text: str) -> str:
+    escaped = _plain(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

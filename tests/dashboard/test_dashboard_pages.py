@@ -1,0 +1,234 @@
+"""What the pages show, and what their buttons do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboard_site import PREFIX, Shop, act, shop
+from flask_offload import JobStatus
+from flask_offload.config import MASKED
+from flask_offload.dashboard.masking import Masking
+
+JOB_LINK = re.compile(rf'href="{PREFIX}/jobs/([0-9a-f]{{44}})"')
+
+
+@pytest.fixture(name="made")
+def made_fixture(tmp_path: Path) -> Iterator[Shop]:
+    with shop(tmp_path, DEBUG=True) as made:
+        yield made
+
+
+def text(made: Shop, path: str, **query: Any) -> str:
+    response = made.client().get(PREFIX + path, query_string=query or None)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert len(response.data) < 100_000
+    return response.get_data(as_text=True)
+
+
+def ids(html: str) -> list[str]:
+    return list(dict.fromkeys(JOB_LINK.findall(html)))
+
+
+def test_every_page_of_an_app_without_jobs(made: Shop) -> None:
+    for path in ("/", "/jobs", "/failures", "/queues", "/schedules", "/workers", "/routes"):
+        html = text(made, path)
+        assert html.count("<h1") == 1
+        assert "style=" not in html
+        assert " on" + "click" not in html
+
+
+def test_the_policy_lets_in_only_only_what_is_its_own(made: Shop) -> None:
+    headers = made.client().get(f"{PREFIX}/").headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_secrets_are_masked_by_their_names(made: Shop) -> None:
+    job = made.run(7, "sk-argument-1", note="for ada")
+    html = text(made, f"/jobs/{job.id}")
+    assert "for ada" in html
+    assert "receipt" in html
+    assert "sk-argument-1" not in html
+    assert "sk-result-9" not in html
+
+
+def test_a_task_may_keep_its_arguments_to_itself(made: Shop) -> None:
+    job = made.run("sk-user-2", task=made.login)
+    html = text(made, f"/jobs/{job.id}")
+    assert job.status is JobStatus.SUCCESSFUL
+    assert "sk-user-2" not in html
+    assert "does not show them" in html
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "password",
+            "user_password",
+            "userPassword",
+            "PASSWORD2",
+            "passwd",
+            "db_pwd",
+            "passwords",
+        ),
+        *("token", "authToken", "csrf_tokens", "X-Api-Key", "apiKey", "apikey", "key", "keys"),
+        *("client_secret", "secretValue", "Authorization", "auth", "Cookie", "sessionid", "pin"),
+    ],
+)
+def test_names_that_are_masked(name: str) -> None:
+    assert Masking(MASKED).hides(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["author", "keyword", "name", "order", "pinned", "spinner", "keyboard", "amount"]
+)
+def test_names_that_are_not(name: str) -> None:
+    assert not Masking(MASKED).hides(name)
+
+
+def test_values_are_masked_at_any_depth() -> None:
+    value = {"rows": [{"id": 1, "token": "x"}, {"headers": [["Cookie", "x"], ["Accept", "y"]]}]}
+    assert Masking(MASKED).masked(value) == {
+        "rows": [{"id": 1, "token": "••••••"}, {"headers": [["Cookie", "••••••"], ["Accept", "y"]]}]
+    }
+
+
+def test_the_words_can_be_chosen(tmp_path: Path) -> None:
+    with shop(tmp_path, DEBUG=True, OFFLOAD_DASHBOARD_MASK=["note"]) as made:
+        job = made.run(7, "tok", note="between us")
+        html = text(made, f"/jobs/{job.id}")
+        assert "between us" not in html
+        assert "tok" in html
+
+
+def test_pages_follow_each_other_without_gaps_while_jobs_come_and_go(made: Shop) -> None:
+    with made.app.app_context():
+        jobs = made.offload.enqueue_many([made.pay.call(n) for n in range(60)])
+    seen: list[str] = []
+    path, query = "/jobs", ""
+    while True:
+        html = text(made, f"{path}{query}")
+        seen += ids(html)
+        with made.app.app_context():
+            made.pay.enqueue(999)  # would move the pages of an offset
+        found = re.search(r'rel="next" href="[^?]*(\?[^"]*)"', html)
+        if found is None:
+            break
+        query = found[1].replace("&amp;", "&")
+    assert seen == [job.id for job in reversed(jobs)]
+
+
+def test_filters_narrow_the_list(made: Shop) -> None:
+    failed = [made.run(-n, note=f"letter {n}").id for n in (1, 2, 3)]
+    good = made.run(5, note="100 % letter_5").id
+    other = made.run("x", task=made.login).id
+    assert ids(text(made, "/jobs")) == [other, good, *reversed(failed)]
+    assert ids(text(made, "/jobs", status="FAILED")) == failed[::-1]
+    assert ids(text(made, "/jobs", status="failed", error="ValueError")) == failed[::-1]
+    assert ids(text(made, "/jobs", error="TypeError")) == []
+    assert ids(text(made, "/jobs", queue="billing", status="SUCCESSFUL")) == [good]
+    assert ids(text(made, "/jobs", task=made.login.name)) == [other]
+    assert ids(text(made, "/jobs", text="LETTER 2")) == [failed[1]]
+    assert ids(text(made, "/jobs", text="order -3 has")) == [failed[2]]
+    assert ids(text(made, "/jobs", text="100 % letter_")) == [good]
+    assert ids(text(made, "/jobs", text="letter_1")) == []
+    assert ids(text(made, "/jobs", within="1h")) == [other, good, *reversed(failed)]
+    assert ids(text(made, "/jobs", before="15m")) == []
+    assert ids(text(made, "/jobs", status="nonsense", within="x")) != []
+
+
+@pytest.mark.parametrize("after", ["", "zz", "-1", "f" * 100, "\0", "7fffffffffffffff"])
+def test_a_wrong_place_in_the_list_is_no_error(made: Shop, after: str) -> None:
+    made.run(1)
+    text(made, "/jobs", after=after)
+
+
+def test_odd_texts_are_no_error(made: Shop) -> None:
+    made.run(1, note="<script>alert(1)</script>")
+    for odd in ("\0", "%", "'; DROP TABLE jobs", "\\", "<script>", "x" * 3000, "\N{SNOWMAN}"):
+        for name in ("task", "queue", "owner", "error", "text"):
+            assert "<script>alert" not in text(made, "/jobs", **{name: odd})
+    assert ids(text(made, "/jobs", text="<script>alert"))
+
+
+def test_failures_are_grouped(made: Shop) -> None:
+    for number in (1, 2, 3):
+        made.run(-number)
+    html = text(made, "/failures")
+    assert re.search(r'ValueError</a>\s*<span class="soft cut">order -3 has no address', html)
+    assert re.search(r'<td class="num">3</td>', html)
+
+
+def test_a_failed_job_shows_its_attempt_and_runs_again(made: Shop) -> None:
+    job = made.run(-1)
+    html = text(made, f"/jobs/{job.id}")
+    assert "ValueError" in html
+    assert re.search(r"<details id=\"traceback-1\"><summary>Traceback</summary><pre", html)
+    response = act(made.client(), f"/jobs/{job.id}", action="retry")
+    assert response.location == f"{PREFIX}/jobs/{job.id}?done=retry"
+    assert "back in its queue" in text(made, f"/jobs/{job.id}", done="retry")
+    with made.app.app_context():
+        assert job.refresh().status is JobStatus.READY
+    assert act(made.client(), f"/jobs/{job.id}", action="cancel").status_code == 303
+    with made.app.app_context():
+        assert job.refresh().status is JobStatus.CANCELLED
+
+
+def test_what_cannot_be_done_is_said(made: Shop) -> None:
+    job = made.run(1)
+    response = act(made.client(), f"/jobs/{job.id}", page="/queues", action="retry")
+    assert response.status_code == 409
+    assert b"SUCCESSFUL" in response.data
+    response = act(made.client(), "/jobs/unknown", page="/queues", action="retry")
+    assert response.status_code == 404
+    assert b"No such job" in response.data
+    for action in ("", "explode"):
+        path = f"/jobs/{job.id}"
+        assert act(made.client(), path, page="/queues", action=action).status_code == 400
+    assert act(made.client(), "/queues", action="pause", name="no-such").status_code == 400
+
+
+def test_queues_pause_and_resume(made: Shop) -> None:
+    made.run(1)
+    for action, is_paused in (("pause", True), ("resume", False)):
+        assert act(made.client(), "/queues", action=action, name="billing").status_code == 303
+        (queue,) = [queue for queue in made.engine.queues() if queue.name == "billing"]
+        assert (queue.paused_at is not None) is is_paused
+
+
+def test_a_view_as_a_job_shows_its_request_without_the_body(tmp_path: Path) -> None:
+    with shop(tmp_path, DEBUG=True) as made:
+
+        @made.app.post("/report")
+        @made.offload.respond_async(always=True)
+        def report() -> str:
+            return "done"
+
+        form = {"password": "sk-body-3"}
+        location = made.client().post("/report?x=sk-query-4", data=form).headers["Location"]
+        html = text(made, f"/jobs/{location.rpartition('/')[2]}")
+        assert "POST /report" in html
+        assert "sk-body-3" not in html
+        assert "sk-query-4" not in html
+
+
+def test_the_inline_engine_has_what_its_flags_allow(tmp_path: Path) -> None:
+    with shop(tmp_path, DEBUG=True, OFFLOAD_ENGINE="inline") as made:
+        with made.app.app_context():
+            jobs = [made.pay.enqueue(number, note=f"n{number}") for number in (1, -2, 3)]
+        assert ids(text(made, "/jobs")) == [job.id for job in reversed(jobs)]
+        assert ids(text(made, "/jobs", status="FAILED")) == [jobs[1].id]
+        assert ids(text(made, "/jobs", text="N3")) == [jobs[2].id]
+        for path in ("/", "/failures", "/queues", "/workers", "/routes", f"/jobs/{jobs[1].id}"):
+            html = text(made, path)
+            assert ">Schedules</a>" not in html
+            assert "Pause" not in html
+        assert act(made.client(), f"/jobs/{jobs[1].id}", action="retry").status_code == 303
