@@ -116,10 +116,10 @@ def ask(
 
 def enqueue(port: int, path: str) -> str:
     """A job's address, once it runs."""
-    location = str(ask(port, path, "POST")[1].headers["Location"])
+    location = ask(port, path, "POST")[2]["links"]["self"]
     while ask(port, location)[2]["status"] != "RUNNING":
         time.sleep(0.05)
-    return location
+    return str(location)
 
 
 @contextmanager

@@ -200,6 +200,11 @@ def _add_moved_views(app: Flask) -> None:
     def quick() -> str:
         return f"<h1>Hello {request.form.get('name')}</h1>"
 
+    @app.post("/forgotten")
+    @offload.respond_async(result_ttl=0.01)
+    def forgotten() -> str:
+        return "for a moment"
+
     @app.post("/mine/<gate>")
     @offload.respond_async(owner=lambda: request.headers.get("X-User"))
     def mine(gate: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -100,9 +101,9 @@ def client_of(site: WebSite) -> Iterator[FlaskClient]:
 
 
 def location(response: TestResponse) -> str:
-    """Where an answer leads."""
-    assert response.status_code in (202, 303), response.get_data(as_text=True)
-    return response.headers["Location"]
+    """Where an answer leads, without the host, like the links of a job."""
+    assert response.status_code in (202, 302, 303), response.get_data(as_text=True)
+    return urlsplit(response.headers["Location"])._replace(scheme="", netloc="").geturl()
 
 
 def poll_until(

@@ -6,6 +6,7 @@ import subprocess
 from datetime import timedelta
 from email.parser import Parser
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,7 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
-from support import require_tool
+from support import require_tool, wait_until
 from web_app import broken, give_up, patient, secret, shown, shown_failure, steps
 from web_fixtures import client_fixture, site_fixture  # noqa: F401 (fixtures)
 from web_servers import WebSite, client_of, location, make_web_site, poll_until
@@ -150,7 +151,8 @@ def test_real_answers_are_as_described(
     ask("GET", running, "/result")
     ask("DELETE", running)
     early = location(client.get("/gated/oa2", headers={"Prefer": "respond-async"}))
-    ask("GET", early.rpartition("/")[2], "/result")
+    for part in ("", "/result"):
+        ask("GET", early.rpartition("/")[2], part)
     site.open("oa2")
     poll_until(client, early, "SUCCESSFUL")
     ask("POST", early.rpartition("/")[2], "/result")
@@ -158,6 +160,10 @@ def test_real_answers_are_as_described(
     poll_until(client, reply, "FAILED")
     ask("GET", reply.rpartition("/")[2])
     ask("GET", reply.rpartition("/")[2], "/result")
+    gone = location(client.post("/forgotten", headers={"Prefer": "respond-async"}))
+    poll_until(client, gone, "SUCCESSFUL")
+    wait_until(lambda: client.get(gone).status_code == 410)
+    ask("GET", gone.rpartition("/")[2])
     unseen = {
         (method, path, status)
         for path, operations in description["paths"].items()
@@ -190,15 +196,21 @@ def test_curl_shows_each_documented_header(site: WebSite) -> None:
         assert first["Preference-Applied"] == "respond-async, wait=0"
         assert "Prefer" in first["Vary"]
         assert int(first["Retry-After"]) >= 1
-        url = origin + first["Location"]
+        url = first["Location"]
+        assert url.startswith(f"{origin}/offload/jobs/")
+        assert first["Content-Location"] == url
+        assert first["Operation-Location"] is None
         status, found = curl(url)
-        assert (status, found["Cache-Control"]) == (200, "no-store")
+        assert (status, found["Cache-Control"]) == (202, "no-store")
         assert found["Content-Type"] == "application/json"
         assert int(found["Retry-After"]) >= 1
         assert "Accept" in found["Vary"]
+        status, tagged = curl("-H", f"If-None-Match: {found['ETag']}", url)
+        assert (status, tagged["Retry-After"]) == (304, found["Retry-After"])
+        assert curl(f"{url}?status")[0] == 200
         status, page = curl("-H", "Accept: text/html", url)
         assert (status, page["Referrer-Policy"], page["X-Frame-Options"]) == (
-            200,
+            202,
             "same-origin",
             "SAMEORIGIN",
         )
@@ -209,9 +221,10 @@ def test_curl_shows_each_documented_header(site: WebSite) -> None:
         assert (status, wrong["Content-Type"]) == (405, "application/problem+json")
         site.open("curl")
         with client_of(site) as client:
-            poll_until(client, first["Location"], "SUCCESSFUL")
+            poll_until(client, urlsplit(url).path, "SUCCESSFUL")
         status, done = curl(url)
-        assert (status, done["Location"]) == (303, first["Location"] + "/result")
+        assert (status, done["Location"]) == (302, urlsplit(url).path + "/result")
+        assert curl(f"{url}?status")[0] == 200
         status, result = curl(f"{url}/result")
         assert (status, result["Cache-Control"]) == (200, "no-store")
         assert result["Retry-After"] is None

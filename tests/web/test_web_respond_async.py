@@ -43,12 +43,13 @@ def test_with_it_the_client_gets_the_address_of_the_job(client: FlaskClient, sit
     assert response.get_json()["links"]["self"] == location(response)
     url = location(response)
     waiting = client.get(url)
-    assert waiting.status_code == 200
+    assert waiting.status_code == 202
     assert int(waiting.headers["Retry-After"]) >= 1
     site.open("a1")
     poll_until(client, url, "SUCCESSFUL")
     done = client.get(url)
-    assert (done.status_code, location(done)) == (303, f"{url}/result")
+    assert (done.status_code, location(done)) == (302, f"{url}/result")
+    assert client.head(url).status_code == 302
     result = client.get(location(done))
     assert (result.status_code, result.text) == (200, "passed a1")
     assert "Retry-After" not in result.headers
@@ -90,7 +91,7 @@ def test_a_browser_with_a_slow_form_sees_the_page(client: FlaskClient, site: Web
     url = location(response)
     assert response.status_code == 303
     page = client.get(url, headers=HTML)
-    assert page.status_code == 200
+    assert page.status_code == 202
     assert int(page.headers["Refresh"]) >= 2
     assert int(page.headers["Retry-After"]) >= 1  # the rule for `Location` holds for all clients
     site.open("d-0", "d-1", "d-2")

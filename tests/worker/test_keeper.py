@@ -115,7 +115,7 @@ class Served:
         response = http_post(f"{self.url}/job")
         assert response.status == 202, response.text
         job_id = response.headers["Location"].rpartition("/")[2]
-        assert http_get(self.url + response.headers["Location"]).json()["id"] == job_id
+        assert http_get(str(response.headers["Location"])).json()["id"] == job_id
         wait_until(
             lambda: self.engine.get(job_id).status.is_finished,
             20,

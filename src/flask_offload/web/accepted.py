@@ -9,13 +9,16 @@ from flask import Response, current_app, request, url_for
 
 from ..jobs.job import Job
 from ..state import AppRegistry
-from .polling import retry_after
+from .polling import waiting_headers
 from .preferences import prefers_html
 from .representation import links
 
 
 def accepted(job: Job) -> Response:
     """202 with `Location`, `Retry-After` and a JSON body: `id`, `status`, `links`.
+
+    `Location` is absolute, and `Content-Location` is the same: of the clients that were written for
+    other servers, some can't resolve a relative one, and some read only the latter.
 
     A browser that navigates is redirected to the waiting page (303): it would display the JSON,
     and a reload would send the form again.
@@ -32,22 +35,32 @@ def accepted_json(offload: AppRegistry, job: Job) -> Response:
     """202, for browsers too."""
     body = {"id": job.id, "status": job.status, "links": links(offload, job)}
     response = Response(msgspec.json.encode(body), 202, mimetype="application/json")
-    response.headers["Location"] = url_for("offload.job", job_id=job.id)
-    response.headers["Retry-After"] = str(retry_after(job, time.time()))
+    response.headers["Location"] = response.headers["Content-Location"] = _job_url(job)
+    response.headers.update(waiting_headers(job, time.time()))
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def see_job(job: Job) -> Response:
-    """303 to the job."""
-    return _see_other(url_for("offload.job", job_id=job.id))
+    """A redirect to the job."""
+    return _redirect(url_for("offload.job", job_id=job.id))
 
 
 def see_result(job: Job) -> Response:
-    """303 to the job's result."""
-    return _see_other(url_for("offload.result", job_id=job.id))
+    """A redirect to the job's result."""
+    return _redirect(url_for("offload.result", job_id=job.id))
 
 
-def _see_other(location: str) -> Response:
+def _job_url(job: Job) -> str:
+    """The absolute address of the job; the path, if the request names no usable host."""
+    if request.host:
+        return url_for("offload.job", job_id=job.id, _external=True)
+    return url_for("offload.job", job_id=job.id)
+
+
+def _redirect(location: str) -> Response:
+    """302 for a GET: clients of long-running operations follow only that. 303 for a POST, which
+    must not be repeated at the new address."""
+    status = 302 if request.method in ("GET", "HEAD") else 303
     headers = {"Location": location, "Cache-Control": "no-store"}
-    return Response(status=303, headers=headers)
+    return Response(status=status, headers=headers)

@@ -14,7 +14,7 @@ from werkzeug.exceptions import NotFound
 
 from ..jobs.job import Job
 from ..state import AppRegistry
-from .polling import retry_after
+from .polling import retry_after, waiting_headers
 from .representation import document
 
 STATIC = Path(__file__).parent / "static"
@@ -34,9 +34,9 @@ def job_page(offload: AppRegistry, job: Job, status: int = 200) -> Response:
     html = render_template("offload/job.html", job=document(offload, job))
     response = Response(html, status, mimetype="text/html")
     if not job.is_finished:
-        seconds = retry_after(job, time.time())
-        response.headers["Retry-After"] = str(seconds)
-        response.headers["Refresh"] = str(max(FASTEST_RELOAD, seconds))
+        now = time.time()
+        response.headers.update(waiting_headers(job, now))
+        response.headers["Refresh"] = str(max(FASTEST_RELOAD, retry_after(job, now)))
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "same-origin"  # the address gives access to the job
     response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")

@@ -68,6 +68,17 @@ def retry_after(job: Job, now: float) -> int:
     return max(FASTEST, min(SLOWEST, math.ceil(pause)))
 
 
+def waiting_headers(job: Job, now: float) -> dict[str, str]:
+    """The headers of a response about a job that has not ended: when to poll again, and how far it
+    is. None for a job that has ended. now: unix seconds."""
+    if job.is_finished:
+        return {}
+    headers = {"Retry-After": str(retry_after(job, now))}
+    if job.progress is not None and job.progress.fraction is not None:
+        headers["X-Progress"] = f"{int(job.progress.fraction * 100)}%"
+    return headers
+
+
 class PollLimiter:
     """At most `rate` requests per second for each key, after a first burst.
 

@@ -52,7 +52,7 @@ def document(offload: AppRegistry, job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "progress": job.progress,
         "remaining_seconds": None if remaining is None else round(remaining, 1),
-        "return_value": _return_value(job) if exposed else None,
+        "return_value": return_value(offload, job) if exposed else None,
         "error": public_error(job, exposed=exposed, debug=current_app.debug),
         "links": links(offload, job),
     }
@@ -62,7 +62,8 @@ def links(offload: AppRegistry, job: Job) -> dict[str, str]:
     """Links: `self` always; `result`, `cancel` (POST) and `retry` (POST) while they are
     available."""
     found = {"self": url_for("offload.job", job_id=job.id)}
-    if is_reply(job) or (job.status is JobStatus.SUCCESSFUL and _exposes(offload, job)):
+    has_result = is_reply(job) or (job.status is JobStatus.SUCCESSFUL and _exposes(offload, job))
+    if has_result and not has_expired(offload, job):
         found["result"] = url_for("offload.result", job_id=job.id)
     flags = offload.engine.flags
     if (job.status is JobStatus.READY and flags.cancels_waiting) or (
@@ -74,7 +75,7 @@ def links(offload: AppRegistry, job: Job) -> dict[str, str]:
     return found
 
 
-def etag(job: Job) -> str:
+def etag(offload: AppRegistry, job: Job) -> str:
     """A digest that changes with the document, except for the estimate; weak for that reason. It is
     cheap, because it is computed for every poll."""
     state = (
@@ -87,6 +88,7 @@ def etag(job: Job) -> str:
         job.progress,
         job.cancel_requested,
         job.waiting_for,
+        has_expired(offload, job),
     )
     return blake2b(repr(state).encode(), digest_size=12).hexdigest()
 
@@ -130,11 +132,22 @@ def is_reply(job: Job) -> bool:
     return job.origin == RESPOND_ASYNC
 
 
-def _return_value(job: Job) -> Any:
-    """The return value; None if it can't be decoded any more."""
-    with contextlib.suppress(PayloadError):
-        return job.return_value
+def return_value(offload: AppRegistry, job: Job) -> Any:
+    """The return value; None if it has expired, or can't be decoded any more."""
+    if not has_expired(offload, job):
+        with contextlib.suppress(PayloadError):
+            return job.return_value
     return None
+
+
+def has_expired(offload: AppRegistry, job: Job) -> bool:
+    """Whether the time for which the task's results are kept (`result_ttl=`) is over. A stored
+    result alone can't tell: there is none for a task that returned None."""
+    task, finished_at = offload.tasks.get(job.task), job.finished_at
+    ttl = None if task is None else task.options.result_ttl
+    if ttl is None or finished_at is None or job.status is not JobStatus.SUCCESSFUL:
+        return False
+    return offload.current_state().clock() >= finished_at.timestamp() + ttl
 
 
 def _exposes(offload: AppRegistry, job: Job) -> bool:

@@ -15,11 +15,11 @@ from ..jobs.job import Job, JobStatus
 from ..state import AppRegistry
 from .accepted import see_job, see_result
 from .pages import job_page
-from .polling import PollLimiter, retry_after
+from .polling import PollLimiter, waiting_headers
 from .preferences import prefers_html
 from .problems import problem
-from .replies import reply, response_snapshot
-from .representation import document, etag, is_reply
+from .replies import expired, reply, response_snapshot
+from .representation import document, etag, has_expired, is_reply
 
 
 class TooManyPolls(Exception):
@@ -42,15 +42,20 @@ class JobResource:
     def show(self, job_id: str) -> Response:
         """GET of the job: its document as JSON, or its page.
 
-        A finished job of `respond_async` redirects to its result (303), for clients that know only
-        `Location`. With `?status` the document is returned in any case.
+        For clients that know only `Location`, a job of `respond_async` answers 202 until it has
+        ended, then redirects to its result (302), or is 410 when that has expired. With `?status`,
+        and for other jobs, it is 200.
         """
         job = self._find(job_id)
-        if is_reply(job) and job.is_finished and "status" not in request.args:
-            return see_result(job)
-        if prefers_html(request.accept_mimetypes):
-            return job_page(self._offload, job)
-        return self._json(job)
+        for_result = is_reply(job) and "status" not in request.args
+        if for_result and job.is_finished:
+            is_gone = has_expired(self._offload, job)
+            return expired(self._offload, job) if is_gone else see_result(job)
+        browser = prefers_html(request.accept_mimetypes)
+        response = job_page(self._offload, job) if browser else self._json(job)
+        if for_result and response.status_code == 200:
+            response.status_code = 202
+        return response
 
     def delete(self, job_id: str) -> Response:
         """DELETE of the job: cancel it. 200 if it is cancelled, 202 if it was asked to stop."""
@@ -79,6 +84,8 @@ class JobResource:
             return problem(404, "The result of this job is not shown.")
         if not job.is_finished:
             return see_job(job)
+        if has_expired(self._offload, job):
+            return expired(self._offload, job)
         shown = document(self._offload, job)
         if job.status is not JobStatus.SUCCESSFUL:
             reason = shown["error"]["message"] if shown["error"] else shown["summary"]
@@ -89,7 +96,7 @@ class JobResource:
         """POST to the result. A form in it without an `action` is sent here; 307 redirects it to
         the view that made the page."""
         job = self._find(job_id)
-        snapshot = response_snapshot(job) if is_reply(job) else None
+        snapshot = response_snapshot(self._offload, job) if is_reply(job) else None
         if snapshot is None:
             return problem(404, "There is nothing here that takes a form.")
         headers = {"Location": snapshot.url, "Cache-Control": "no-store"}
@@ -119,15 +126,14 @@ class JobResource:
 
     def _json(self, job: Job) -> Response:
         """The document with its ETag, or 304 before the document is made."""
-        tag = etag(job)
+        tag = etag(self._offload, job)
         is_read = request.method in ("GET", "HEAD")  # a DELETE has had an effect
         if is_read and request.if_none_match.contains_weak(tag):
             response = Response(status=304)
         else:
             response = _json_response(document(self._offload, job))
         response.set_etag(tag, weak=True)
-        if not job.is_finished:
-            response.headers["Retry-After"] = str(retry_after(job, time.time()))
+        response.headers.update(waiting_headers(job, time.time()))
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Accept")
         return response
