@@ -1,4 +1,4 @@
-"""The same pages, measured by web-vitals and by Lighthouse beside ours.
+"""The same pages, measured by web-vitals and by Lighthouse too.
 
 Each has its own loads, so times are compared by what they say of two pages, not one by one.
 """
@@ -49,7 +49,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def ours(server: str) -> dict[str, Vitals]:
+def own(server: str) -> dict[str, Vitals]:
     options = Options(runs=3, traced=1, probes=1, browser=True, film=False)
     measured = measure([f"{server}/{page}" for page in PAGES], options)
     return {
@@ -115,16 +115,16 @@ Tool = Callable[[str, Path], dict[str, Vitals]]
 
 
 @pytest.mark.parametrize("tool", [by_web_vitals, by_lighthouse])
-def test_an_independent_tool_agrees(server: str, ours: dict[str, Vitals], tool: Tool) -> None:
+def test_an_independent_tool_agrees(server: str, own: dict[str, Vitals], tool: Tool) -> None:
     theirs = tool(server, node_modules(*PACKAGES))
     print(f"\n{tool}")
     for page in PAGES:
-        print(page, "ours", ours[page], "theirs", theirs[page])
+        print(page, "own", own[page], "theirs", theirs[page])
     for name in ("ttfb", "fcp", "lcp"):
-        own, other = (
-            getattr(each["sync"], name) - getattr(each["banner"], name) for each in (ours, theirs)
+        here, there = (
+            getattr(each["sync"], name) - getattr(each["banner"], name) for each in (own, theirs)
         )
-        assert own == pytest.approx(other, rel=0.25), name
+        assert here == pytest.approx(there, rel=0.25), name
     for page in PAGES:
-        assert ours[page].cls == pytest.approx(theirs[page].cls, abs=0.005), page
-    assert ours["banner"].cls > 0.1
+        assert own[page].cls == pytest.approx(theirs[page].cls, abs=0.005), page
+    assert own["banner"].cls > 0.1
