@@ -25,8 +25,11 @@ def check_configuration(state: AppState) -> Iterator[Finding]:
     declared = f"{len(state.registry.tasks)} tasks, {len(state.registry.schedules)} schedules"
     yield Finding(name, "ok", ", ".join([*settings, declared]))
     if config.engine == "inline" and not (state.app.testing or state.app.debug):
-        message = "OFFLOAD_ENGINE = 'inline' runs jobs inside of requests: it is meant for tests"
-        yield Finding(name, "problem", message)
+        message = "OFFLOAD_ENGINE = 'inline' runs jobs inside of requests, and schedules don't fire"
+        is_meant = config.inline_raise_errors is not None
+        if not is_meant:
+            message += ": set OFFLOAD_INLINE_RAISE_ERRORS to say that this is meant"
+        yield Finding(name, "note" if is_meant else "problem", message)
     if state.engine.flags.own_worker and config.durability == "process":
         message = "OFFLOAD_DURABILITY = 'process': a power cut may lose the last accepted jobs"
         yield Finding(name, "note", message)

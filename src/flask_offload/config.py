@@ -139,6 +139,12 @@ class Config:
         "keep jobs in a local file while the Celery engine can't be reached",
         *_one_of(True, False),
     )
+    inline_raise_errors: bool | None = _key(
+        None,
+        "the inline engine as a mode without a queue: True: enqueue raises what ends a job FAILED;"
+        " False: job.error has it",
+        *_one_of(None, True, False),
+    )
     worker: str = _key(
         "auto",
         'who runs jobs: "auto": a child of the web process; "thread": threads in it; "off": a'

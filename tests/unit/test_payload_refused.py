@@ -263,7 +263,7 @@ def test_too_large_names_the_largest_argument_and_the_remedy() -> None:
         SPEC.encode((1,), {"rows": "x" * 3000, "other": "y" * 100}, limit=2048)
     assert str(info.value) == (
         "task 'shop.send': the arguments take 3.055 KiB, 'rows' most of it (2.932 KiB); more than"
-        " 2 KiB (OFFLOAD_MAX_PAYLOAD) are not accepted: pass an id or a file instead"
+        " 2 KiB are not accepted: pass an id or a file instead, or raise OFFLOAD_MAX_PAYLOAD"
     )
     with pytest.raises(PayloadTooLarge, match=r"^the result takes 3\.\d+ KiB; more than 2 KiB"):
         encode_value("\0" * 600, CODECS, what="the result", limit=2048)

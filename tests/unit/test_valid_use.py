@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NotRequired, Required, TypedDict, TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
@@ -115,6 +119,131 @@ def test_a_refusal_names_a_conversion_that_works(value: Any, remedy: str) -> Non
     converted = {Stamp: datetime.fromisoformat, Day: date.fromisoformat}.get(type(value))
     if converted is not None:
         encode_value(converted(value.isoformat()), CODECS, what="it", limit=1000)
+
+
+class Imitation:
+    """As a number of numpy's: its class has the name of a built-in one."""
+
+    def tolist(self) -> bool:
+        return True
+
+
+Imitation.__qualname__ = Imitation.__name__ = "bool"
+
+
+class Berlin(tzinfo):
+    """As pytz's, whose classes are named after their zones."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def dst(self, moment: datetime | None) -> None: ...
+
+    def tzname(self, moment: datetime | None) -> str:
+        return "CET"
+
+
+Berlin.__qualname__ = "Europe/Berlin"
+
+
+class LazyString:
+    """As flask_babel's."""
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (
+            Imitation(),
+            "is of type test_valid_use.bool, which can't be encoded: pass value.tolist()",
+        ),
+        (
+            datetime(2027, 1, 1, tzinfo=Berlin()),
+            "it.tzinfo is of type test_valid_use.Europe/Berlin, which can't be encoded: pass the"
+            " moment with another one: moment.astimezone(ZoneInfo(key)) or (UTC)",
+        ),
+        (LazyString(), "is of type LazyString, which can't be encoded: pass str(value)"),
+        (MappingProxyType({}), "is of type mappingproxy, which can't be encoded: pass dict(value)"),
+    ],
+)
+def test_a_refusal_names_what_is_refused(value: Any, sentence: str) -> None:
+    with pytest.raises(PayloadError, match=re.escape(sentence)):
+        encode_value(value, CODECS, what="it", limit=1000)
+
+
+def test_values_of_libraries_in_annotated_places(app: Flask) -> None:
+    pytz = pytest.importorskip("pytz")
+
+    @offload_of(app).task
+    def switch(on: bool) -> None: ...
+
+    with app.app_context():
+        with pytest.raises(
+            PayloadError, match=r"not test_valid_use\.bool .*pass value\.tolist\(\)"
+        ):
+            switch.enqueue(Imitation())  # type: ignore[arg-type]
+        moment = pytz.timezone("Europe/Berlin").localize(datetime(2027, 6, 1))
+        with pytest.raises(PayloadError, match=r"it\.tzinfo is of type pytz"):
+            encode_value(moment, CODECS, what="it", limit=1000)
+        encode_value(moment.astimezone(ZoneInfo("Europe/Berlin")), CODECS, what="it", limit=1000)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_the_inline_engine_raises_what_a_job_raised_if_asked(raises: bool) -> None:
+    app = Flask(__name__)
+    app.config.update(OFFLOAD_ENGINE="inline", OFFLOAD_INLINE_RAISE_ERRORS=raises)
+    offload = Offload(app)
+    ran: list[str] = []
+
+    @offload.task(max_attempts=2, backoff=0)
+    def run(kind: str) -> object:
+        ran.append(kind)
+        if kind == "always" or ran == ["once"]:
+            raise ZeroDivisionError("by the job")
+        return object() if kind == "result" else None
+
+    with app.app_context():
+        assert run.enqueue("once").status == "SUCCESSFUL"
+        for kind, error in (("always", ZeroDivisionError), ("result", PayloadError)):
+            if raises:
+                with pytest.raises(error):
+                    run.enqueue(kind)
+            else:
+                assert run.enqueue(kind).status == "FAILED"
+        calls = [run.call(kind) for kind in ("always", "good")]
+        with pytest.raises(ZeroDivisionError) if raises else nullcontext():
+            offload.enqueue_many(calls)
+    assert ran == ["once", "once", "always", "always", "result", "always", "always", "good"]
+
+
+def test_jobs_follow_a_clock_that_was_frozen_after_the_app_was_made(app: Flask) -> None:
+    freezegun = pytest.importorskip("freezegun")
+
+    @offload_of(app).task
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    with app.app_context():
+        with freezegun.freeze_time("2031-02-03 04:05:06"):
+            later = datetime(2031, 2, 3, 5, tzinfo=UTC)
+            job = now.using(run_after=later).enqueue()
+            assert drain(app) == []
+        with freezegun.freeze_time("2031-02-03 05:00:01"):
+            assert [done.id for done in drain(app)] == [job.id]
+            assert job.refresh().return_value == datetime.now(UTC)
+
+
+def test_a_parameter_may_have_any_name(app: Flask) -> None:
+    @offload_of(app).task
+    def names(self: int, args: int, kwargs: int, task: int, context: int, host: int) -> list[int]:
+        return [self, args, kwargs, task, context, host]
+
+    given = {"self": 1, "args": 2, "kwargs": 3, "task": 4, "context": 5, "host": 6}
+    with app.app_context():
+        assert names(**given) == [1, 2, 3, 4, 5, 6]
+        jobs = [names.enqueue(**given), *offload_of(app).enqueue_many([names.call(**given)])]
+        drain(app)
+        assert [job.refresh().return_value for job in jobs] == [[1, 2, 3, 4, 5, 6]] * 2
 
 
 def test_rows_may_be_passed_once_they_are_committed(app: Flask) -> None:

@@ -448,7 +448,12 @@ def test_an_old_sqlite() -> None:
         ({"OFFLOAD_APP": "no_such_module:app"}, "problem", "no such module"),
         ({"OFFLOAD_APP": "no/such/file.py"}, "problem", "no such module"),
         ({"OFFLOAD_APP": "cli_app:create()"}, "ok", "engine sqlite"),
-        ({"OFFLOAD_ENGINE": "inline", "TESTING": False}, "problem", "meant for tests"),
+        ({"OFFLOAD_ENGINE": "inline", "TESTING": False}, "problem", "is meant"),
+        (
+            {"OFFLOAD_ENGINE": "inline", "OFFLOAD_INLINE_RAISE_ERRORS": False, "TESTING": False},
+            "note",
+            "schedules don't fire",
+        ),
         ({"OFFLOAD_ENGINE": "inline"}, "ok", "engine inline"),
     ],
 )

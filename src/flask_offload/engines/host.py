@@ -35,7 +35,7 @@ class Host:
         self.has_test_database = config.sqlite_path is None and _is_test(app)
         """Whether the jobs are in a temporary database, as those of a test."""
         self.database = _temporary_database(app) if self.has_test_database else config.database(app)
-        self.clock: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = _now
         self.spool: Spool | None = None
         self.engine: Engine
 
@@ -92,3 +92,8 @@ def _temporary_database(app: Flask) -> Path:
 def _remove(folder: Path, pid: int) -> None:
     if os.getpid() == pid:  # a forked child must not remove it
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _now() -> float:
+    """Looked up at each call: a library may freeze `time.time` after the app was made."""
+    return time.time()

@@ -1,4 +1,5 @@
-"""The inline engine: a job runs at once, where it is enqueued. For tests.
+"""The inline engine: a job runs at once, where it is enqueued. For tests, and for a small
+installation of an app that has no queue.
 
 It is as honest as it can be: arguments and results go through the same JSON as everywhere, and the
 job sees nothing of the request that enqueued it. Retries follow at once, without their waits. A job
@@ -12,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 
@@ -27,6 +28,7 @@ from .run import run
 if TYPE_CHECKING:
     from .host import Host
 
+Errors: TypeAlias = list[BaseException]
 KEPT = 1000
 """Finished jobs that are remembered."""
 UNIQUE_WHILE = frozenset({JobStatus.READY, JobStatus.RUNNING})
@@ -57,14 +59,18 @@ class InlineEngine(Engine):
         self._lock = threading.RLock()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Run the jobs that are due, one after the other."""
+        """Run the jobs that are due, one after the other. With OFFLOAD_INLINE_RAISE_ERRORS, raises
+        what ended the first of them FAILED, when all have run."""
         with self._lock:
             if len({job.id for job in jobs}) < len(jobs):
                 raise ValueError("two of these jobs have the same id")
             records = [self._accept(job) for job in jobs]
         new = {record.id for record in records if not record.is_duplicate}
-        while self._run_one_of(lambda record: record.id in new):
+        errors: Errors = []
+        while self._run_one_of(lambda record: record.id in new, errors):
             pass
+        if errors and self._state.config.inline_raise_errors:
+            raise errors[0]
         return [record if record.is_duplicate else _copy(record) for record in records]
 
     def run_next(self, queue_name: str | None = None) -> str | None:
@@ -196,8 +202,11 @@ class InlineEngine(Engine):
     def _is_due(self, run_after: float | None) -> bool:
         return run_after is None or run_after <= self._state.clock()
 
-    def _run_one_of(self, wanted: Callable[[JobRecord], bool]) -> JobRecord | None:
-        """Run one that is due: of the highest priority the oldest."""
+    def _run_one_of(
+        self, wanted: Callable[[JobRecord], bool], errors: Errors | None = None
+    ) -> JobRecord | None:
+        """Run one that is due: of the highest priority the oldest. errors: what ended it FAILED is
+        appended."""
         with self._lock:
             due = [
                 (job, record)
@@ -210,9 +219,9 @@ class InlineEngine(Engine):
                 return None
             job, record = max(due, key=lambda kept: kept[1].priority)
             record.status = JobStatus.RUNNING  # now no other thread takes it
-        return self._run(job, record)
+        return self._run(job, record, errors)
 
-    def _run(self, job: NewJob, record: JobRecord) -> JobRecord:
+    def _run(self, job: NewJob, record: JobRecord, errors: Errors | None = None) -> JobRecord:
         failures = 0
         cursor = None
         record.waiting_for = None
@@ -238,7 +247,10 @@ class InlineEngine(Engine):
             outcome = Context().run(run, environment, context)
             if context.is_dirty:
                 context.flush()
-            if _record_outcome(record, outcome).is_finished:
+            status = _record_outcome(record, outcome)
+            if status is JobStatus.FAILED and errors is not None and context.exception is not None:
+                errors.append(context.exception)
+            if status.is_finished:
                 return record
             failures += 1
 

@@ -82,10 +82,12 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
         error = JobCancelled("the job was cancelled while it ran").with_traceback(
             error.__traceback__
         )
+    context.exception = error
     options = host.task(claim.task).options
     decision: Decision
     if isinstance(error, _Unstorable):
-        error, decision = error.reason, GiveUp("its result can't be stored")
+        context.exception = error = error.reason
+        decision = GiveUp("its result can't be stored")
     else:
         decision = decide(options.retry, error, claim.failures + 1)
     ending, after, signal = Ending.FAILED, 0.0, signals.failed

@@ -47,6 +47,7 @@ class JobContext:
         "_next_report",
         "_total",
         "claim",
+        "exception",
         "is_dirty",
         "stop",
         "timeout",
@@ -57,6 +58,8 @@ class JobContext:
     ) -> None:
         self.claim = claim
         self.stop: StopReason | None = None
+        self.exception: BaseException | None = None
+        """What ended the attempt; an engine that runs it in the caller's thread may raise it."""
         self.is_dirty = False
         self._emit = emit
         self.timeout = timeout

@@ -258,8 +258,8 @@ def _check_text(value: Json, what: str) -> None:
 
 def _too_large(limit: int) -> str:
     return (
-        f"more than {show_bytes(limit)} (OFFLOAD_MAX_PAYLOAD) are not accepted: pass an id or a"
-        " file instead"
+        f"more than {show_bytes(limit)} are not accepted: pass an id or a file instead, or raise"
+        " OFFLOAD_MAX_PAYLOAD"
     )
 
 

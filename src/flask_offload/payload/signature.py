@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PayloadError
 from .annotations import AnnotationCheck, Mismatch, Test, compile_check, resolve
+from .codecs.registry import conversion, full_name
 
 if sys.version_info >= (3, 14):
     # annotations are evaluated lazily, and may name what is not defined
@@ -66,10 +67,12 @@ class Signature:
 
     def mismatch(self, slot: Slot, bad: Mismatch) -> PayloadError:
         """The error for an argument that does not fit its annotation."""
-        given = f"{type(bad.value).__qualname__} ({reprlib.repr(bad.value)})"
+        kind = type(bad.value)
+        given = f"{full_name(kind)} ({reprlib.repr(bad.value)})"
+        converted = conversion(kind)
         return PayloadError(
             f"task {self._task_name!r}: argument {slot.name!r}{bad.path} must be {bad.expected},"
-            f" not {given}: pass {bad.expected}, or change the annotation"
+            f" not {given}: pass {converted or bad.expected}, or change the annotation"
         )
 
     @cached_property

@@ -104,7 +104,7 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, as if it were not decorated; progress it reports is discarded."""
         if self.is_async:
             coroutine: Any = self.function(*args, **kwargs)
@@ -112,7 +112,7 @@ class Task(Generic[P, R]):
         with called_plainly(self.name):
             return self.function(*args, **kwargs)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Enqueue a job with these arguments; returns as soon as the job is stored durably.
 
         Raises PayloadError when the arguments don't fit the signature or can't be encoded, and
@@ -122,14 +122,14 @@ class Task(Generic[P, R]):
 
     delay = enqueue  # Celery's name for it
 
-    def apply_async(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def apply_async(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         """Celery's method, whose options have other names here. Raises OptionError."""
         raise OptionError(
             f"{self.name} has no apply_async: write task.using(run_after=…, queue_name=…,"
             " priority=…).enqueue(…), or task.enqueue(…) without options."
         )
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
         return TaskCall(self, self.owner.new_job(self, args, kwargs))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from typing import Any, TypeVar
 
 from ...errors import PayloadError
@@ -15,6 +16,9 @@ from .classes import class_name
 from .rows import GetSession
 
 T = TypeVar("T")
+
+LAZY_TEXTS = frozenset({"LazyString", "LazyProxy", "_LazyString"})
+"""Classes of flask_babel, speaklater, babel and flask_babelex."""
 
 _BUILT_IN = frozenset({*values.PACKERS, type(None), bool, str})
 _FINDERS: tuple[Finder, ...] = (
@@ -109,12 +113,22 @@ class _Packers(dict[type, Packer]):
             if packer := find(cls):
                 self[cls] = packer
                 return packer
-        raise Refused(f"is of type {cls.__qualname__}, which can't be encoded: {_remedy(cls)}")
+        raise Refused(f"is of type {full_name(cls)}, which can't be encoded: {_remedy(cls)}")
+
+
+def full_name(cls: type) -> str:
+    """The name of a class, with its module where the name alone would be that of a built-in type,
+    as for numpy's bool, or no name of a type at all, as for pytz's Europe/Berlin."""
+    name = cls.__qualname__
+    is_clear = not hasattr(builtins, name) and name.replace(".", "").isidentifier()
+    return name if cls.__module__ == "builtins" or is_clear else f"{cls.__module__}.{name}"
 
 
 def _remedy(cls: type) -> str:
     """What to pass instead of an instance of this class."""
-    own = f"offload.codec({cls.__qualname__}, encode, decode)"
+    own = f"offload.codec({full_name(cls)}, encode, decode)"
+    if issubclass(cls, tzinfo):
+        return "pass the moment with another one: moment.astimezone(ZoneInfo(key)) or (UTC)"
     if cls.__name__ == "LocalProxy":
         return "pass the value behind the proxy, or better its id"
     if issubclass(cls, io.IOBase):
@@ -122,7 +136,11 @@ def _remedy(cls: type) -> str:
     if issubclass(cls, Iterator | range | deque | bytearray | memoryview):
         plain = "bytes" if issubclass(cls, bytearray | memoryview) else "list"
         return f"pass {plain}(value)"
-    if converted := _conversion(cls):
+    if issubclass(cls, Mapping):
+        return f"pass dict(value), or register a codec with {own}"
+    if cls.__name__ in LAZY_TEXTS:
+        return "pass str(value)"
+    if converted := conversion(cls):
         return f"pass {converted}, or register a codec with {own}"
     for base in cls.__mro__[1:]:
         if base in _BUILT_IN:
@@ -130,9 +148,9 @@ def _remedy(cls: type) -> str:
     return f"pass an id or plain values, or register a codec with {own}"
 
 
-def _conversion(cls: type) -> str | None:
+def conversion(cls: type) -> str | None:
     """How a value of a well-known library is converted to a plain one."""
-    for method in ("to_pydatetime", "model_dump", "item", "_asdict"):
+    for method in ("to_pydatetime", "model_dump", "tolist", "_asdict"):
         if callable(getattr(cls, method, None)):
             return f"value.{method}()"
     if issubclass(cls, datetime):

@@ -163,7 +163,12 @@ def _pack_moment(walk: Packing, value: datetime | time, depth: int) -> Json:
     if zone is None or _is_plain_offset(zone):
         parts: list[Json] = [value.isoformat(), None]
     else:
-        parts = [value.replace(tzinfo=None).isoformat(), walk.pack(zone, depth + 1)]
+        try:
+            packed = walk.pack(zone, depth + 1)
+        except Refused as refused:
+            refused.path = ".tzinfo" + refused.path
+            raise
+        parts = [value.replace(tzinfo=None).isoformat(), packed]
     if value.fold:
         parts.append(1)
     elif parts[1] is None:
