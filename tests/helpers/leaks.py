@@ -32,6 +32,7 @@ THREADS_ALLOWED: dict[str, str] = {
 DESCRIPTORS_ALLOWED: dict[str, str] = {
     r"/dev/(null|u?random|tty|pts/.*)": "devices that libraries open once and keep",
     r".*/\.coverage(\.[^/]*)?(-journal)?": "what `make coverage` writes",
+    r"/proc/\d+/task/\d+/schedstat": "a clock that the sampler's thread reads now and then",
     r"anon_inode:\[eventpoll\]": "kombu's Redis transport keeps a poller with each of its pools",
     r".*\.(so(\.[\d.]+)?|py|pyc|pem|mo|zip|pak|dat|bin)": "code and data that an import keeps open",
 }

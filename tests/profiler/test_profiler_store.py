@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Path:
 def report(
     route: str = "GET /", function: str = "nap", seconds: float = 1.0, share: float = 1.0
 ) -> SpotReport:
-    blocker = Blocker(function, "/shop/app.py", 7, share, True, "in nap", "move it")
+    blocker = Blocker(function, "/shop/app.py", 7, share, True, "in nap", "task", "move it")
     return SpotReport(route, seconds, 50, (blocker,), f"{route} blocked by {function}")
 
 
@@ -125,10 +125,11 @@ def test_a_route_shows_its_worst_blocker_and_routes_come_by_time_lost(store: Pat
 def test_the_latest_sentence_and_line_stand(store: Path) -> None:
     old, new = report(), report()
     write(store, batch(old, index=[1.0]))
-    moved = Blocker("nap", "/shop/app.py", 99, 1.0, False, "in nap", "move it")
-    write(store, batch(SpotReport(new.route, 1.0, 50, (moved,), "the latest")))
+    moved = Blocker("nap", "/shop/app.py", 99, 1.0, False, "in nap", "query", "change it")
+    write(store, batch(SpotReport(new.route, 1.0, 50, (moved,), "the latest", 214)))
     (row,) = spot_rows(store)
     assert (row.line, row.waiting, row.sentence) == (99, False, "the latest")
+    assert (row.queries, row.advice) == (214, "query")
 
 
 def test_sentences_since_a_moment_include_routes_that_are_not_the_worst(store: Path) -> None:

@@ -392,8 +392,12 @@ def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.Mon
     shop = Shop(tmp_path)
     store = shop.state.profiler_settings().store_path
     evidence = [
-        SpotRow("POST /signup", 40, 810.0, 950.0, "signup", "app.py", 12, 0.9, True, "Slow. Move."),
-        SpotRow("GET /list", 7, 301.4, 400.0, "load", "data.py", 3, 0.5, None, "Slow, too."),
+        SpotRow(
+            "POST /signup", 40, 810.0, 950.0, "signup", "app.py", 12, 0.9, True, 3, "task", "Slow."
+        ),
+        SpotRow(
+            "GET /list", 7, 301.4, 400.0, "load", "data.py", 3, 0.5, None, 0, "leave", "Slow, too."
+        ),
     ]
 
     def forget(path: Path) -> None:
@@ -413,15 +417,19 @@ def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.Mon
             "line": 12,
             "share": 0.9,
             "waiting": True,
-            "sentence": "Slow. Move.",
+            "queries": 3,
+            "advice": "task",
+            "sentence": "Slow.",
         },
         {**asdict(evidence[1])},
     ]
     text = shop.text("spot", "--limit", "1")
-    assert re.search(r"^POST /signup +40 +810 +950 +90 % +signup +app\.py:12$", text, re.M)
-    assert text.endswith("\n\n- Slow. Move.\n")
+    assert re.search(r"^POST /signup +40 +810 +950 +90 % +task +signup +app\.py:12$", text, re.M)
+    assert text.endswith("\n\n- Slow.\n")
     assert "/list" not in text
-    evidence.append(SpotRow("GET /", 1, 300.0, 300.0, "(not seen)", "", 0, 1.0, None, "Unseen."))
+    evidence.append(
+        SpotRow("GET /", 1, 300.0, 300.0, "(not seen)", "", 0, 1.0, None, 0, "", "Unseen.")
+    )
     assert re.search(r"^GET / .*\(not seen\)$", shop.text("spot"), re.M)
     assert shop.json("spot", "--forget") == shop.json("spot") == []
 

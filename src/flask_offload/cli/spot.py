@@ -37,7 +37,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
         echo_json(rows)
     elif rows:
         echo_table(
-            ("route", "requests", "p50 ms", "p95 ms", "share", "function", "at"),
+            ("route", "requests", "p50 ms", "p95 ms", "share", "advice", "function", "at"),
             [
                 (
                     row.route,
@@ -45,6 +45,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
                     round(row.p50_ms),
                     round(row.p95_ms),
                     f"{row.share * 100:.0f} %",
+                    row.advice,
                     row.function,
                     f"{row.file}:{row.line}" if row.file else "",
                 )

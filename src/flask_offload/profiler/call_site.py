@@ -10,9 +10,11 @@ import ast
 import dis
 import functools
 import inspect
+import itertools
+from dataclasses import dataclass, field
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from .stacks import Place
 
@@ -24,23 +26,28 @@ class Usage(Enum):
 
     UNUSED = "not used"
     USED = "used"
+    DECIDES = "used in a condition"
     UNKNOWN = "not known"
 
 
-class CallSite(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallSite:
     """The call at a place. name: the called function as it is written, such as "time.sleep"; None
     if no call stands there. passes_on: its value is that of the function around it, a decorator's
-    wrapper or a lambda."""
+    wrapper or a lambda. is_guarded: an error in it is handled, by more than a line in a log. call:
+    the expression."""
 
     name: str | None
     usage: Usage
     passes_on: bool
+    is_guarded: bool = False
+    call: ast.Call | None = field(default=None, compare=False)
 
 
 @functools.lru_cache(maxsize=512)
 def call_site(place: Place) -> CallSite:
     """Look the place up in the source file. Unknown if that can't be read, or has changed."""
-    source = _parsed(place.function)
+    source = parsed(place.function)
     found = _find(source, _position(place)) if source else None
     if source is None or found is None:
         # the source lines of a lambda are seldom a statement; most lambdas only call something
@@ -48,15 +55,20 @@ def call_site(place: Place) -> CallSite:
     node, *outward = found
     operation = _operation(place)
     if operation in _ENTERS or isinstance(node, ast.With | ast.AsyncWith):
-        return CallSite("with " + ast.unparse(_entered(found)), Usage.USED, False)
+        name = "with " + ast.unparse(_entered(found))
+        return CallSite(name, Usage.USED, False, _is_guarded(found))
     call = node.value if isinstance(node, ast.Await) else node
     if not isinstance(call, ast.Call) or operation in _ITERATES:
-        return CallSite(None, Usage.USED, False)
+        decides = _usage([node, *outward], source) is Usage.DECIDES
+        usage = Usage.DECIDES if decides else Usage.USED
+        return CallSite(None, usage, False, _is_guarded(found))
     name = ast.unparse(call.func)
     return CallSite(
         name if len(name) <= _MAX_NAME else None,
         _usage(outward, source),
         _passes_on(call, outward, place.code),
+        _is_guarded(found),
+        call,
     )
 
 
@@ -113,7 +125,7 @@ def _position(place: Place) -> _Span:
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(function: CodeType) -> ast.Module | None:
+def parsed(function: CodeType) -> ast.Module | None:
     try:
         lines, first = inspect.getsourcelines(function)
         source = "".join(lines)
@@ -163,11 +175,60 @@ def _usage(outward: list[ast.AST], source: ast.Module) -> Usage:
         statement = outward[1]
     if isinstance(statement, ast.Expr):
         return Usage.UNUSED
-    if isinstance(statement, ast.Assign):
-        names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
-        if len(names) == len(statement.targets) and not _read_anywhere(set(names), source):
-            return Usage.UNUSED
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if len(names) == len(targets):
+            return _usage_of_names(set(names), source)
+    if any(_is_condition(inner, outer) for inner, outer in itertools.pairwise(outward)):
+        return Usage.DECIDES
     return Usage.USED
+
+
+def _is_condition(inner: ast.AST, outer: ast.AST) -> bool:
+    return isinstance(outer, ast.If | ast.While | ast.IfExp | ast.Assert) and inner is outer.test
+
+
+def _usage_of_names(names: set[str], source: ast.Module) -> Usage:
+    """What becomes of a value that has these names; other code of the module may read a global."""
+    if not _read_anywhere(names, source):
+        return Usage.UNUSED
+    tests = (
+        node.test
+        for node in ast.walk(source)
+        if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert)
+    )
+    read_in_tests = {name for test in tests for name in names_read(test)}
+    return Usage.DECIDES if names & read_in_tests else Usage.USED
+
+
+def names_read(node: ast.AST) -> set[str]:
+    """The names that an expression reads."""
+    return {
+        each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Store)
+    }
+
+
+def _is_guarded(outward: list[ast.AST]) -> bool:
+    """Whether it stands in a `try` whose handler does more than to log: it decides something."""
+    for inner, outer in itertools.pairwise(outward):
+        if isinstance(outer, ast.Try) and inner in outer.body:
+            handling = [statement for each in outer.handlers for statement in each.body]
+            return not all(map(_only_logs, handling))
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            break
+    return False
+
+
+def _only_logs(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Pass | ast.Continue):
+        return True
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return isinstance(statement, ast.Expr)  # a docstring, or `...`
+    words = ast.unparse(statement.value.func).lower().split(".")
+    return "print" in words or any("log" in word for word in words[:-1])
 
 
 def _read_anywhere(names: set[str], source: ast.Module) -> bool:

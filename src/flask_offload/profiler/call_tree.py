@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple
 
+from .activity import Activity
 from .stacks import Place, Stack
 
 
@@ -43,11 +44,13 @@ class Spent:
 class Position(NamedTuple):
     """What a function itself was doing: its place, and the library function it called.
 
-    at: None for the root, which represents everything outside of user code.
+    at: None for the root, which represents everything outside of user code. activity: the kind of
+    work that the library did.
     """
 
     at: Place | None
     inside: str | None
+    activity: Activity | None = None
 
 
 NOT_SEEN = "(not seen)"
@@ -55,7 +58,7 @@ _UNSEEN = Position(None, NOT_SEEN)
 
 
 def _position(stack: Stack) -> Position:
-    return Position(stack.at, stack.inside)
+    return Position(stack.at, stack.inside, stack.activity)
 
 
 @dataclass(slots=True, eq=False)

@@ -25,7 +25,9 @@ class Blocker:
     """A function that blocked a request.
 
     share: of the request's time, 0 to 1. waiting: it waited (True) or computed (False); None: not
-    known. line: where in the function. what: what it did, and where. advice: what to do about it.
+    known. line: where in the function. what: what it did, and where. advice: "task",
+    "respond_async", "query", "cache" or "leave"; "" when there is none. remedy: what to do about
+    it, a sentence without the full stop.
     """
 
     function: str
@@ -35,9 +37,10 @@ class Blocker:
     waiting: bool | None
     what: str
     advice: str
+    remedy: str
 
 
-UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "")
+UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "", "")
 """The blocker of a request, or of its part, in which nothing was sampled."""
 
 
@@ -56,22 +59,23 @@ class Figures(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class SpotReport:
     """What was found about one slow request; `blockers` largest first, none without samples. What
-    was not seen is the last of them."""
+    was not seen is the last of them. queries: how many SQL statements it ran."""
 
     route: str
     seconds: float
     samples: int
     blockers: tuple[Blocker, ...]
     sentence: str
+    queries: int = 0
 
 
 def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -> SpotReport:
     """Find what blocked a request, from its complete tree of calls."""
     parts = parts_of(root, around.is_view, figures.seconds) if figures.samples else []
     blockers = tuple(_blocker(part, figures, around) for part in parts)
-    return SpotReport(
-        route, figures.seconds, figures.samples, blockers, _sentence(route, figures, blockers)
-    )
+    sentence = _sentence(route, figures, blockers) + _statements(around)
+    queries = sum(query.times for query in around.queries)
+    return SpotReport(route, figures.seconds, figures.samples, blockers, sentence, queries)
 
 
 def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> str:
@@ -87,9 +91,17 @@ def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> st
     text = f"{text}: {first.what}"
     if others:
         rest = ", ".join(other.what for other in others)
-        said = first.advice[0].lower() + first.advice[1:]
+        said = first.remedy[0].lower() + first.remedy[1:]
         return f"{text}; {rest}. About {first.function}: {said}"
-    return f"{text}. {first.advice}"
+    return f"{text}. {first.remedy}"
+
+
+def _statements(around: Surroundings) -> str:
+    count = sum(query.times for query in around.queries)
+    if count < 2:
+        return ""
+    seconds = sum(query.seconds for query in around.queries)
+    return f". {count:,} SQL statements took {seconds * 1000:,.0f} ms"
 
 
 def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
@@ -102,6 +114,7 @@ def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
     inner = None if part.is_own else _heaviest_inside(call)
     position = max(call.own, key=lambda known: call.own[known].seconds, default=None)
     at = inner.site if inner else position.at if position else None
+    found = advice(part, around)
     what = _what(part, inner, _where(part, inner, position, at, around))
     return Blocker(
         function=function_name(call),
@@ -110,7 +123,8 @@ def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
         share=share,
         waiting=part.waiting,
         what=f"{_share(share, part)} {what}",
-        advice=advice(part, around),
+        advice=found.kind,
+        remedy=found.text,
     )
 
 

@@ -17,6 +17,7 @@ from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
 from .profiler import Profiler
+from .queries import QueryListener, QueryLog
 from .request_sample import RequestSample, clock
 from .sampler import Sampler
 
@@ -65,9 +66,8 @@ class ProfilerMiddleware:
             body = self._wsgi_app(environ, request.start_response)
             # servers treat some types of body specially (files): only Werkzeug's ordinary one is
             # wrapped
-            if type(body) is ClosingIterator and not request.lasts:
-                is_streamed = request.length is None or _is_generated(body)
-                request.streams = is_streamed
+            if type(body) is ClosingIterator and _is_generated(body):
+                is_streamed = request.streams = not _is_event_stream(request)
             return _Streamed(request, body, observe is not None) if is_streamed else body
         finally:
             seconds = request.seconds = clock() - since
@@ -99,6 +99,8 @@ class ProfilerMiddleware:
             )
             fraction = 0.0
         self._fraction = float(fraction)
+        if fraction:
+            queries.install()
         sampler.add_profiler(self._profiler)
         return self._fraction
 
@@ -141,16 +143,23 @@ class _Streamed:
 
 
 def _is_generated(body: Any) -> bool:
-    """Whether a body of Werkzeug's with a known length is made while it is sent.
+    """Whether a body of Werkzeug's is made while it is sent.
 
     An ordinary one is a list, inside of a generator that encodes it. Where Werkzeug differs from
     that, the body is wrapped needlessly.
     """
     try:
-        chunks = body._next.args[0].gi_frame.f_locals["iterable"]
+        return type(body._next.args[0].gi_frame.f_locals["iterable"]) is not list
     except (AttributeError, IndexError, KeyError):
         return True
-    return not isinstance(chunks, list | tuple)
+
+
+def _is_event_stream(request: RequestSample) -> bool:
+    """Whether it stays open by design."""
+    return any(
+        name == "Content-Type" and value.startswith("text/event-stream")
+        for name, value in request.headers
+    )
 
 
 BOUNDARIES = (ProfilerMiddleware.handle.__code__, _Streamed.__next__.__code__)
@@ -158,6 +167,14 @@ BOUNDARIES = (ProfilerMiddleware.handle.__code__, _Streamed.__next__.__code__)
 
 sampler = Sampler(BOUNDARIES)
 _active = sampler.active
+
+
+def _log_of(thread: int) -> QueryLog | None:
+    request = _active.get(thread)
+    return request.query_log() if request is not None else None
+
+
+queries = QueryListener(_log_of)
 
 
 def cooperative_threads() -> str | None:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from flask import Flask
 
 from .call_tree import CallNode
 from .findings import Figures, SpotReport, report
+from .queries import Query
 from .queue_time import arrival_header
 from .stacks import UserCode
 from .store import Batch, known_method, write
@@ -71,18 +73,34 @@ class Profiler:
             self._arrivals.append((environ["REQUEST_METHOD"], rule, header, began))
 
     def report(
-        self, rule: Rule | None, method: str, figures: Figures, root: CallNode, *, streams: bool
+        self,
+        rule: Rule | None,
+        method: str,
+        figures: Figures,
+        root: CallNode,
+        *,
+        streams: bool,
+        queries: tuple[Query, ...],
     ) -> SpotReport:
         """The finding about one request, from its complete tree of calls."""
-        around = self.surroundings(rule, method, streams=streams)
+        around = replace(self.surroundings(rule, method), streams=streams, queries=queries)
         return report(route_name(rule, method), figures, root, around)
 
-    def surroundings(
-        self, rule: Rule | None, method: str, *, streams: bool = False
-    ) -> Surroundings:
-        """What the wording of a report about one route needs of the app."""
-        codes = self._view_codes(rule, method)
-        return Surroundings(codes, self._app.root_path, self._is_task, streams)
+    def surroundings(self, rule: Rule | None, method: str) -> Surroundings:
+        """What the advice about a request of one route needs of the app."""
+        handled = {
+            kind
+            for handlers in self._app.error_handler_spec.values()
+            for by_class in handlers.values()
+            for kind in by_class
+        }
+        return Surroundings(
+            self._view_codes(rule, method),
+            self._app.root_path,
+            self._is_task,
+            method=method,
+            handled=frozenset(handled),
+        )
 
     def add_report(self, found: SpotReport) -> None:
         """Record it for the store, and log it: always in debug and testing, else once a minute for

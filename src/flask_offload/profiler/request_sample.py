@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from .call_tree import CallTree, Spent
 from .findings import Figures, SpotReport
 from .profiler import Profiler
+from .queries import QueryLog
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -30,12 +31,12 @@ class RequestSample:
     """A profiled request. There is no __init__, and the defaults are class attributes, because
     every request creates one of these and most change no default.
 
-    next_start: the server's `start_response`. lasts: it is an event stream, which stays open by
-    design. streams: its body is generated while it is sent.
-    since: when its code began to run. seconds: how long it ran before that; once it is over, in
-    all. settled: for gates; set once the sampler adds nothing any more. held: seconds for which a
-    function written in C held the interpreter, in a request without samples. The fields from
-    `next_sample` to `queued_at` belong to the sampler's thread.
+    next_start: the server's `start_response`. headers: of a response without a length. streams: its
+    body is generated while it is sent. since: when its code began to run. seconds: how long it ran
+    before that; once it is over, in all. settled: for gates; set once the sampler adds nothing any
+    more. log: the statements that it runs. held: seconds for which a function written in C held the
+    interpreter, in a request without samples. The fields from `next_sample` to `queued_at` belong
+    to the sampler's thread.
     """
 
     profiler: Profiler
@@ -52,9 +53,10 @@ class RequestSample:
     queued_at = 0.0
     held = 0.0
     settled: Event | None = None
+    log: QueryLog | None = None
     rule: Rule | None = None
     length: str | None = None
-    lasts = False
+    headers: Sequence[tuple[str, str]] = ()
     streams = False
     is_over = False
     outer: RequestSample | None = None
@@ -66,6 +68,12 @@ class RequestSample:
     def age(self, now: float) -> float:
         """Seconds of work so far; a streamed response works only while it makes its next chunk."""
         return self.seconds + now - self.since
+
+    def query_log(self) -> QueryLog:
+        """The statements that it has run."""
+        if self.log is None:
+            self.log = QueryLog(self.profiler.user_code)
+        return self.log
 
     @property
     def reach(self) -> float:
@@ -94,8 +102,9 @@ class RequestSample:
         for name, value in headers:
             if name == "Content-Length":
                 self.length = value
-            elif name == "Content-Type" and value.startswith("text/event-stream"):
-                self.lasts = True
+                break
+        else:
+            self.headers = headers
         return self.next_start(status, headers, exc_info)
 
     def count(self) -> None:
@@ -125,5 +134,6 @@ class RequestSample:
                     Figures(self.seconds, tree.samples, self.held),
                     tree.complete(Spent(seen), Spent(rest - seen)),
                     streams=self.streams,
+                    queries=self.log.queries() if self.log is not None else (),
                 )
             return self._report

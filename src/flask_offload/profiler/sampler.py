@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from threading import get_ident
+from threading import get_ident, get_native_id
 from types import CodeType, FrameType
 from typing import NamedTuple
 
@@ -33,8 +33,9 @@ _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""
 _LATE = 0.05
 """Seconds. A round that is later than this was kept from running."""
-_HELD_FROM = 0.8
-"""The share of such a delay for which one thread has computed, if it held the interpreter."""
+_QUEUED_BELOW, _COMPUTED_FROM = 0.2, 0.1
+"""Shares of such a delay: for which this thread may have stood in line for a processor, and for
+which the thread that held the interpreter has computed at least, also on a busy machine."""
 _QUEUED_EVERY = 0.1
 """Seconds from one look at how long a thread stood in line to the next."""
 
@@ -133,23 +134,22 @@ class Sampler:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        due, used = math.inf, time.process_time()
+        due, clocks = math.inf, _Clocks.now()
         while not self._stopping.is_set():
-            now, before = clock(), used
-            used = time.process_time()
+            now = clock()
             late = now - due if now - due > _LATE else 0.0
-            # the interpreter belonged to one thread meanwhile, which computed: nothing else keeps
-            # a thread from running that long
-            is_held = late > 0 and used - before >= _HELD_FROM * late
+            held = late if late and _Clocks.now().is_held(late, clocks) else 0.0
             try:
-                wait = self._round(now, late if is_held else 0.0)
+                wait = self._round(now, held)
             except Exception:
                 _log.exception("Flask-Offload's sampler failed; it continues")
                 wait = _POLL
             if wait is None:
                 self._sleep()
-                due, used = math.inf, time.process_time()
+                due, clocks = math.inf, _Clocks.now()
             else:
+                if late or wait >= _POLL:
+                    clocks = _Clocks.now()  # not while it samples, because it reads a file
                 due = now + wait
                 self._stopping.wait(max(due - clock(), 0.001))
         self._pass_on(0.0, 0.0)
@@ -203,6 +203,25 @@ class Sampler:
                 request.settled.set()
             if request.is_slow:
                 self.reporter.put(request)
+
+
+class _Clocks(NamedTuple):
+    """Seconds that this process has computed, and that this thread stood in line to run."""
+
+    used: float
+    queued: float
+
+    @classmethod
+    def now(cls) -> _Clocks:
+        return cls(time.process_time(), queued_seconds(get_native_id()) or 0.0)
+
+    def is_held(self, late: float, before: _Clocks) -> bool:
+        """Whether this thread was late because another one held the interpreter and computed.
+
+        It was not, if it had to wait for a processor, or if that thread had to.
+        """
+        is_kept = self.queued - before.queued <= _QUEUED_BELOW * late
+        return is_kept and self.used - before.used >= _COMPUTED_FROM * late
 
 
 class _Held(NamedTuple):
@@ -266,7 +285,7 @@ def _add(
     seen = min(gap, request.reach)
     share = _processor_share(request, executing, gap)
     is_held = min(held.seconds, gap) >= gap - seen > 0
-    is_held = is_held and (held.alone if share is None else share >= _HELD_FROM)
+    is_held = is_held and (held.alone if share is None else share >= _COMPUTED_FROM)
     if is_held and share is None:
         share = 1.0  # the process's clock says so
     request.tree.add(

@@ -11,13 +11,15 @@ from pathlib import Path
 from types import CodeType, CoroutineType, FrameType
 from typing import Any, NamedTuple
 
+from .activity import Activity, of_frame
+
 MAX_CALLS = 200
 """Calls of user code that a stack keeps; a deeper recursion counts as its outermost calls."""
 
-_PACKAGE = str(Path(__file__).parents[1]) + "/"
+PACKAGE = str(Path(__file__).parents[1]) + "/"
 ENQUEUE = "Flask-Offload's enqueue"
 """The value of `Stack.inside` for it."""
-_ENQUEUES = {(_PACKAGE + "tasks/task.py", "enqueue"), (_PACKAGE + "extension.py", "enqueue_many")}
+_ENQUEUES = {(PACKAGE + "tasks/task.py", "enqueue"), (PACKAGE + "extension.py", "enqueue_many")}
 _FOLDED = {"<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 _FRAMEWORK = {"flask", "werkzeug", "asgiref"}
 _USER_SHELLS = ("<stdin>", "<ipython")
@@ -60,11 +62,13 @@ class Stack(NamedTuple):
 
     inside: the library function that it has called ("smtplib.SMTP.sendmail"), None for its own
     code and for functions written in C; without a user's call, the first function outside of Flask.
+    activity: the kind of work that the library does.
     """
 
     calls: list[UserCall]
     at: Place | None
     inside: str | None
+    activity: Activity | None = None
 
 
 class UserCode:
@@ -89,7 +93,7 @@ class UserCode:
         if self._root and self._root not in _library_folders() and filename.startswith(self._root):
             return True
         return not (
-            filename.startswith((_PACKAGE, *_library_folders()))
+            filename.startswith((PACKAGE, *_library_folders()))
             or "/site-packages/" in filename
             or "/dist-packages/" in filename
         )
@@ -157,6 +161,7 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
     calls: list[UserCall] = []
     at: Place | None = None
     inside: str | None = None
+    activity: Activity | None = None
     direct, by, is_task, is_job = False, None, False, False
     for frame in frames:
         code = frame.f_code
@@ -172,19 +177,21 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
                 at = Place(code, frame.f_lasti, frame.f_lineno, code)
                 by = None
             direct, inside, is_task, is_job = True, None, False, False
-        elif code.co_filename.startswith(_PACKAGE):
+            activity = None
+        elif code.co_filename.startswith(PACKAGE):
             # a task object or a span between caller and function is skipped
-            is_task = code.co_name == "__call__" and code.co_filename == _PACKAGE + "tasks/task.py"
-            is_job = is_job or code.co_filename == _PACKAGE + "engines/inline.py"
+            is_task = code.co_name == "__call__" and code.co_filename == PACKAGE + "tasks/task.py"
+            is_job = is_job or code.co_filename == PACKAGE + "engines/inline.py"
             if (code.co_filename, code.co_name) in _ENQUEUES:
                 inside = ENQUEUE
         else:
             direct = False
+            activity = of_frame(str(frame.f_globals.get("__name__", "")), code, activity)
             if not calls and frame.f_globals.get("__name__") == "flask.app":
                 by = code.co_name
             if inside is None and (calls or not _is_framework(frame)):
                 inside = callable_name(frame)
-    return Stack(calls, at, inside)
+    return Stack(calls, at, inside, activity)
 
 
 def _is_part_of(code: CodeType, at: Place) -> bool:

@@ -32,7 +32,7 @@ MAX_ROUTES = 1000
 MAX_SAMPLES = 1000
 """Durations of one route that are looked at for one write; of more, evenly spread ones."""
 _TABLES = ("route_times", "route_sizes", "blockers")
-_VERSION = 2
+_VERSION = 3
 _WRITER_WAITS, _READER_WAITS = 250, 10_000
 """Milliseconds for which another process may have the file locked."""
 _DAY = 86_400
@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS route_sizes (      -- where it is known: response siz
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blockers (         -- what was found about slow requests
   day INTEGER, route TEXT, function TEXT, file TEXT, line INTEGER, waiting INTEGER,
-  reports INTEGER, request_ms REAL, blocked_ms REAL, sentence TEXT, seen_at REAL,
+  reports INTEGER, request_ms REAL, blocked_ms REAL,
+  queries INTEGER, advice TEXT, sentence TEXT, seen_at REAL,
   PRIMARY KEY (day, route, function, file)
 ) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
@@ -78,6 +79,8 @@ class _BlockerTotals:
     reports: int = 0
     request_ms: float = 0.0
     blocked_ms: float = 0.0
+    queries: int = 0
+    advice: str = ""
     sentence: str = ""
     seen_at: float = 0.0
 
@@ -108,6 +111,7 @@ class Batch:
         totals.request_ms += found.seconds * 1000
         totals.blocked_ms += found.seconds * 1000 * blocker.share
         totals.line, totals.waiting = blocker.line, blocker.waiting
+        totals.queries, totals.advice = found.queries, blocker.advice
         totals.sentence, totals.seen_at = found.sentence, time.time()
 
 
@@ -211,10 +215,11 @@ def _add_routes(connection: apsw.Connection, batch: Batch, today: int) -> None:
 
 def _add_blockers(connection: apsw.Connection, batch: Batch, today: int) -> None:
     connection.executemany(
-        "INSERT INTO blockers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        f"INSERT INTO blockers VALUES (?{', ?' * 12}) ON CONFLICT DO UPDATE SET"
         " line = excluded.line, waiting = excluded.waiting, reports = reports + excluded.reports,"
         " request_ms = request_ms + excluded.request_ms,"
         " blocked_ms = blocked_ms + excluded.blocked_ms,"
+        " queries = excluded.queries, advice = excluded.advice,"
         " sentence = excluded.sentence, seen_at = excluded.seen_at",
         [
             (
@@ -225,6 +230,8 @@ def _add_blockers(connection: apsw.Connection, batch: Batch, today: int) -> None
                 totals.reports,
                 totals.request_ms,
                 totals.blocked_ms,
+                totals.queries,
+                totals.advice,
                 totals.sentence,
                 totals.seen_at,
             )
@@ -249,7 +256,9 @@ class SpotRow:
 
     count, p50_ms, p95_ms: of all profiled requests of the route, not only the slow ones.
     function, file, line: the blocker that cost most time. share: its part of the slow requests, 0
-    to 1. waiting: it waited (True) or computed (False); None: not known. sentence: the latest.
+    to 1. waiting: it waited (True) or computed (False); None: not known. queries: SQL statements of
+    a request. advice: "task", "respond_async", "query", "cache" or "leave". sentence: what was seen
+    and what to do. The last three are of the latest slow request.
     """
 
     route: str
@@ -261,6 +270,8 @@ class SpotRow:
     line: int
     share: float
     waiting: bool | None
+    queries: int
+    advice: str
     sentence: str
 
 
@@ -292,12 +303,12 @@ def spot_rows(path: Path) -> list[SpotRow]:
         found = _select(
             connection,
             # a bare column next to max() is taken from the row that holds the maximum
-            "SELECT route, function, file, line, waiting, sentence, sum(request_ms),"
-            " sum(blocked_ms), max(seen_at)"
+            "SELECT route, function, file, line, waiting, queries, advice, sentence,"
+            " sum(request_ms), sum(blocked_ms), max(seen_at)"
             " FROM blockers GROUP BY route, function, file ORDER BY sum(blocked_ms) DESC",
         )
     rows: dict[str, SpotRow] = {}
-    for route, function, file, line, waiting, sentence, request_ms, blocked_ms, _ in found:
+    for route, function, file, line, waiting, *latest, request_ms, blocked_ms, _ in found:
         if route in rows:
             continue  # its worst blocker came first
         count, p50_ms, p95_ms = times.get(route, (0, 0.0, 0.0))
@@ -311,7 +322,7 @@ def spot_rows(path: Path) -> list[SpotRow]:
             line,
             round(min(blocked_ms / request_ms, 1.0), 3),
             None if waiting is None else bool(waiting),
-            sentence,
+            *latest,
         )
     return list(rows.values())
 

@@ -1,4 +1,4 @@
-"""How functions, files and lines are named in reports."""
+"""What a report needs of the app, and how functions, files and lines are named in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import CodeType
 
 from .attribution import Part
 from .call_tree import CallNode
+from .effects import effects_of
+from .queries import Query
 from .stacks import Place, is_template
 
 _MAX_CHAIN = 6
@@ -20,12 +22,26 @@ class Surroundings:
 
     view_codes: the code of the view, without decorators; empty when it has none of its own.
     root: the app's folder, to shorten paths. is_task: whether a function is a declared task.
+    streams: the response was generated while it was sent. method: of the request. queries: the SQL
+    statements of the request, the most frequent first. handled: exceptions with an error handler.
     """
 
     view_codes: frozenset[CodeType] = frozenset()
     root: str = ""
     is_task: Callable[[CodeType], bool] = lambda code: False
     streams: bool = False
+    method: str = "GET"
+    queries: tuple[Query, ...] = ()
+    handled: frozenset[type[Exception]] = frozenset()
+
+    def sets_session(self, view: CallNode) -> bool:
+        """Whether the view sets the session, cookies or a flashed message: then only its own
+        response can carry them."""
+        return view.code is not None and effects_of(view.code, view.module).session
+
+    def reads_request(self, call: CallNode) -> bool:
+        """Whether a function reads the request, which a task does not have."""
+        return call.code is not None and effects_of(call.code, call.module).request
 
     def is_view(self, call: CallNode) -> bool:
         """Whether this call is the call of the view."""
@@ -97,5 +113,20 @@ def _code_at(calls: list[CallNode], depth: int) -> object:
 
 def _step(call: CallNode, at: Place | None, root: str) -> str:
     path = Path(file_name(call))
-    short = path.relative_to(root) if root and path.is_relative_to(root) else path.name
-    return f"{short}:{line_number(call, at)} {function_name(call)}"
+    return f"{short_path(path, root)}:{line_number(call, at)} {function_name(call)}"
+
+
+def short_path(path: Path, root: str) -> str:
+    """A path within the app's folder, else the file's name."""
+    return str(path.relative_to(root)) if root and path.is_relative_to(root) else path.name
+
+
+def place_of(query: Query, root: str) -> str:
+    """Where the user's code caused a statement: `shop.py:12`; "" when none of it did."""
+    if query.code is None:
+        return ""
+    template = query.module.get("__jinja_template__")
+    if template is not None:
+        name = template.name or "render_template_string"
+        return f"{name}:{template.get_corresponding_lineno(query.line)}"
+    return f"{short_path(Path(query.code.co_filename), root)}:{query.line}"
