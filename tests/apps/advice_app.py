@@ -1,7 +1,7 @@
 """Small blocking routes, each with what a careful colleague would say about it.
 
 `right` is the advice that fits best, `fair` what does no harm; all other advice would break the
-app, lose something, or help nobody.
+app, lose something, or be of no use.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def publish(words: list[str]) -> None:
 
 
 @situation("task", "respond_async", method="POST", words="publish.enqueue")
-def value_used_by_a_helper_that_nobody_needs() -> str:
+def value_used_by_a_helper_whose_own_is_not() -> str:
     publish(["one", "two"])
     return "done"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Activity(StrEnum):
-    """The kinds of work that are told apart."""
+    """The kinds of work that differ for advice."""
 
     COMPILE = "compiling a template"
     COMPILE_TEXT = "compiling a template that is no file"

@@ -1,6 +1,6 @@
 """What to do about a function that blocks a request. Pure functions over what was seen.
 
-docs/evidence-spotting.md has the situations as a table.
+docs/profiler-evidence.md has the situations as a table.
 """
 
 from __future__ import annotations

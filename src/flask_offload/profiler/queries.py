@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .stacks import PACKAGE, UserCode, is_template
 
 MAX_DIFFERENT = 500
-"""Statements, by place, that are told apart in one request; more count as the last one."""
+"""Statements, by place, that are counted in one request; more count as the last one."""
 MANY = 10
 """The same statement so often, from one line: it belongs into one."""
 
@@ -134,21 +134,21 @@ class QueryListener:
     def _sqlite3(self, module: Any) -> None:
         connect, timed = module.connect, self._timed
 
-        class Cursor(sqlite3.Cursor):
+        class TimedCursor(sqlite3.Cursor):
             execute = timed(sqlite3.Cursor.execute)
             executemany = timed(sqlite3.Cursor.executemany)
 
-        class Connection(sqlite3.Connection):
+        class TimedConnection(sqlite3.Connection):
             execute = timed(sqlite3.Connection.execute)
             executemany = timed(sqlite3.Connection.executemany)
 
-            def cursor(self, factory: Any = Cursor) -> Any:
+            def cursor(self, factory: Any = TimedCursor) -> Any:
                 return super().cursor(factory)
 
         @functools.wraps(connect)
         def connect_timed(*args: Any, **kwargs: Any) -> Any:
             if len(args) < 6:
-                kwargs.setdefault("factory", Connection)
+                kwargs.setdefault("factory", TimedConnection)
             return connect(*args, **kwargs)
 
         module.connect = connect_timed
