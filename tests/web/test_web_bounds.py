@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask, Response, redirect, request
@@ -145,6 +146,24 @@ def test_relative_redirects_are_resolved_as_for_a_direct_answer(
     assert response.status_code == 202
     (job,) = drain(app)
     assert dict(job.return_value.headers)["Location"] == location
+
+
+def test_positional_arguments_are_carried(app: Flask) -> None:
+    def numbered(view: Any) -> Any:
+        return lambda number: view(number, "apples")
+
+    def count(number: int, what: str) -> str:
+        return f"{number} {what}"
+
+    moved = numbered(app.extensions["offload"].respond_async(count))
+    app.add_url_rule("/count/<int:number>", "count", moved)
+    client = app.test_client()
+    assert client.get("/count/3").text == "3 apples"
+    assert client.head("/count/3").status_code == 200
+    assert client.options("/count/3").status_code == 200
+    assert client.get("/count/4", headers=ASYNC).status_code == 202
+    (job,) = drain(app)
+    assert job.return_value.body == "4 apples"
 
 
 def test_a_class_based_view_works_with_decorators(app: Flask) -> None:

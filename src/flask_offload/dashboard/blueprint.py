@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
 from ..state import AppRegistry
+from ..web.hosts import EveryHost
 from . import access, forms
 from .actions import Actions
 from .assets import asset_url, send_asset
@@ -55,7 +56,7 @@ def _before_routing_errors(path: str) -> None:
 
 
 def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
-    blueprint = Blueprint(NAME, __name__, template_folder="templates")
+    blueprint = EveryHost(NAME, __name__, template_folder="templates")
     pages, actions = Pages(offload), Actions(offload)
     route = partial(_route, blueprint)
     route("/", "overview", GET=pages.overview)

@@ -17,6 +17,7 @@ from ..errors import (
     UnsupportedByEngine,
 )
 from ..state import AppRegistry
+from .hosts import EveryHost
 from .pages import asset_url, duration, progress, send_asset, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
@@ -32,7 +33,7 @@ NO_SUCH_JOB = (
 
 def make_blueprint(offload: AppRegistry) -> Blueprint:
     """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
-    blueprint = Blueprint("offload", __name__, template_folder="templates")
+    blueprint = EveryHost("offload", __name__, template_folder="templates")
     resource = JobResource(offload)
     _route(blueprint, "/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
     _route(

@@ -223,17 +223,17 @@ def snapshot_response(response: Response, limit: int) -> ResponseSnapshot:
                 )
     finally:
         response.close()
-    if response.location:
-        # relative to the request, not to the address of the result
-        response.headers["Location"] = urljoin(
-            request.script_root + request.path, response.location
-        )
+    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+    # one slash: what begins with two is the address of another host
+    url = "/" + quote(request.script_root + request.path).lstrip("/") + query
+    for name in ("Location", "Content-Location"):
+        if response.headers.get(name):
+            # relative to the request, not to the address of the result
+            response.headers[name] = urljoin(url, response.headers[name])
     headers = [(key, value) for key, value in response.headers if key.lower() not in DROPPED]
     cookies = [text.partition("=")[0] for text in response.headers.getlist("Set-Cookie")]
     if session.modified:
         cookies.append(current_app.config["SESSION_COOKIE_NAME"])
-    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-    url = quote(request.script_root + request.path) + query
     return ResponseSnapshot(url, response.status_code, headers, _shortest(bytes(body)), cookies)
 
 

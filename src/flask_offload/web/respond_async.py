@@ -66,7 +66,7 @@ def respond_async(
     def respond(*args: Any, **values: Any) -> Response:
         preferences = Preferences.parse(request.headers.get("Prefer", ""))
         if moved.applies(preferences):
-            response = moved.respond(preferences, values)
+            response = moved.respond(preferences, _by_name(view, args, values))
         else:
             answered = current_app.ensure_sync(view)(*args, **values)
             response = current_app.make_response(answered)
@@ -197,6 +197,14 @@ def _methods(always: bool | Iterable[str]) -> frozenset[str]:
         known = ", ".join(sorted(METHODS))
         raise OptionError(f"always={always!r} can't be used: it takes True, or some of {known}.")
     return names
+
+
+def _by_name(
+    view: Callable[..., Any], args: tuple[Any, ...], values: dict[str, Any]
+) -> dict[str, Any]:
+    """The view's arguments, all by name, as they are stored. Flask passes them by name; a decorator
+    of the app above this one may not."""
+    return dict(inspect.signature(view).bind(*args, **values).arguments) if args else values
 
 
 def _refuse_method(view: Callable[..., Any]) -> None:
