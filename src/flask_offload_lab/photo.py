@@ -53,8 +53,15 @@ def thumbnails(data: bytes, folder: Path) -> Iterator[Path]:
         small.thumbnail((size, size), Image.Resampling.LANCZOS)
         for kind, suffix in FORMATS.items():
             path = folder / f"{size}.{suffix}"
-            small.save(path, kind, icc_profile=upright.info.get("icc_profile"), **_OPTIONS[kind])
+            _save(small, path, kind, upright.info.get("icc_profile"))
             yield path
+
+
+def _save(image: Image.Image, path: Path, kind: str, profile: bytes | None) -> None:
+    try:
+        image.save(path, kind, icc_profile=profile, **_OPTIONS[kind])
+    except Exception as error:  # such as a colour profile that is too large for the format
+        raise PhotoError(f"The picture can't be saved as {kind}: {error}.") from error
 
 
 def _open(data: bytes) -> Image.Image:
@@ -67,7 +74,7 @@ def _open(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         # Pillow's own limits, which are above this one
         raise PhotoError(f"The picture claims more than {MAX_PIXELS:,} pixels.") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a broken header may raise anything
         raise PhotoError(f"The picture can't be opened: {error}.") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -82,9 +89,9 @@ def _upright(image: Image.Image) -> Image.Image:
     """The decoded picture in RGB, turned as its EXIF block says."""
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+        profile = image.info.get("icc_profile")
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # a broken block may raise anything: struct.error, SyntaxError, …
         raise PhotoError(f"The picture is damaged: {error}.") from error
-    profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image).convert("RGB")
     upright.info["icc_profile"] = profile
     return upright

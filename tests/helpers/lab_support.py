@@ -44,7 +44,7 @@ class RunningLab:
         finally:
             connection.close()
         assert response.status == 200, text
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in text.splitlines() if line]
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The lab's photos: thumbnails as a web site makes them, and uploads that mean harm."""
 
+import contextlib
 import io
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -125,3 +127,26 @@ def test_the_shipped_photo_is_small_and_has_its_papers() -> None:
     papers = (SAMPLE.parent / "README.md").read_text()
     assert "public domain" in papers
     assert SAMPLE.name in papers
+
+
+def with_exif(exif: bytes, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, kind, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_a_broken_exif_block_is_a_damaged_picture_or_ignored(kind: str, tmp_path: Path) -> None:
+    """Pillow raises whatever its parsers do: SyntaxError, struct.error, KeyError, TypeError."""
+    valid = Image.Exif()
+    valid[0x0112] = 6
+    chance = random.Random(11)
+    blocks = [b"Exif\0\0", b"Exif\0\0broken", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+    for _ in range(60):
+        changed = bytearray(valid.tobytes())
+        for _ in range(3):
+            changed[chance.randrange(6, len(changed))] = chance.randrange(256)
+        blocks.append(bytes(changed))
+    for block in blocks:
+        with contextlib.suppress(PhotoError):
+            next(thumbnails(with_exif(block, kind), tmp_path))

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -24,8 +25,14 @@ LIMIT = 90.0
 NOT_COPIED = shutil.ignore_patterns(
     ".*", "__pycache__", "instance", "venv", "env", "node_modules", "*.sqlite3*"
 )
+MAX_COPIED = 20_000_000
+"""Bytes. A project of the lesson has some kilobytes; a folder of this size is another one."""
 
 APP = "app.py"
+
+
+class TooLarge(LabError):
+    """The folder of the project holds more than 20 MB: keep other files in another folder."""
 
 
 class NoProject(LabError):
@@ -50,17 +57,37 @@ def fix(challenge: Challenge, order: Sequence[object], choices: Mapping[str, obj
 
 
 def step(project: Path, key: str) -> Events:
-    """The same for a step of Build, on a copy of the reader's folder. Raises NoProject."""
+    """The same for a step of Build, on a copy of the folder. Raises NoProject, and TooLarge when
+    the check starts."""
     if not (project / APP).is_file():
         raise NoProject
 
     def events() -> Events:
         with _temporary_folder() as name:
             copy = Path(name) / "project"
-            shutil.copytree(project, copy, ignore=NOT_COPIED)
+            _copy(project, copy)
             yield from _check(copy, "step", key, "app")
 
     return events()
+
+
+def _copy(project: Path, copy: Path) -> None:
+    """The project's own files: no links, which may lead anywhere, and no pipes or devices."""
+    left = MAX_COPIED
+
+    def not_copied(folder: str, names: list[str]) -> set[str]:
+        nonlocal left
+        ignored = set(NOT_COPIED(folder, names))
+        for name in set(names) - ignored:
+            status = os.lstat(Path(folder, name))
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                ignored.add(name)
+            left -= status.st_size
+        if left < 0:
+            raise TooLarge
+        return ignored
+
+    shutil.copytree(project, copy, ignore=not_copied)
 
 
 def _temporary_folder() -> TemporaryDirectory[str]:

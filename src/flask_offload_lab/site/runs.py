@@ -10,7 +10,7 @@ from flask import Blueprint, Response, abort, request
 
 from flask_offload.errors import OffloadError
 
-from ..experiments import Events, deep
+from ..experiments import Event, Events, deep
 from ..experiments.checked import fix, step
 from ..experiments.headless import headless
 from ..experiments.race import race
@@ -18,6 +18,7 @@ from ..experiments.spot import NAMES, spot
 from ..experiments.tips import CHECKS
 from ..testbed import LabTestbed
 from .content import CHALLENGES, STEPS
+from .experiment_run import ExperimentRun
 from .lab import Lab, lab
 
 runs = Blueprint("runs", __name__)
@@ -135,30 +136,20 @@ EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
 
 @runs.post("/run/<name>")
 def run(name: str) -> Response:
-    """Start an experiment; it ends early when the reader leaves the page."""
+    """Start an experiment; it ends early when the reader stops it or leaves the page."""
     start = EXPERIMENTS.get(name) or abort(404, "There is no such experiment.")
-    given = request.get_json()
+    try:
+        given = request.get_json()
+    except RecursionError:
+        abort(400, "The request is nested too deeply.")
     try:
         events = start(lab(), Params(given if isinstance(given, dict) else {}))
     except OffloadError as error:
         abort(400, str(error))
-    return Response(_lines(_one_at_a_time(lab(), events)), mimetype="application/x-ndjson")
+    running = ExperimentRun(events, lab().testbed.exclusive)
+    return Response(_lines(running.events()), mimetype="application/x-ndjson")
 
 
-def _one_at_a_time(lab: Lab, events: Events) -> Events:
-    """Experiments share the sample app: a second one would distort the figures of the first."""
-    exclusive = lab.testbed.exclusive
-    if not exclusive.acquire(blocking=False):
-        yield {"status": "Another experiment is still running; this one is next."}
-        exclusive.acquire()
-    try:
-        yield from events
-    except OffloadError as error:
-        yield {"error": str(error)}
-    finally:
-        exclusive.release()
-
-
-def _lines(events: Events) -> Iterator[str]:
+def _lines(events: Iterator[Event | None]) -> Iterator[str]:
     for event in events:
-        yield json.dumps(event) + "\n"
+        yield "\n" if event is None else json.dumps(event) + "\n"

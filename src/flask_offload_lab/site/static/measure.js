@@ -1,6 +1,6 @@
 // Measure: loads the sample app in a frame, whose page reports what the browser measured of it.
 
-import { $, $$, ms, onPress, run, setBar } from "./stream.js";
+import { $, $$, ms, onPress, run, setBar, whenStopped } from "./stream.js";
 import { node } from "./timeline.js";
 
 const PATHS = { sync: "/sync", thread: "/thread", background: "/background", progress: "/background?progress", careless: "/background?careless" };
@@ -26,6 +26,7 @@ function load(key) {
       settle(value);
     };
     addEventListener("message", onMessage);
+    whenStopped((error) => finish(fail, error));
     fresh.src = url;
     screen.replaceWith(fresh);
     screen = fresh;

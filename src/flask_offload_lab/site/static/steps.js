@@ -1,10 +1,12 @@
 // A check whose steps are shown as they come.
 
-import { run } from "./stream.js";
+import { reason, run, whileRunning } from "./stream.js";
 
-export async function check(button, list, name, params, opening) {
-  if (button.getAttribute("aria-disabled") === "true") return;
-  button.setAttribute("aria-disabled", "true");
+export function check(button, list, name, params, opening) {
+  return whileRunning(button, () => steps(list, name, params, opening));
+}
+
+async function steps(list, name, params, opening) {
   list.replaceChildren(step("…", opening));
   let first = true;
   try {
@@ -15,9 +17,7 @@ export async function check(button, list, name, params, opening) {
       list.append(step(event.good ? "✓" : "✗", event.text));
     });
   } catch (error) {
-    list.append(step("✗", error.message));
-  } finally {
-    button.removeAttribute("aria-disabled");
+    list.append(step(error.name === "AbortError" ? "…" : "✗", reason(error)));
   }
 }
 

@@ -1,9 +1,13 @@
 // Experiments run on the lab's server and send their events as they happen: one JSON object per line.
 // An event with a status is progress in words, for report(text); all others are for onEvent.
 
+// Aborted when its button is pressed again: the lab then ends the experiment.
+let stopping = new AbortController();
+
 export async function run(name, params, report, onEvent = () => {}) {
   const response = await fetch(`/run/${name}`, {
     method: "POST",
+    signal: stopping.signal,
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(params),
   });
@@ -39,22 +43,48 @@ export function ms(value) {
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+const NO_ANSWER = "The lab does not answer: is it still running in your terminal?";
+
+// Called with the reason when the experiment is stopped.
+export function whenStopped(callback) {
+  stopping.signal.addEventListener("abort", () => callback(stopping.signal.reason), { once: true });
+}
+
+export function reason(error) {
+  if (error.name === "AbortError") return "Stopped.";
+  return error instanceof TypeError ? NO_ANSWER : error.message;
+}
+
+// While the action runs, its button stops it and all others wait.
+export async function whileRunning(button, action) {
+  if (button.dataset.running) return stopping.abort();
+  if ($("[data-running]")) return undefined;
+  const words = button.innerHTML;
+  stopping = new AbortController();
+  button.dataset.running = "yes";
+  button.textContent = "Stop";
+  document.body.classList.add("running");
+  try {
+    return await action();
+  } finally {
+    button.innerHTML = words;
+    delete button.dataset.running;
+    document.body.classList.remove("running");
+  }
+}
+
 // A button that runs something: one at a time, reports its progress, and shows its error.
 export function onPress(button, status, action) {
-  button.addEventListener("click", async () => {
-    if (button.getAttribute("aria-disabled") === "true") return;
-    button.setAttribute("aria-disabled", "true");
+  button.addEventListener("click", () => whileRunning(button, async () => {
     status.classList.remove("bad");
     const report = (text) => { status.textContent = text; };
     try {
       await action(report);
     } catch (error) {
-      status.classList.add("bad");
-      report(error instanceof TypeError ? "The lab does not answer: is it still running in your terminal?" : error.message);
-    } finally {
-      button.removeAttribute("aria-disabled");
+      if (error.name !== "AbortError") status.classList.add("bad");
+      report(reason(error));
     }
-  });
+  }));
 }
 
 export function setBar(id, value, most) {
