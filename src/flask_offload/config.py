@@ -20,6 +20,8 @@ MASKED = (
     *("password", "passwd", "passphrase", "pwd", "secret", "token", "key", "credential", "auth"),
     *("authorization", "cookie", "session", "signature", "pin", "otp", "cvv", "cvc", "iban", "ssn"),
 )
+LEAST_MEMORY = 32 << 20
+"""Bytes; less than a process takes that has only imported Flask."""
 PYTHON_WORDS = {"True": True, "False": False}
 """Common in environment variables, where JSON has `true` and `false`."""
 
@@ -159,6 +161,17 @@ class Config:
     )
     worker_processes: int = _key(1, "processes of a worker", *_number(1, 256, whole=True))
     worker_threads: int = _key(4, "threads of each process", *_number(1, 1024, whole=True))
+    worker_max_jobs: int = _key(
+        0,
+        "jobs after which a worker replaces a process; 0: no limit",
+        *_number(0, 1e9, whole=True),
+    )
+    worker_max_memory: int = _key(
+        0,
+        "bytes of memory above which a worker replaces a process, between jobs; 0: no limit",
+        lambda value: type(value) is int and (value == 0 or value >= LEAST_MEMORY),
+        "0, or a number of bytes from 33,554,432 (32 MiB)",
+    )
     async_concurrency: int = _key(
         100, "async jobs at once in each process", *_number(1, 10_000, whole=True)
     )

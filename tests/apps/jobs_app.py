@@ -46,6 +46,17 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+HELD: list[bytes] = []
+
+
+@offload.task
+def grow(megabytes: int, seconds: float = 0.0) -> int:
+    """Returns its process, which then has so much more memory."""
+    HELD.append(os.urandom(1) * (megabytes << 20))
+    time.sleep(seconds)
+    return os.getpid()
+
+
 @offload.task
 def note(text: str) -> None:
     witness(text)

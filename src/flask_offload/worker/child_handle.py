@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import selectors
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ..jobs.attempt import Claim
 from ..jobs.new_job import ALONE, ASYNC, THREADS
 from .announcer import SharedCount
 from .messages import Channel, Crashed, Ended, ResolveTimeout, WorkerSettings
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 EARLY = 5.0
 """Seconds after which the end of a child that was ready for jobs is no failed start."""
 PREFETCH_TIME = 0.02
@@ -88,8 +93,10 @@ class ChildHandle:
     """How many of the events that it was sent it has announced."""
     _events: list[Crashed | Ended] = field(default_factory=list)
     _event_count: int = 0
-    has_worked: bool = False
-    """Whether it has finished a job."""
+    finished: int = 0
+    """How many jobs it has finished."""
+    is_worn: bool = False
+    """It gets no more jobs, and is replaced."""
 
     @property
     def is_ready(self) -> bool:
@@ -98,6 +105,7 @@ class ChildHandle:
             self.settings is not None
             and not self.isolated
             and self.stop is None
+            and not self.is_worn
             and not self.channel.is_closed
         )
 
@@ -107,16 +115,42 @@ class ChildHandle:
         return self.threads or (self.settings.config.worker_threads if self.settings else 0)
 
     @property
-    def thread_capacity(self) -> int:
+    def thread_capacity(self) -> float:
         """How many more jobs its threads may be given, those ahead of their turn included."""
         ahead = min(PREFETCH_MOST, int(self.thread_count * PREFETCH_TIME / max(self.average, 1e-6)))
-        return self.thread_count + ahead - self.by_lane[THREADS]
+        return min(self._left, self.thread_count + ahead - self.by_lane[THREADS])
 
     @property
-    def async_capacity(self) -> int:
+    def async_capacity(self) -> float:
         """How many more async jobs it may be given."""
         most = self.coroutines or (self.settings.config.async_concurrency if self.settings else 0)
-        return most - self.by_lane[ASYNC]
+        return min(self._left, most - self.by_lane[ASYNC])
+
+    @property
+    def _left(self) -> float:
+        """How many more jobs it may be given until it is replaced."""
+        most = self.settings.config.worker_max_jobs if self.settings else 0
+        return max(0, most - self.finished - len(self.held)) if most else math.inf
+
+    def has_aged(self) -> bool:
+        """Whether it has just become too old, or too large, for more jobs."""
+        if self.settings is None or self.is_worn or self.isolated:
+            return False
+        config = self.settings.config
+        is_old = 0 < config.worker_max_jobs <= self.finished
+        self.is_worn = is_old or 0 < config.worker_max_memory < memory_of(self.pid)
+        return self.is_worn
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Select on what its channel waits for."""
+        if self.channel.is_closed:
+            if self.is_watched:
+                selector.unregister(self.channel)
+                self.is_watched = False
+        elif self.channel.wants_write is not self.watches_write:
+            self.watches_write = self.channel.wants_write
+            writing = selectors.EVENT_WRITE if self.watches_write else 0
+            selector.modify(self.channel, selectors.EVENT_READ | writing)
 
     def is_stalled(self, now: float) -> bool:
         """Whether it holds jobs that it has not come to for a while, and may be asked for them."""
@@ -134,7 +168,7 @@ class ChildHandle:
             return True
         has_started = any(started_at(held.claim) for held in self.held.values())
         is_early = now - self.ready_at < EARLY
-        return is_early and not (self.has_worked or self.is_spent or self.stop or has_started)
+        return is_early and not (self.finished or self.is_spent or self.stop or has_started)
 
     def announce(self, event: Crashed | Ended) -> None:
         """Let it send the signals of this event."""
@@ -170,13 +204,13 @@ def capacity_of(children: Sequence[ChildHandle], processes: int, places: int) ->
     """
     ready = [child for child in children if child.is_ready]
     alone = {lane: processes - sum(child.by_lane[lane] for child in children) for lane in ALONE}
-    capacity = {
+    capacity: dict[str, Any] = {
         **alone,
         ASYNC: sum(child.async_capacity for child in ready),
         THREADS: sum(child.thread_capacity for child in ready),
     }
     for lane, count in capacity.items():
-        capacity[lane] = max(0, min(count, places))
+        capacity[lane] = int(max(0, min(count, places)))
         places -= capacity[lane]
     return capacity
 
@@ -197,6 +231,15 @@ def overdue(
         if now > started + limit + child.settings.config.timeout_grace:
             return Stop(held.claim.seq, limit)
     return None
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of memory that this process has (its resident set); 0 where /proc does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * PAGE
 
 
 def send_signal(pid: int, number: int) -> None:

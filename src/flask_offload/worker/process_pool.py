@@ -238,8 +238,9 @@ class ProcessPool(Pool):
                     self._take(child, reports, outcomes, unknown)
                 case Returned(seqs):
                     self._events.unstarted += self._forget(child, seqs)
+        self._retire(child)
         child.channel.flush()
-        self._watch(child)
+        child.watch(self._selector)
 
     def _take(
         self,
@@ -252,7 +253,7 @@ class ProcessPool(Pool):
         self._events.reports += reports
         self._events.unknown += self._forget(child, unknown)
         if outcomes:
-            child.has_worked = True
+            child.finished += len(outcomes)
             self._starts.succeeded()
         for outcome in outcomes:
             if outcome.seq in child.resolving:
@@ -274,16 +275,15 @@ class ProcessPool(Pool):
         claims = (child.remove(seq) for seq in seqs)
         return self._release(claim for claim in claims if claim is not None)
 
-    def _watch(self, child: ChildHandle) -> None:
-        """Select on what this child's channel waits for."""
-        if child.channel.is_closed:
-            if child.is_watched:
-                self._selector.unregister(child.channel)
-                child.is_watched = False
-        elif child.channel.wants_write is not child.watches_write:
-            child.watches_write = child.channel.wants_write
-            writing = selectors.EVENT_WRITE if child.watches_write else 0
-            self._selector.modify(child.channel, selectors.EVENT_READ | writing)
+    def _retire(self, child: ChildHandle) -> None:
+        """Let a child end once it is idle that has run its number of jobs, or takes its memory."""
+        if child.has_aged():
+            child.channel.send(Recall())
+            message = "process %d is replaced after %d jobs"
+            log.write(logging.INFO, "process_replaced", message, child.pid, child.finished)
+        if child.is_worn and not (child.is_spent or child.held or child.resolving):
+            child.is_spent = True
+            child.channel.close_later()
 
     # --- stopping by force ---
 
@@ -339,7 +339,7 @@ class ProcessPool(Pool):
             return wait
         # the first child reports how many there should be
         wanted = self._process_count if self.settings is not None else 1
-        missing = wanted - sum(not child.isolated for child in self._children)
+        missing = wanted - sum(not (child.isolated or child.is_worn) for child in self._children)
         pause = self._starts.pause(now)
         if pause:
             wait = min(wait, pause)
@@ -388,11 +388,11 @@ class ProcessPool(Pool):
         """A child has ended: decide what becomes of each of its jobs."""
         self._children.remove(child)
         child.channel.is_closed = True
-        self._watch(child)
+        child.watch(self._selector)
         child.channel.close()
         self._timeouts += child.resolving.values()
         self._exit_events[:0] = child.unannounced  # what it had not announced is not lost
-        if not (child.isolated or child.stop or self._is_ending):
+        if not (child.isolated or child.is_spent or child.stop or self._is_ending):
             self._events.has_crash = True
         reason = exit_reason(status, was_unresponsive=child.was_unresponsive)
         now = time.monotonic()
