@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response, redirect, render_template_string
+from flask import Flask, Response, redirect, render_template_string, url_for
 from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
@@ -167,3 +167,67 @@ def test_relative_redirects_keep_the_prefix(
     ended = get(path)
     assert (ended.status_code, ended.headers["Location"]) == (302, f"/shop{path}/result")
     assert get(f"{path}/result").headers["Location"] == location
+
+
+@pytest.fixture
+def linking(tmp_path: Path) -> Iterator[Flask]:
+    """An app whose task returns an external link, and enqueues itself once more if asked."""
+    offload = Offload()
+    app = Flask(__name__)
+    app.config.update(
+        TESTING=True, OFFLOAD_SPOT=False, OFFLOAD_SQLITE_PATH=tmp_path / "jobs.sqlite3"
+    )
+    offload.init_app(app)
+
+    @offload.task
+    def link(again: bool) -> str:
+        if again:
+            link.enqueue(False)
+        return url_for("go", page=2, _external=True)
+
+    @app.get("/go")
+    def go() -> Response:
+        return offload.accepted(link.enqueue(True))
+
+    @app.get("/view")
+    @offload.respond_async
+    def view() -> str:
+        link.enqueue(False)
+        return url_for("go", page=2, _external=True)
+
+    @app.cli.command()
+    def nightly() -> None:
+        link.enqueue(False)
+
+    yield app
+    offload.state_of(app).engine.close()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost",
+        "https://front.example",
+        "http://127.0.0.1:8080/shop",
+        "https://x.example/ä b",
+    ],
+)
+@pytest.mark.parametrize("path", ["/go", "/view"])
+def test_links_in_a_job_are_as_in_its_request(linking: Flask, origin: str, path: str) -> None:
+    with linking.test_request_context(base_url=origin):
+        expected = url_for("go", page=2, _external=True)
+    assert linking.test_client().get(path, base_url=origin, headers=ASYNC).status_code == 202
+    returned = [getattr(job.return_value, "body", job.return_value) for job in drain(linking)]
+    assert returned == [expected, expected]
+
+
+def test_links_in_a_job_without_a_request_need_a_server_name(linking: Flask) -> None:
+    runner = linking.test_cli_runner()
+    runner.invoke(args=["nightly"])
+    (failed,) = drain(linking)
+    assert failed.error is not None
+    assert "SERVER_NAME" in failed.error.message
+    linking.config.update(SERVER_NAME="shop.example", PREFERRED_URL_SCHEME="https")
+    runner.invoke(args=["nightly"])
+    (job,) = drain(linking)
+    assert job.return_value == "https://shop.example/go?page=2"

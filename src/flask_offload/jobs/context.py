@@ -105,7 +105,8 @@ class JobContext:
     @property
     def carried(self) -> dict[str, Any]:
         """The values that `@offload.carry` saved in the request, by name."""
-        return load_context(self.claim.context)
+        saved = load_context(self.claim.context)
+        return {name: value for name, value in saved.items() if not name.startswith("_")}
 
     # --- progress and checkpoints ---
 

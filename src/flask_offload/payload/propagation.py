@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import current_app, g, has_app_context, has_request_context, request, session
+from flask.globals import app_ctx
 
 from ..errors import PayloadError
 
@@ -159,7 +161,43 @@ def _restore_trace(value: dict[str, str]) -> Iterator[None]:
         context.detach(token)
 
 
+def _save_base_url() -> str | None:
+    """The address of the app, as the request has it; also from a job that has one itself."""
+    if not has_request_context():
+        return g.get(_BASE_URL) if has_app_context() else None
+    if not request.host:  # the header can't be used
+        return None
+    return f"{request.scheme}://{request.host}{request.environ.get('SCRIPT_NAME', '')}"
+
+
+@contextlib.contextmanager
+def _restore_base_url(value: str) -> Iterator[None]:
+    """Let `url_for` build addresses like those of the request, where Flask would need
+    SERVER_NAME."""
+    parts = urlsplit(value)
+    environ = {
+        "wsgi.url_scheme": parts.scheme,
+        "HTTP_HOST": parts.netloc,
+        "SCRIPT_NAME": parts.path,
+        "PATH_INFO": "/",
+        "REQUEST_METHOD": "GET",
+        "SERVER_NAME": parts.hostname or "",
+        "SERVER_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
+    }
+    context = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    before = context.url_adapter
+    context.url_adapter = current_app.create_url_adapter(current_app.request_class(environ))
+    setattr(g, _BASE_URL, value)
+    try:
+        yield
+    finally:
+        context.url_adapter = before
+
+
+_BASE_URL = "_offload_base_url"
+
 BUILT_IN = (
+    Propagator("_base_url", _save_base_url, _restore_base_url),
     Propagator("request_id", _save_request_id),
     Propagator("locale", _save_locale, _restore_locale),
     Propagator("user_id", _save_user, _restore_user),
