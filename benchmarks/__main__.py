@@ -3,7 +3,7 @@
     python -m benchmarks [--quick] [--only enqueue,drain] [--peers offload-power,rq] [--record]
 
 Prints a table per figure and writes benchmarks/results.json; --record adds a line to
-benchmarks/history.md and puts the tables into docs/benchmarks.md.
+benchmarks/history.md and puts the tables into docs/evidence/benchmark-tables.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Keep what was measured: the newest table of each figure in docs/benchmarks.md, a section in
-history.md. A run of some figures replaces only theirs.
+"""Keep what was measured: the newest table of each figure in docs/evidence/benchmark-tables.md, and
+a section in history.md. A run of some figures replaces only theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .figures import Figure
 from .report import markdown, verdicts
 
 HISTORY = Path(__file__).parent / "history.md"
-DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs" / "evidence" / "benchmark-tables.md"
 
 
 def record(about: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
@@ -38,7 +38,7 @@ def replaced(page: str, name: str, text: str) -> str:
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"docs/benchmarks.md has no marks for {name}")
+        raise ValueError(f"docs/evidence/benchmark-tables.md has no marks for {name}")
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 

@@ -40,8 +40,8 @@ def text(figure: Figure) -> str:
 
 
 def markdown(figure: Figure, measured: str) -> str:
-    """For docs/benchmarks.md. measured: when, in a sentence."""
-    lines = [f"### {figure.title[:1].upper()}{figure.title[1:]}", "", measured, ""]
+    """For docs/evidence/benchmark-tables.md. measured: when, in a sentence."""
+    lines = [f"## {figure.title[:1].upper()}{figure.title[1:]}", "", measured, ""]
     lines += [f"| | {' | '.join(figure.columns)} |", "|---" * (len(figure.columns) + 1) + "|"]
     for name, values in figure.rows.items():
         shown = f"**{name}**" if name.startswith("offload-") else name

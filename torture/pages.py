@@ -1,4 +1,4 @@
-"""docs/reliability.md: what the newest runs found, between two markers, from results.json."""
+"""docs/evidence/reliability-runs.md: what the newest runs found, from results.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import ROOT
 from .plan import PLAN, Item
 from .scenario import SCENARIOS, Report
 
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "evidence" / "reliability-runs.md"
 RESULTS = ROOT / "torture" / "results.json"
 """The newest report of each scenario, by its name."""
 
@@ -85,7 +85,7 @@ def _told(report: Report) -> dict[str, Any]:
 
 def _table(known: dict[str, Any]) -> str:
     lines = [
-        "### The plan",
+        "## The plan",
         "",
         "| | what | must hold | where it is built | newest run |",
         "|---|---|---|---|---|",
@@ -104,7 +104,7 @@ def _table(known: dict[str, Any]) -> str:
 
 
 def _places(names: Iterable[str], item: Item) -> str:
-    tests = (f"[{name}](../tests/{name})" for name in item.tests)
+    tests = (f"[{name}](../../tests/{name})" for name in item.tests)
     return ", ".join([*(f"`{name}`" for name in names), *tests])
 
 
@@ -124,7 +124,7 @@ def _headline(name: str, found: dict[str, Any]) -> str:
 
 def _part(name: str, found: dict[str, Any]) -> str:
     item = SCENARIOS[name]
-    lines = [f"### {name} ({item.number})", "", f"{item.about[0].upper()}{item.about[1:]}.", ""]
+    lines = [f"## {name} ({item.number})", "", f"{item.about[0].upper()}{item.about[1:]}.", ""]
     facts = (
         f"{found['date']}, commit {found['commit']}, {found['machine']}, seed {found['seed']},"
         f" {found['form']} form, {found['seconds']:,} s, load average {found.get('load', '?')}"

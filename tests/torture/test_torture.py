@@ -53,7 +53,7 @@ def test_the_page_says_what_the_newest_runs_have_found(
     copy.write_text(pages.PAGE.read_text().replace("| T1 |", "| T1, by hand |"))
     monkeypatch.setattr(pages, "PAGE", copy)
     pages.write_page()
-    assert copy.read_text() == (ROOT / "docs" / "reliability.md").read_text()
+    assert copy.read_text() == (ROOT / "docs" / "evidence" / "reliability-runs.md").read_text()
 
 
 ORPHAN = """

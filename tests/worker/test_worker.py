@@ -236,7 +236,7 @@ def test_a_killed_child_is_replaced_and_its_job_starts_again_soon(site: Site) ->
         job.wait(20)
     assert job.status is JobStatus.SUCCESSFUL
     assert outcomes(job) == ["CRASHED", "SUCCESSFUL"]
-    assert again - killed < 10  # the median over many is in docs/reliability.md
+    assert again - killed < 10  # the median over many is in docs/evidence/reliability-runs.md
 
 
 def test_jobs_in_other_processes_go_on_after_a_crash(site: Site) -> None:
