@@ -25,6 +25,7 @@ from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.findings import check_sqlite
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.schedules import tick
+from flask_offload.engines.sqlite.schema import MIGRATIONS
 from flask_offload.engines.store import Retention, StoreOptions
 from flask_offload.engines.worker_locks import Registration, run_folder
 from flask_offload.jobs.new_job import THREADS
@@ -110,7 +111,7 @@ def test_an_app_with_a_worker_is_well(shop: Shop) -> None:
             found["worker"]
             == f"{worker_store.worker_id} (flask offload worker, all queues, 4 threads)"
         )
-        assert found["database"] == f"{shop.database}, version 1, quick_check ok"
+        assert found["database"] == f"{shop.database}, version {max(MIGRATIONS)}, quick_check ok"
         assert found.keys() == {
             *("configuration", "sqlite", "file system", "database", "permissions", "log size"),
             *("worker", "queues", "tasks", "waiting", "invariants", "clock", "schedules"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..store import Pruned
 from .connection import PgConnection
 from .limits import admit_idle, forget_limits
+from .schema import ADDED_TABLES, SIDE_TABLES
 
 BATCH = 1000
 
@@ -38,7 +39,13 @@ UPDATE offload.jobs SET result = NULL, result_expires_at = NULL WHERE seq IN (
     FOR UPDATE SKIP LOCKED
 )
 """
-DELETE_ATTEMPTS = "DELETE FROM offload.attempts WHERE seq = ANY(%s::bigint[])"
+DELETE_SIDE = "DELETE FROM offload.{table} WHERE seq = ANY(%s::bigint[])"
+ORPHANS = """
+DELETE FROM offload.{table} WHERE seq IN (
+    SELECT seq FROM (SELECT seq FROM offload.{table} ORDER BY seq LIMIT 100) AS oldest
+    WHERE NOT EXISTS (SELECT 1 FROM offload.jobs WHERE jobs.seq = oldest.seq))
+"""
+"""Rows of jobs that an older release has deleted, among the oldest."""
 SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
@@ -52,6 +59,9 @@ def prune(connection: PgConnection, now: float, *, keep_count: int) -> Pruned:
     if not gone:
         gone = _delete(connection, SURPLUS, keep_count, now)
     results = connection.execute(EXPIRED_RESULTS, (now,)).rowcount
+    if gone:
+        for table in ADDED_TABLES:
+            connection.execute(ORPHANS.format(table=table))
     admit_idle(connection, now)
     return Pruned(jobs=gone, has_more=gone == BATCH or results == BATCH)
 
@@ -70,6 +80,8 @@ def size(connection: PgConnection) -> int:
 def _delete(connection: PgConnection, statement: str, parameter: float, now: float) -> int:
     rows = connection.execute(statement, (parameter,)).fetchall()
     if rows:
-        connection.execute(DELETE_ATTEMPTS, ([row[0] for row in rows],))
+        numbers = [row[0] for row in rows]
+        for table in SIDE_TABLES:
+            connection.execute(DELETE_SIDE.format(table=table), (numbers,))
         forget_limits(connection, now, [row[1] for row in rows], [row[2] for row in rows])
     return len(rows)

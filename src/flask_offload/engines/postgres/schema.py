@@ -134,7 +134,35 @@ CREATE TABLE offload.meta (version integer NOT NULL);
 INSERT INTO offload.meta VALUES (1);
 """
 
-MIGRATIONS = {1: VERSION_1}
+VERSION_2 = """
+ALTER TABLE offload.jobs
+    ADD COLUMN options text,           -- JSON: what using() set for this job alone
+    ADD COLUMN enqueued_by text;       -- JSON: route, user and trace id of the request
+ALTER TABLE offload.schedules ADD COLUMN disabled_at float8;
+
+-- results of `current_job.once`
+CREATE TABLE offload.steps (
+    seq bigint NOT NULL,
+    name text NOT NULL,
+    value text NOT NULL,               -- JSON
+    PRIMARY KEY (seq, name)
+);
+
+CREATE TABLE offload.logs (            -- log lines of each attempt
+    seq bigint NOT NULL,
+    attempt integer NOT NULL,
+    lines text NOT NULL,
+    PRIMARY KEY (seq, attempt)
+);
+"""
+
+ADDED_TABLES = ("steps", "logs")
+"""Side tables that version 1 does not know: it deletes jobs without their rows in these."""
+
+SIDE_TABLES = ("attempts", *ADDED_TABLES)
+"""Tables whose rows go with their job's, by `seq`."""
+
+MIGRATIONS = {1: VERSION_1, 2: VERSION_2}
 """What takes a database from the version before to this one. Never edit one that was released."""
 
 GENERATION = 1000

@@ -34,6 +34,7 @@ from .connection import PgConnection
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full
+from .schema import SIDE_TABLES
 
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
@@ -78,7 +79,7 @@ UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, ru
 WHERE seq = %s RETURNING concurrency_key, rate_key
 """
 
-JOB_TABLES = ("jobs", "attempts", "limits", "starts", "schedules")
+JOB_TABLES = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
 
 
 class PostgresSender(Engine):

@@ -7,7 +7,7 @@ import json
 from ..store import Pruned
 from .connection import Connection
 from .limits import forget_limits
-from .schema import SIDE_TABLES
+from .schema import ADDED_TABLES, SIDE_TABLES
 from .sender import SqliteSender
 
 BATCH = 500
@@ -26,6 +26,11 @@ DELETE FROM results WHERE seq IN (
     SELECT seq FROM results WHERE expires_at <= ? LIMIT {BATCH}
 ) RETURNING 1
 """
+ORPHANS = """
+DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq FROM {table} ORDER BY seq LIMIT 100)
+    WHERE seq NOT IN (SELECT seq FROM jobs))
+"""
+"""Rows of jobs that an older release has deleted, among the oldest."""
 FINISHED_BEFORE = f"""
 SELECT seq FROM jobs WHERE seq > ? AND finished_at <= ? ORDER BY seq LIMIT {BATCH}
 """
@@ -42,6 +47,8 @@ def prune(engine: SqliteSender, *, keep_count: int) -> Pruned:
             gone = [seq for (seq,) in connection.execute(SURPLUS, (BATCH, keep_count))]
         files = _delete(connection, gone, now)
         results = connection.execute(EXPIRED_RESULTS, (now,)).fetchall()
+        for table in ADDED_TABLES:
+            connection.execute(ORPHANS.format(table=table))
         return Pruned(
             jobs=len(gone),
             files=files,

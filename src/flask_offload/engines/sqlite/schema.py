@@ -123,10 +123,34 @@ CREATE TABLE workers (
 ) STRICT, WITHOUT ROWID;
 """
 
-SIDE_TABLES = ("payloads", "results", "attempts")
+VERSION_2 = """
+ALTER TABLE jobs ADD COLUMN options TEXT;      -- JSON: what using() set for this job alone
+ALTER TABLE jobs ADD COLUMN enqueued_by TEXT;  -- JSON: route, user and trace id of the request
+ALTER TABLE schedules ADD COLUMN disabled_at REAL;
+
+-- results of `current_job.once`
+CREATE TABLE steps (
+    seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,               -- JSON
+    PRIMARY KEY (seq, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE logs (                    -- log lines of each attempt
+    seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    lines TEXT NOT NULL,
+    PRIMARY KEY (seq, attempt)
+) STRICT;
+"""
+
+ADDED_TABLES = ("steps", "logs")
+"""Side tables that version 1 does not know: it deletes jobs without their rows in these."""
+
+SIDE_TABLES = ("payloads", "results", "attempts", *ADDED_TABLES)
 """Tables whose rows go with their job's, by `seq`."""
 
-MIGRATIONS = {1: VERSION_1}
+MIGRATIONS = {1: VERSION_1, 2: VERSION_2}
 """What takes a database from the version before to this one. Never edit one that was released."""
 
 GENERATION = 1000
