@@ -20,7 +20,19 @@ from .store import Retention
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 
-HELD_COLUMNS = "concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task"
+HELD_COLUMNS = (
+    "concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, enqueued_at, run_after,"
+    " task"
+)
+
+
+class Counted(NamedTuple):
+    """An attempt for the counters. status: of its job afterwards. due_at: when it was to start."""
+
+    outcome: Outcome
+    task: str
+    status: JobStatus
+    due_at: float
 
 
 class AttemptStatements(NamedTuple):
@@ -63,6 +75,7 @@ class AttemptWrites(ABC, Generic[C]):
     retention: Retention
     now: float
     freed: Freed = field(default_factory=Freed)
+    counted: list[Counted] = field(default_factory=list)
 
     @abstractmethod
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
@@ -98,7 +111,7 @@ class AttemptWrites(ABC, Generic[C]):
         row = self.connection.execute(self.sql.held, self.fence(outcome)).fetchone()
         if row is None:
             return False
-        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, task = row
+        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, *dates, task = row
         self.freed.add(concurrency_key, rate_key)
         what = follow(
             outcome,
@@ -108,6 +121,7 @@ class AttemptWrites(ABC, Generic[C]):
             cancel_requested=bool(cancel),
         )
         self._note_attempt(outcome, what.error)
+        self.count(outcome, task, what.status, *dates)
         counts = (what.failures, what.crashes)
         if what.status is JobStatus.READY:
             is_later = what.after > 0
@@ -123,6 +137,18 @@ class AttemptWrites(ABC, Generic[C]):
             state = what.status.lower()
             self.connection.execute(self.sql.end, (state, *counts, *times, outcome.seq))
         return True
+
+    def count(
+        self,
+        outcome: Outcome,
+        task: str,
+        status: JobStatus,
+        enqueued_at: float,
+        run_after: float | None,
+    ) -> None:
+        """Note an outcome for the counters."""
+        due_at = max(enqueued_at, run_after or enqueued_at)
+        self.counted.append(Counted(outcome, task, status, due_at))
 
     def _note_attempt(self, outcome: Outcome, error: Error | None) -> None:
         self.connection.execute(

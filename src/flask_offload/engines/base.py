@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from ..errors import JobNotFound, UnsupportedByEngine
+from ..jobs.attempt import Ending
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from .store import Store, StoreOptions, WorkerInfo
@@ -59,6 +60,8 @@ class Flags:
     """`flask offload worker` starts a worker for it."""
     outbox: bool = False
     """`OFFLOAD_OUTBOX` is kept: jobs are accepted while no server can be reached."""
+    counters: bool = False
+    """What became of attempts is counted by the minute, for the dashboard's charts and metrics."""
     files: bool = False
     """Uploaded files travel beside the arguments, up to OFFLOAD_MAX_FILE; without it they travel
     among them, up to OFFLOAD_MAX_PAYLOAD."""
@@ -152,6 +155,30 @@ class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
 Level = Literal["ok", "note", "problem"]
 
 
+BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Seconds up to which the buckets of `CounterRow` count; one more takes the rest."""
+
+
+class CounterRow(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of attempts.
+
+    minute: when it began (unix seconds); 0 in totals, which are by task. status: of the job after
+    the attempt. ran: seconds in all. starts, waited: first attempts, and the seconds that they
+    waited after they were due. ran_up_to, waited_up_to: how many are in each bucket of BOUNDS.
+    """
+
+    minute: float
+    task: str
+    ending: Ending
+    status: JobStatus
+    attempts: int
+    ran: float
+    starts: int
+    waited: float
+    ran_up_to: Sequence[int]
+    waited_up_to: Sequence[int]
+
+
 class Finding(msgspec.Struct, frozen=True):
     """The result of a check: `ok`, a `note` that is no fault, or a `problem` and how to fix it."""
 
@@ -217,6 +244,15 @@ class Engine(ABC):
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that are alive. For engines with `own_worker`."""
         raise self.unsupported("own_worker")
+
+    def counters(self, since: float) -> Sequence[CounterRow]:
+        """What became of attempts since this moment (unix seconds), of all tasks, by the minute; by
+        ten minutes where that is long ago."""
+        raise self.unsupported("counters")
+
+    def totals(self) -> Sequence[CounterRow]:
+        """What became of all attempts, by task."""
+        raise self.unsupported("counters")
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""

@@ -7,12 +7,13 @@ parameter.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..jobs.job import JobStatus
 from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
 from .attempt_writes import SqlConnection
 from .base import FailureGroup, JobPage, JobQuery
+from .dialect import Dialect
 from .rows import COLUMNS, IS_FINISHED, STATES, filters, states_sql
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
@@ -45,20 +46,6 @@ WHERE state = 'ready' AND lane = ? AND queue_name = ? AND priority < ?
 ORDER BY priority DESC, seq LIMIT 1
 """
 LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)
-
-
-class Dialect(NamedTuple):
-    """schema: what stands before the names of tables. mark: of a parameter. like: the operator that
-    ignores case. side_args: a condition on arguments that are not in the job's row."""
-
-    schema: str
-    mark: str
-    like: str
-    side_args: str = ""
-
-    def sql(self, statement: str) -> str:
-        """The statement in this dialect."""
-        return statement.replace("offload.", self.schema).replace("?", self.mark)
 
 
 class Search:

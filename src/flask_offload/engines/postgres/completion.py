@@ -22,7 +22,7 @@ FROM unnest(%s::bigint[], %s::int[], %s::float8[], %s::float8[], %s::float8[], %
     %s::float8[])
     AS o (seq, attempt, started_at, finished_at, expires_at, result, result_expires_at)
 WHERE j.seq = o.seq AND j.attempt = o.attempt AND j.worker = %s AND j.state = 'running'
-RETURNING j.seq, j.attempt, j.concurrency_key, j.rate_key
+RETURNING j.seq, j.attempt, j.concurrency_key, j.rate_key, j.task, j.enqueued_at, j.run_after
 """
 
 UNCLAIM_CANCELLED = """
@@ -89,7 +89,7 @@ class BatchCompletion(AttemptWrites[PgConnection]):
         row = self.connection.execute(self.sql.held, self.fence(held)).fetchone()
         if row is None:
             return
-        concurrency_key, rate_key, *_, cancel, _, task = row
+        concurrency_key, rate_key, *_, cancel, _, _, _, task = row
         if cancel:
             expires_at = self.now + self.retention.unsuccessful(task, JobStatus.CANCELLED)
             self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, held.seq))
@@ -118,7 +118,10 @@ class BatchCompletion(AttemptWrites[PgConnection]):
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
         done = set()
-        for seq, attempt, *keys in self.connection.execute(SUCCEED, (*columns, self.worker_id)):
+        by_seq = {outcome.seq: outcome for outcome in outcomes}
+        rows = self.connection.execute(SUCCEED, (*columns, self.worker_id))
+        for seq, attempt, concurrency_key, rate_key, task, *dates in rows:
             done.add((seq, attempt))
-            self.freed.add(*keys)
+            self.freed.add(concurrency_key, rate_key)
+            self.count(by_seq[seq], task, JobStatus.SUCCESSFUL, *dates)
         return done

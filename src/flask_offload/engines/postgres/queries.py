@@ -8,7 +8,8 @@ import msgspec
 
 from ...jobs.job import JobRecord, JobStatus
 from ..base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
-from ..job_search import Dialect, Search
+from ..dialect import POSTGRES
+from ..job_search import Search
 from ..rows import (
     COLUMNS,
     IS_FINISHED,
@@ -45,8 +46,6 @@ LEFT JOIN (
 ORDER BY name
 """
 
-DIALECT = Dialect(schema="offload.", mark="%s", like="ILIKE")
-
 SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
 
 IDS = """
@@ -79,18 +78,18 @@ def list_jobs(connection: PgConnection, query: JobQuery) -> list[JobRecord]:
 
 def page(connection: PgConnection, query: JobQuery, look: int) -> JobPage:
     """See Engine.page."""
-    rows, found = Search(connection, DIALECT).page(query, look)
+    rows, found = Search(connection, POSTGRES).page(query, look)
     return msgspec.structs.replace(found, jobs=with_attempts(connection, rows))
 
 
 def failures(connection: PgConnection, look: int) -> list[FailureGroup]:
     """See Engine.failures."""
-    return Search(connection, DIALECT).failures(look)
+    return Search(connection, POSTGRES).failures(look)
 
 
 def waiting_since(connection: PgConnection) -> float | None:
     """See Engine.waiting_since."""
-    return Search(connection, DIALECT).waiting_since()
+    return Search(connection, POSTGRES).waiting_since()
 
 
 def count(connection: PgConnection) -> dict[JobStatus, int]:

@@ -147,6 +147,7 @@ class DeadWorkers:
             completion = BatchCompletion(connection, worker_id, self._retention, now)
             completion.put_back(held, started)
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
+            counters.write(connection, POSTGRES, worker_id, completion.counted)
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (worker_id,))
             if held:
                 self._engine.notify(connection)

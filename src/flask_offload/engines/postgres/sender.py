@@ -9,8 +9,10 @@ from typing import ClassVar
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
+from .. import counters
 from ..base import (
     LOOK,
+    CounterRow,
     Engine,
     FailureGroup,
     Flags,
@@ -19,6 +21,7 @@ from ..base import (
     QueueInfo,
     ScheduleInfo,
 )
+from ..dialect import POSTGRES
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -199,6 +202,14 @@ class PostgresSender(Engine):
     def waiting_since(self) -> float | None:
         """Since when the job that is first in line waits (unix seconds)."""
         return self.database.read(queries.waiting_since)
+
+    def counters(self, since: float) -> Sequence[CounterRow]:
+        """What became of attempts since this moment (unix seconds), by the minute."""
+        return self.database.read(lambda connection: counters.read(connection, POSTGRES, since))
+
+    def totals(self) -> Sequence[CounterRow]:
+        """What became of all attempts, by task."""
+        return self.database.read(lambda connection: counters.totals(connection, POSTGRES))
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...jobs.attempt import Claim, Outcome, Report
+from .. import counters
+from ..dialect import SQLITE
 from ..rows import DUE_STATE
 from ..store import Exchange, Retention
 from .completion import Completion
@@ -82,6 +84,7 @@ class SqliteClaims:
             completion = self._completion(connection, now)
             refused = [outcome for outcome in outcomes if not completion.finish(outcome)]
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
+            counters.write(connection, SQLITE, self.worker_id, completion.counted)
             claims = self._claim(connection, capacity, now)
             if not promise and any(claim.on_crash == "fail" for claim in claims):
                 raise _MustBeDurable

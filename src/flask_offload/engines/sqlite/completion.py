@@ -16,7 +16,7 @@ FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 
 SUCCEED = f"""
 UPDATE jobs SET state = 'successful', started_at = ?, finished_at = ?, expires_at = ?
-WHERE {FENCE} RETURNING concurrency_key, rate_key
+WHERE {FENCE} RETURNING concurrency_key, rate_key, task, enqueued_at, run_after
 """
 
 UNCLAIM_CANCELLED = """
@@ -101,7 +101,9 @@ class Completion(AttemptWrites[Connection]):
         ).fetchall()
         if not keys:
             return False
-        self.freed.add(*keys[0])
+        concurrency_key, rate_key, task, *dates = keys[0]
+        self.freed.add(concurrency_key, rate_key)
+        self.count(outcome, task, JobStatus.SUCCESSFUL, *dates)
         if outcome.result is not None:
             ttl = outcome.result_ttl
             self.connection.execute(

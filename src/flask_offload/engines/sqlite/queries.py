@@ -9,7 +9,8 @@ import msgspec
 
 from ...jobs.job import JobRecord, JobStatus
 from ..base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
-from ..job_search import Dialect, Search
+from ..dialect import SQLITE
+from ..job_search import Search
 from ..rows import (
     COLUMNS,
     IS_FINISHED,
@@ -44,13 +45,6 @@ FROM queues LEFT JOIN ({BY_QUEUE}) ON queue_name = name
 GROUP BY name ORDER BY name
 """
 
-DIALECT = Dialect(
-    schema="",
-    mark="?",
-    like="LIKE",
-    side_args="EXISTS (SELECT 1 FROM payloads WHERE payloads.seq = looked.seq AND payloads.args",
-)
-
 SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM schedules ORDER BY name"
 
 
@@ -81,18 +75,18 @@ def list_jobs(connection: Connection, query: JobQuery) -> list[JobRecord]:
 
 def page(connection: Connection, query: JobQuery, look: int) -> JobPage:
     """See Engine.page."""
-    rows, found = Search(connection, DIALECT).page(query, look)
+    rows, found = Search(connection, SQLITE).page(query, look)
     return msgspec.structs.replace(found, jobs=[with_attempts(connection, row) for row in rows])
 
 
 def failures(connection: Connection, look: int) -> list[FailureGroup]:
     """See Engine.failures."""
-    return Search(connection, DIALECT).failures(look)
+    return Search(connection, SQLITE).failures(look)
 
 
 def waiting_since(connection: Connection) -> float | None:
     """See Engine.waiting_since."""
-    return Search(connection, DIALECT).waiting_since()
+    return Search(connection, SQLITE).waiting_since()
 
 
 def count(connection: Connection) -> dict[JobStatus, int]:

@@ -96,6 +96,7 @@ def _recover_one(engine: SqliteSender, retention: Retention, worker_id: str, fol
         completion = Completion(connection, worker_id, retention, now)
         completion.put_back(held, started)
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
+        counters.write(connection, SQLITE, worker_id, completion.counted)
         connection.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return len(held)
 

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.transition import check_cancel, check_retry
+from .. import counters
 from ..base import (
     LOOK,
+    CounterRow,
     Engine,
     FailureGroup,
     Flags,
@@ -20,6 +22,7 @@ from ..base import (
     QueueInfo,
     ScheduleInfo,
 )
+from ..dialect import SQLITE
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -163,6 +166,14 @@ class SqliteSender(Engine):
     def waiting_since(self) -> float | None:
         """Since when the job that is first in line waits (unix seconds)."""
         return self.database.read(queries.waiting_since)
+
+    def counters(self, since: float) -> Sequence[CounterRow]:
+        """What became of attempts since this moment (unix seconds), by the minute."""
+        return self.database.read(lambda connection: counters.read(connection, SQLITE, since))
+
+    def totals(self) -> Sequence[CounterRow]:
+        """What became of all attempts, by task."""
+        return self.database.read(lambda connection: counters.totals(connection, SQLITE))
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""

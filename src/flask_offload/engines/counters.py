@@ -1,0 +1,157 @@
+"""Counters of what became of attempts, by the minute: for charts, metrics and alarms.
+
+A worker adds to them in the transaction that records its outcomes, one row for each task and
+outcome among them, so that they are exact and cost a batch next to nothing. Rows of a worker are
+its own: no worker waits for another's. Older minutes are folded into coarser ones, and those of
+yesterday into one total, the minute 0. In these statements `offload.` stands for the schema.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..jobs.attempt import Ending, Outcome
+from ..jobs.job import JobStatus
+from .attempt_writes import Counted, SqlConnection
+from .base import BOUNDS, CounterRow
+from .dialect import Dialect
+
+_RUNS = [f"r{number}" for number in range(len(BOUNDS) + 1)]
+_WAITS = [f"w{number}" for number in range(len(BOUNDS) + 1)]
+_SUMS = ["attempts", "ran", "starts", "waited", *_RUNS, *_WAITS]
+_KEY = ["minute", "task", "ending", "status", "worker"]
+_COLUMNS = ", ".join([*_KEY, *_SUMS])
+_ADDED = ", ".join(f"sum({name})" for name in _SUMS)
+_CONFLICT = (
+    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = counters.{name} + excluded.{name}" for name in _SUMS)
+)
+
+SQLITE_TABLE = f"""
+CREATE TABLE counters (
+    minute INTEGER NOT NULL,           -- unix seconds at which it begins; 0: all that is older
+    task TEXT NOT NULL,
+    ending TEXT NOT NULL,              -- of the attempts
+    status TEXT NOT NULL,              -- of their jobs afterwards
+    worker TEXT NOT NULL,              -- '': folded
+    attempts INTEGER NOT NULL,
+    ran REAL NOT NULL,                 -- seconds in all
+    starts INTEGER NOT NULL,           -- first attempts, whose wait counts
+    waited REAL NOT NULL,              -- seconds in all, from when they were due
+    {", ".join(f"{name} INTEGER NOT NULL" for name in [*_RUNS, *_WAITS])},
+    PRIMARY KEY (minute, task, ending, status, worker)
+) STRICT, WITHOUT ROWID;
+"""
+"""r0, r1, …: how many ran up to each of BOUNDS, and w0, w1, …: how many waited so long."""
+
+POSTGRES_TABLE = (
+    SQLITE_TABLE.replace("TABLE ", "TABLE offload.")
+    .replace("INTEGER", "bigint")
+    .replace("TEXT", "text")
+    .replace("REAL", "float8")
+    .replace(
+        "STRICT, WITHOUT ROWID",
+        "WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
+    )
+)
+
+MINUTE, COARSE = 60, 600
+FINE_FOR, COARSE_FOR = 2 * 3600.0, 25 * 3600.0
+"""Seconds after which minutes are folded into parts of COARSE seconds, and those into the total."""
+
+_OLD = "minute < ? AND minute > 0 AND (minute % ? <> 0 OR worker <> '')"
+_FOLDED = f"minute - minute % ?, task, ending, status, '', {_ADDED}"
+_GROUPS = "GROUP BY 1, 2, 3, 4"
+FOLD = f"""
+INSERT INTO counters ({_COLUMNS}) SELECT {_FOLDED} FROM counters WHERE {_OLD} {_GROUPS} {_CONFLICT}
+"""
+DELETE_FOLDED = f"DELETE FROM counters WHERE {_OLD}"
+FOLD_AT_ONCE = f"""
+WITH gone AS (DELETE FROM offload.counters WHERE {_OLD} RETURNING *)
+INSERT INTO offload.counters ({_COLUMNS}) SELECT {_FOLDED} FROM gone {_GROUPS} {_CONFLICT}
+"""
+"""Of two workers that fold at the same time, each folds what it has deleted."""
+
+ALL = 2**40
+"""A unit in which every moment is in the part that begins at 0."""
+
+
+def write(
+    connection: SqlConnection, dialect: Dialect, worker_id: str, counted: Iterable[Counted]
+) -> None:
+    """Add what became of these attempts."""
+    rows: dict[tuple[Any, ...], list[float]] = {}
+    for each in counted:
+        outcome = each.outcome
+        minute = int(outcome.finished_at // MINUTE) * MINUTE
+        key = (minute, each.task, str(outcome.ending), str(each.status), worker_id)
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = [0] * len(_SUMS)
+        _add(row, outcome, each.due_at)
+    if rows:
+        marks = f"({', '.join('?' * (len(_KEY) + len(_SUMS)))})"
+        statement = (
+            f"INSERT INTO offload.counters ({_COLUMNS}) VALUES {', '.join([marks] * len(rows))}"
+            f" {_CONFLICT}"
+        )
+        values = [value for key, row in rows.items() for value in (*key, *row)]
+        connection.execute(dialect.sql(statement), tuple(values))
+
+
+def _add(row: list[float], outcome: Outcome, due_at: float) -> None:
+    ran = max(0.0, outcome.finished_at - outcome.started_at)
+    row[0] += 1
+    row[1] += ran
+    row[4 + bisect_left(BOUNDS, ran)] += 1
+    if outcome.attempt == 1:
+        waited = max(0.0, outcome.started_at - due_at)
+        row[2] += 1
+        row[3] += waited
+        row[4 + len(_RUNS) + bisect_left(BOUNDS, waited)] += 1
+
+
+def folds(now: float) -> Sequence[tuple[float, int]]:
+    """(before, unit) of each folding that is due at this moment."""
+    return (now - FINE_FOR, COARSE), (now - COARSE_FOR, ALL)
+
+
+def read(connection: SqlConnection, dialect: Dialect, since: float) -> list[CounterRow]:
+    """See Engine.counters."""
+    rows = connection.execute(
+        dialect.sql(
+            f"SELECT minute, '', ending, status, {_ADDED} FROM offload.counters WHERE minute >= ?"
+            " GROUP BY minute, ending, status ORDER BY minute"
+        ),
+        (max(1, int(since)),),
+    )
+    return [_row(row) for row in rows.fetchall()]
+
+
+def totals(connection: SqlConnection, dialect: Dialect) -> list[CounterRow]:
+    """See Engine.totals."""
+    rows = connection.execute(
+        dialect.sql(
+            f"SELECT 0, task, ending, status, {_ADDED} FROM offload.counters"
+            " GROUP BY task, ending, status ORDER BY task, ending, status"
+        )
+    )
+    return [_row(row) for row in rows.fetchall()]
+
+
+def _row(row: tuple[Any, ...]) -> CounterRow:
+    minute, task, ending, status, attempts, ran, starts, waited, *buckets = row
+    return CounterRow(
+        minute=float(minute),
+        task=task,
+        ending=Ending(ending),
+        status=JobStatus(status),
+        attempts=int(attempts),
+        ran=ran,
+        starts=int(starts),
+        waited=waited,
+        ran_up_to=[int(number) for number in buckets[: len(_RUNS)]],
+        waited_up_to=[int(number) for number in buckets[len(_RUNS) :]],
+    )

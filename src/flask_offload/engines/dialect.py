@@ -1,0 +1,28 @@
+"""Statements that both SQL stores execute, in the words of each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Dialect(NamedTuple):
+    """schema: what stands before the names of tables. mark: of a parameter. like: the operator that
+    ignores case. side_args: a condition on arguments that are not in the job's row."""
+
+    schema: str
+    mark: str
+    like: str
+    side_args: str = ""
+
+    def sql(self, statement: str) -> str:
+        """The statement, in which `offload.` stands for the schema and `?` for a parameter."""
+        return statement.replace("offload.", self.schema).replace("?", self.mark)
+
+
+SQLITE = Dialect(
+    schema="",
+    mark="?",
+    like="LIKE",
+    side_args="EXISTS (SELECT 1 FROM payloads WHERE payloads.seq = looked.seq AND payloads.args",
+)
+POSTGRES = Dialect(schema="offload.", mark="%s", like="ILIKE")
