@@ -17,6 +17,7 @@ from ..errors import OffloadError
 from ..jobs.job import JobRecord, JobStatus
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
+from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
 from .forms import SENTENCES, page
 from .masking import Masking
@@ -41,8 +42,15 @@ class Pages:
         flags = engine.flags
         counts = engine.count() if flags.lists else {}
         since = engine.waiting_since() if counts.get(JobStatus.READY) else None
+        shown = request.args.get("range", "1h")
+        shown = shown if shown in RANGES else "1h"
+        rows = engine.counters(now - RANGES[shown][0]) if flags.counters else ()
         return page(
             "overview",
+            charts=charts(rows, shown) if flags.counters else (),
+            ranges=RANGES,
+            shown=shown,
+            per_minute=per_minute(rows) if flags.counters else None,
             counts=counts,
             waited=None if since is None else max(0.0, now - since),
             workers=self._workers(),

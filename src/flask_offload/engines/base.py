@@ -156,7 +156,8 @@ Level = Literal["ok", "note", "problem"]
 
 
 BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Seconds up to which the buckets of `CounterRow` count; one more takes the rest."""
+"""Seconds up to which the buckets of `CounterRow` count; one more takes the rest. Tables have
+columns by their number: another list is another table."""
 
 
 class CounterRow(msgspec.Struct, kw_only=True, frozen=True):

@@ -1,15 +1,16 @@
 """Counters of what became of attempts, by the minute: for charts, metrics and alarms.
 
-A worker adds to them in the transaction that records its outcomes, one row for each task and
-outcome among them, so that they are exact and cost a batch next to nothing. Rows of a worker are
-its own: no worker waits for another's. Older minutes are folded into coarser ones, and those of
-yesterday into one total, the minute 0. In these statements `offload.` stands for the schema.
+A worker adds to them along with its outcomes, at most once a second, so that they cost it next to
+nothing. Rows of a worker are its own: no worker waits for another's. Older minutes are folded into
+coarser ones, and those of yesterday into one total, the minute 0. In these statements `offload.`
+stands for the schema.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..jobs.attempt import Ending, Outcome
@@ -24,10 +25,16 @@ _SUMS = ["attempts", "ran", "starts", "waited", *_RUNS, *_WAITS]
 _KEY = ["minute", "task", "ending", "status", "worker"]
 _COLUMNS = ", ".join([*_KEY, *_SUMS])
 _ADDED = ", ".join(f"sum({name})" for name in _SUMS)
-_CONFLICT = (
-    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-    + ", ".join(f"{name} = counters.{name} + excluded.{name}" for name in _SUMS)
+_CONFLICT = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(
+    f"{name} = counters.{name} + excluded.{name}" for name in _SUMS
 )
+
+_MARKS = f"({', '.join('?' * (len(_KEY) + len(_SUMS)))})"
+
+Rows = dict[tuple[Any, ...], list[float]]
+
+EVERY = 1.0
+"""Seconds."""
 
 SQLITE_TABLE = f"""
 CREATE TABLE counters (
@@ -58,6 +65,8 @@ POSTGRES_TABLE = (
 )
 
 MINUTE, COARSE = 60, 600
+FOLD_EVERY = 600.0
+"""Seconds."""
 FINE_FOR, COARSE_FOR = 2 * 3600.0, 25 * 3600.0
 """Seconds after which minutes are folded into parts of COARSE seconds, and those into the total."""
 
@@ -78,11 +87,54 @@ ALL = 2**40
 """A unit in which every moment is in the part that begins at 0."""
 
 
+class Tally:
+    """The counters of one worker: what has been counted and is not written yet. At most once in
+    EVERY seconds they go along with a transaction that is committed anyway; a worker that is killed
+    loses those of that time."""
+
+    def __init__(self, dialect: Dialect, worker_id: str) -> None:
+        self._dialect = dialect
+        self._worker_id = worker_id
+        self._rows: Rows = {}
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Whether they go along now."""
+        return time.monotonic() >= self._next
+
+    def has_rows(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._rows)
+
+    def write(self, connection: SqlConnection, counted: Sequence[Counted] = ()) -> None:
+        """Write them, and these, inside a transaction of the caller, who then calls `committed`."""
+        rows = {key: list(row) for key, row in self._rows.items()}
+        _merge(rows, counted, self._worker_id)
+        if rows:
+            statement = (
+                f"INSERT INTO offload.counters ({_COLUMNS}) VALUES"
+                f" {', '.join([_MARKS] * len(rows))} {_CONFLICT}"
+            )
+            values = [value for key, row in rows.items() for value in (*key, *row)]
+            connection.execute(self._dialect.sql(statement), tuple(values))
+
+    def committed(self, counted: Sequence[Counted] = (), *, written: bool) -> None:
+        """These were recorded; written: along with all others."""
+        if written:
+            self._rows = {}
+            self._next = time.monotonic() + EVERY
+        else:
+            _merge(self._rows, counted, self._worker_id)
+
+
 def write(
-    connection: SqlConnection, dialect: Dialect, worker_id: str, counted: Iterable[Counted]
+    connection: SqlConnection, dialect: Dialect, worker_id: str, counted: Sequence[Counted]
 ) -> None:
-    """Add what became of these attempts."""
-    rows: dict[tuple[Any, ...], list[float]] = {}
+    """Add what became of the attempts of a dead worker."""
+    Tally(dialect, worker_id).write(connection, counted)
+
+
+def _merge(rows: Rows, counted: Sequence[Counted], worker_id: str) -> None:
     for each in counted:
         outcome = each.outcome
         minute = int(outcome.finished_at // MINUTE) * MINUTE
@@ -91,14 +143,6 @@ def write(
         if row is None:
             row = rows[key] = [0] * len(_SUMS)
         _add(row, outcome, each.due_at)
-    if rows:
-        marks = f"({', '.join('?' * (len(_KEY) + len(_SUMS)))})"
-        statement = (
-            f"INSERT INTO offload.counters ({_COLUMNS}) VALUES {', '.join([marks] * len(rows))}"
-            f" {_CONFLICT}"
-        )
-        values = [value for key, row in rows.items() for value in (*key, *row)]
-        connection.execute(dialect.sql(statement), tuple(values))
 
 
 def _add(row: list[float], outcome: Outcome, due_at: float) -> None:

@@ -16,6 +16,8 @@ class Dialect(NamedTuple):
 
     def sql(self, statement: str) -> str:
         """The statement, in which `offload.` stands for the schema and `?` for a parameter."""
+        if self.mark == "%s":
+            statement = statement.replace("%", "%%")
         return statement.replace("offload.", self.schema).replace("?", self.mark)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ...jobs.attempt import Claim, Ending, Outcome, Report
+from ..attempt_writes import Counted
+from ..counters import Tally
+from ..dialect import POSTGRES
 from ..rows import DUE_STATE
 from ..store import Exchange, Retention
 from .completion import BatchCompletion
@@ -103,6 +106,7 @@ class PostgresClaims:
         self._lost: dict[int, int] = {}
         """Those that were put back by others while it had no session."""
         self._due: tuple[float | None] | None = None
+        self.tally = Tally(POSTGRES, worker_id)
 
     # --- claim and finish ---
 
@@ -110,17 +114,23 @@ class PostgresClaims:
         """Write the outcomes down and claim as many jobs as each lane has capacity for, at once."""
         now = self.engine.clock()
         wanted = {lane: count for lane, count in capacity.items() if count > 0}
+        counted: list[Counted] = []
+        is_due = self.tally.is_due()
 
         def work(connection: PgConnection) -> tuple[Exchange, float | None]:
             completion = self._completion(connection, now)
             refused = completion.finish(outcomes) if outcomes else []
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
+            counted[:] = completion.counted
+            if is_due:
+                self.tally.write(connection, counted)
             claims = self._claim(connection, wanted, now) if wanted else []
             if not outcomes and any(claim.on_crash == "fail" for claim in claims):
                 connection.script(WAIT_FOR_DISK)  # it must not run twice
             return Exchange(claims, refused), connection.value(NEXT_DUE, {"now": now})
 
         visit, due = self.session.write(work, promise=bool(outcomes))
+        self.tally.committed(counted, written=is_due)
         self._due = (due,)
         for outcome in outcomes:
             self._forget(outcome)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .. import counters
+from ..dialect import POSTGRES
 from ..store import Pruned
 from .connection import PgConnection
 from .limits import admit_idle, forget_limits
@@ -50,6 +52,12 @@ SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
 """
+
+
+def fold_counters(connection: PgConnection, now: float) -> None:
+    """Fold counters of old minutes into coarser ones."""
+    for before, unit in counters.folds(now):
+        connection.execute(POSTGRES.sql(counters.FOLD_AT_ONCE), (before, unit, unit))
 
 
 def prune(connection: PgConnection, now: float, *, keep_count: int) -> Pruned:

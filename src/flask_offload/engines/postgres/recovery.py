@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from .. import counters
+from ..dialect import POSTGRES
 from ..processes import boot
 from ..slots import read_started
 from ..store import Retention, WorkerInfo

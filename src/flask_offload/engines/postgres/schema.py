@@ -11,6 +11,7 @@ In these statements, as in all others of this engine, `offload.` stands for the 
 from __future__ import annotations
 
 from ...errors import DatabaseTooNew, EngineUnavailable
+from ..counters import POSTGRES_TABLE
 from .connection import PgConnection
 
 VERSION_1 = """
@@ -162,7 +163,7 @@ ADDED_TABLES = ("steps", "logs")
 SIDE_TABLES = ("attempts", *ADDED_TABLES)
 """Tables whose rows go with their job's, by `seq`."""
 
-MIGRATIONS = {1: VERSION_1, 2: VERSION_2}
+MIGRATIONS = {1: VERSION_1, 2: VERSION_2 + POSTGRES_TABLE}
 """What takes a database from the version before to this one. Never edit one that was released."""
 
 GENERATION = 1000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
+from ..counters import FOLD_EVERY
 from ..schedules import ScheduleSpec, next_fire
 from ..store import Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers
@@ -15,7 +17,7 @@ from ..worker_rows import registration_row
 from . import schedules
 from .claims import PostgresClaims
 from .connection import PgConnection
-from .maintenance import prune
+from .maintenance import fold_counters, prune
 from .recovery import REGISTER, DeadWorkers, live_workers
 from .sender import PostgresSender
 from .session import Session
@@ -33,6 +35,7 @@ class PostgresStore(PostgresClaims, Store):
         self.slots = self._registration.slots
         self._row = registration_row(self.worker_id, options, engine.clock())
         self._is_stopping = False
+        self._next_fold = 0.0
         self.session = Session(
             engine.database,
             self.worker_id,
@@ -77,6 +80,7 @@ class PostgresStore(PostgresClaims, Store):
         that finds them without a holder."""
 
         def work(connection: PgConnection) -> None:
+            self.tally.write(connection)
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (self.worker_id,))
             self.engine.notify(connection)
 
@@ -102,6 +106,9 @@ class PostgresStore(PostgresClaims, Store):
         self, before: Callable[[str], object] = lambda worker_id: None
     ) -> list[tuple[str, int]]:
         """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any."""
+        if self.tally.has_rows():  # no other transaction has taken them along
+            self.session.write(self.tally.write, promise=False)
+            self.tally.committed(written=True)
         return self._recovery.recover(before)
 
     def workers(self) -> list[WorkerInfo]:
@@ -121,6 +128,9 @@ class PostgresStore(PostgresClaims, Store):
     def prune(self) -> Pruned:
         """Delete a batch of what retention no longer keeps."""
         now = self.clock()
+        if time.monotonic() >= self._next_fold:
+            self._next_fold = time.monotonic() + FOLD_EVERY
+            self.session.write(lambda connection: fold_counters(connection, now), promise=False)
         return self.session.write(
             lambda connection: prune(connection, now, keep_count=self._retention.count),
             promise=False,

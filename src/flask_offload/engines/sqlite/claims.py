@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...jobs.attempt import Claim, Outcome, Report
-from .. import counters
+from ..attempt_writes import Counted
+from ..counters import Tally
 from ..dialect import SQLITE
 from ..rows import DUE_STATE
 from ..store import Exchange, Retention
@@ -65,6 +66,7 @@ class SqliteClaims:
         self.worker_id = worker_id
         self._retention = retention
         self._queues = queues
+        self.tally = Tally(SQLITE, worker_id)
 
     # --- claim and finish ---
 
@@ -79,18 +81,24 @@ class SqliteClaims:
         self, outcomes: Sequence[Outcome], capacity: Mapping[str, int], *, promise: bool
     ) -> Exchange:
         now = self.engine.clock()
+        counted: list[Counted] = []
+        is_due = self.tally.is_due()
 
         def work(connection: Connection) -> Exchange:
             completion = self._completion(connection, now)
             refused = [outcome for outcome in outcomes if not completion.finish(outcome)]
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
-            counters.write(connection, SQLITE, self.worker_id, completion.counted)
+            counted[:] = completion.counted
+            if is_due:
+                self.tally.write(connection, counted)
             claims = self._claim(connection, capacity, now)
             if not promise and any(claim.on_crash == "fail" for claim in claims):
                 raise _MustBeDurable
             return Exchange(claims, refused, completion.stray_files)
 
-        return self.engine.database.write(work, promise=promise)
+        exchanged = self.engine.database.write(work, promise=promise)
+        self.tally.committed(counted, written=is_due)
+        return exchanged
 
     def _claim(
         self, connection: Connection, capacity: Mapping[str, int], now: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from .. import counters
 from ..store import Pruned
 from .connection import Connection
 from .limits import forget_limits
@@ -34,6 +35,17 @@ DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq FROM {table} ORDER
 FINISHED_BEFORE = f"""
 SELECT seq FROM jobs WHERE seq > ? AND finished_at <= ? ORDER BY seq LIMIT {BATCH}
 """
+
+
+def fold_counters(engine: SqliteSender) -> None:
+    """Fold counters of old minutes into coarser ones."""
+
+    def work(connection: Connection) -> None:
+        for before, unit in counters.folds(engine.clock()):
+            connection.execute(counters.FOLD, (unit, before, unit))
+            connection.execute(counters.DELETE_FOLDED, (before, unit))
+
+    engine.database.write(work, promise=False)
 
 
 def prune(engine: SqliteSender, *, keep_count: int) -> Pruned:

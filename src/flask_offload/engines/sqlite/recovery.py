@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import counters
+from ..dialect import SQLITE
 from ..processes import boot
 from ..slots import read_started
 from ..store import Retention, StoreOptions, WorkerInfo

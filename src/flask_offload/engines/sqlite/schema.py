@@ -12,6 +12,7 @@ from __future__ import annotations
 import apsw
 
 from ...errors import DatabaseCorrupt, DatabaseTooNew
+from ..counters import SQLITE_TABLE
 
 APPLICATION_ID = 0x0FF10AD
 
@@ -150,7 +151,7 @@ ADDED_TABLES = ("steps", "logs")
 SIDE_TABLES = ("payloads", "results", "attempts", *ADDED_TABLES)
 """Tables whose rows go with their job's, by `seq`."""
 
-MIGRATIONS = {1: VERSION_1, 2: VERSION_2}
+MIGRATIONS = {1: VERSION_1, 2: VERSION_2 + SQLITE_TABLE}
 """What takes a database from the version before to this one. Never edit one that was released."""
 
 GENERATION = 1000

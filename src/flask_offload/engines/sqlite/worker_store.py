@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 import msgspec
 
 from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
+from ..counters import FOLD_EVERY
 from ..schedules import ScheduleSpec
 from ..store import Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
-from .maintenance import give_space_back, is_log_long, known_files, prune
+from .maintenance import fold_counters, give_space_back, is_log_long, known_files, prune
 from .notifier import NotificationPipe
 from .recovery import live_workers, recover, register, set_stopping, unregister
 from .schedules import next_tick, tick
@@ -33,6 +35,7 @@ class SqliteStore(SqliteClaims, Store):
         self._registration = Registration(self._folder, options.places)
         super().__init__(engine, self._registration.id, options.retention, options.queues)
         self._seen_changes: int | None = None
+        self._next_fold = 0.0
         self.slots = self._registration.slots
         self._pipe = NotificationPipe(self._registration.notifier_path)
         self.notifier = self._pipe
@@ -56,9 +59,16 @@ class SqliteStore(SqliteClaims, Store):
         """Remove this worker's row, pipe, slots and lock, in this order: its jobs are put back by
         the first worker that finds the lock free."""
         with contextlib.suppress(EngineUnavailable):
+            self._write_counters()
             unregister(self.engine, self.worker_id)
         self.engine.notifiers.notify()  # another worker may claim what was put back
         self._leave()
+
+    def _write_counters(self) -> None:
+        """What no other transaction has taken along."""
+        if self.tally.has_rows():
+            self.engine.database.write(self.tally.write, promise=False)
+            self.tally.committed(written=True)
 
     def _leave(self) -> None:
         self._pipe.close()
@@ -78,6 +88,7 @@ class SqliteStore(SqliteClaims, Store):
         self, before: Callable[[str], object] = lambda worker_id: None
     ) -> list[tuple[str, int]]:
         """Put back the jobs of dead workers; (worker id, number of jobs) of each that had any."""
+        self._write_counters()
         return recover(self.engine, self._retention, self.worker_id, before)
 
     def workers(self) -> list[WorkerInfo]:
@@ -99,6 +110,9 @@ class SqliteStore(SqliteClaims, Store):
 
     def prune(self) -> Pruned:
         """Delete a batch of jobs, or return free pages to the file system."""
+        if time.monotonic() >= self._next_fold:
+            self._next_fold = time.monotonic() + FOLD_EVERY
+            fold_counters(self.engine)
         pruned = prune(self.engine, keep_count=self._retention.count)
         if not pruned.has_more and give_space_back(self.engine, reserve=FREE_PAGES) > 0:
             pruned = msgspec.structs.replace(pruned, has_more=True)
