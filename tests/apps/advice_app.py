@@ -152,7 +152,7 @@ def mails_in_a_loop() -> str:
     return "done"
 
 
-@situation("task", "respond_async", method="POST", words="in the view itself")
+@situation("task", "respond_async", method="POST", words="The view does this itself")
 def webhook_in_the_view() -> str:
     requests.post(url(), json={"order": 7}, timeout=5)
     return "done"

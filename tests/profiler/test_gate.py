@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import smtplib
 import socket
@@ -13,12 +14,18 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import httpx
 import pytest
-from flask import Flask, request
+import requests
+import sqlalchemy
+from flask import Flask, Response, request
+from sqlalchemy.orm import Session
 
 from flask_offload import Offload, OffloadError
 from flask_offload.profiler import audit_events as audit
@@ -146,6 +153,7 @@ def listening_port() -> int:
 
 class Services:
     listener: socket.socket
+    threads: ClassVar[list[threading.Thread]] = []
 
 
 @pytest.fixture
@@ -299,14 +307,206 @@ def test_an_upload_that_is_spooled_to_disk_is_the_framework_s_own() -> None:
             spooled.environ["wsgi.input"].close()  # the test client has a file of its own
 
 
-def test_what_another_thread_does_is_not_the_requests_doing() -> None:
-    def view() -> None:
-        thread = threading.Thread(target=run_shell)
-        thread.start()
+def joined() -> None:
+    thread = threading.Thread(target=run_shell)
+    thread.start()
+    thread.join()
+
+
+def result_of_a_pool() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run_shell).result()
+
+
+def mapped_by_a_pool() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda number: run_shell(), range(2)))
+
+
+def pool_that_is_only_closed() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run_shell)
+
+
+def pool_of_threads() -> None:
+    with ThreadPool(1) as pool:
+        pool.apply(run_shell)
+
+
+def queue_that_a_thread_fills() -> None:
+    filled: queue.Queue[None] = queue.Queue()
+
+    def fill() -> None:
+        run_shell()
+        filled.put(None)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    filled.get()
+    Services.threads.append(thread)
+
+
+def thread_of_a_thread() -> None:
+    outer = threading.Thread(target=joined)
+    outer.start()
+    outer.join()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "view",
+    [
+        joined,
+        result_of_a_pool,
+        mapped_by_a_pool,
+        pool_that_is_only_closed,
+        pool_of_threads,
+        queue_that_a_thread_fills,
+        thread_of_a_thread,
+    ],
+)
+def test_what_a_thread_does_that_the_view_waits_for_counts(view: Callable[[], None]) -> None:
+    ask = request_from(view)
+    with pytest.raises(BlockingCall) as caught, no_blocking():
+        ask()
+    for thread in Services.threads:
         thread.join()
+    assert "starts a program (os.system true)" in str(caught.value)
+    assert f" {view.__name__} <- " in str(caught.value)
+    assert "in a thread that the request waits for" in str(caught.value)
+    with no_blocking(allow=["process"]):
+        ask()
+
+
+def test_a_pool_of_the_app_counts_when_its_thread_is_older_than_the_request() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with pytest.raises(BlockingCall, match=r"os\.system"), no_blocking():
+            request_from(lambda: pool.submit(run_shell).result())()
+
+
+def test_a_thread_that_nothing_waits_for_is_not_the_requests_doing() -> None:
+    started: list[threading.Thread] = []
+
+    def view() -> None:
+        started.append(threading.Thread(target=run_shell))
+        started[0].start()
 
     with no_blocking():
         request_from(view)()
+        started[0].join()
+
+
+def test_a_server_in_a_thread_of_the_test_is_not_the_requests_doing() -> None:
+    """Its thread was started by another, though the view waits for its answer."""
+    asked, answered = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        asked.wait(10)
+        run_shell()
+        answered.set()
+
+    server = threading.Thread(target=serve)
+    server.start()
+
+    def view() -> None:
+        asked.set()
+        answered.wait(10)
+
+    with no_blocking():
+        request_from(view)()
+    server.join()
+
+
+def test_a_stream_is_gated_too_with_a_length_or_without() -> None:
+    for headers in ({}, {"Content-Length": "1"}):
+
+        def view(headers: dict[str, str] = headers) -> Response:
+            def chunks() -> Iterator[str]:
+                time.sleep(0.3)
+                run_shell()
+                yield "x"
+
+            return Response(chunks(), headers=headers)
+
+        app = Flask(__name__)
+        app.add_url_rule("/", "index", view)
+        install(app, ProfilerSettings(False, False))
+        for max_ms, says in ((None, r"os\.system"), (200.0, "chunks")):
+            with pytest.raises(BlockingCall, match=says), no_blocking(max_ms):
+                app.test_client().get("/").get_data()
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_request_over_http_is_named_as_such() -> None:
+    """Some libraries look up the host before they say so, and some never say so."""
+    for library in (requests, httpx):
+
+        def view(library: Any = library) -> None:
+            with suppress(requests.ConnectionError, httpx.ConnectError):
+                library.get("http://127.0.0.1:1/", timeout=5)
+
+        with pytest.raises(BlockingCall, match="sends an HTTP request") as caught, no_blocking():
+            request_from(view)()
+        assert "looks up a host" not in str(caught.value)
+
+
+def write_temporary() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x")
+    with tempfile.NamedTemporaryFile() as named:
+        named.write(b"x")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "page.txt").write_text("x")
+
+
+def write_lock() -> None:
+    folder = Path(request.environ["test.folder"])
+    (folder / "MAIN_WRITELOCK").write_text("")
+    (folder / "index.lock").write_text("")
+
+
+def look_up_this_machine() -> None:
+    socket.getfqdn("localhost")
+    socket.getfqdn()
+    socket.gethostbyname("localhost")
+
+
+@pytest.mark.parametrize("view", [write_temporary, write_lock, look_up_this_machine])
+def test_temporary_files_locks_and_this_machine_do_not_block(
+    view: Callable[[], None], tmp_path: Path
+) -> None:
+    def with_folder() -> None:
+        request.environ["test.folder"] = str(tmp_path)
+        view()
+
+    with no_blocking():
+        request_from(with_folder)()
+
+
+def test_what_is_hooked_to_a_commit_may_write(tmp_path: Path) -> None:
+    """A search index does so after each commit."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    library: dict[str, Any] = {"path": tmp_path / "segment.seg", "__name__": "search"}
+    text = "def index(session): path.write_text('x')"
+    exec(compile(text, "/usr/lib/python3/dist-packages/search.py", "exec"), library)
+
+    def view() -> None:
+        with Session(engine) as session:
+            sqlalchemy.event.listen(session, "after_commit", library["index"])
+            session.execute(sqlalchemy.text("SELECT 1"))
+            session.commit()
+
+    with no_blocking():
+        request_from(view)()
+    assert (tmp_path / "segment.seg").exists()
+    engine.dispose()
+
+
+def test_without_a_clock_no_time_is_claimed(tmp_path: Path) -> None:
+    with pytest.raises(BlockingCall) as caught, no_blocking():
+        request_from(lambda: (tmp_path / "out.txt").write_text("x") and None)()
+    assert not re.search(r"\btime\b|blocked|%", str(caught.value))
 
 
 def test_what_the_test_itself_does_is_not_the_requests_doing(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def _advice_for_code(part: Part, activity: Activity | None, around: Surroundings
     if is_template(call.module):
         return Advice(
             "cache",
-            "The time is spent while rendering: show a page of it at a time, keep the finished part"
+            "It is the rendering: show a page of it at a time, keep the finished part"
             " in a cache, or stream the template",
         )
     if around.is_view(call):
@@ -218,8 +218,8 @@ def _for_view(part: Part, activity: Activity | None, around: Surroundings) -> Ad
         also = f", or {later}" if later else ""
         return Advice(
             "task",
-            "The time is spent in the view itself, for nothing that the answer needs: move these"
-            " lines into a function decorated with @offload.task and call its enqueue(...)" + also,
+            "The view does this itself, and the answer does not need it: move these lines into a"
+            " function decorated with @offload.task and call its enqueue(...)" + also,
         )
     return _not_free(part, use, activity, around)
 
@@ -244,7 +244,7 @@ def _not_free(part: Part, use: Use, activity: Activity | None, around: Surroundi
         verb = "may be" if use is Use.UNKNOWN else "is"
         reason = f"Its value {verb} used"
         if around.is_view(call):
-            reason = "The time is spent in the view itself, and the answer needs what it computes"
+            reason = "The view does this itself, and the answer needs it"
     is_get = around.method in ("GET", "HEAD")
     later = None if use in (Use.SHARED, Use.SESSION) else _respond_async(call, around)
     if use is not Use.CHANGES and (

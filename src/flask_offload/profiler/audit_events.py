@@ -6,6 +6,7 @@ The table of all events: https://docs.python.org/3/library/audit_events.html
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -33,6 +34,9 @@ class Blocking(NamedTuple):
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
+TEMPORARY = "temporary"
+"""The kind of what is no blocking: it names a path that may be written to."""
+
 # event: kind, verb, the arguments that are the detail, depth
 _EVENTS = {
     "smtplib.connect": ("mail", "sends mail", slice(1, 3), 0),
@@ -50,14 +54,20 @@ _EVENTS = {
     "os.fork": ("process", "forks", slice(0), 0),
     "os.forkpty": ("process", "forks", slice(0), 0),
     "open": ("file", "opens a file to write", slice(1), 0),
+    "tempfile.mkdtemp": (TEMPORARY, "makes a folder", slice(1), 0),
+    "tempfile.mkstemp": (TEMPORARY, "makes a file", slice(1), 0),
     "time.sleep": ("sleep", "sleeps", slice(1), 0),  # Python 3.13 and later
 }
+_LOOKUPS = frozenset({"socket.gethostbyname", "socket.gethostbyaddr"})
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 listener: ContextVar[Callable[[Blocking], None] | None] = ContextVar(
     "flask_offload_audit_listener", default=None
 )
 """Called with each blocking event of this context, in the thread that causes it."""
+
+elsewhere: list[Callable[[Blocking], None]] = []
+"""Called with each blocking event of a context that has no listener: of other threads."""
 
 _is_installed = False
 
@@ -75,10 +85,15 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if known is None:
         return
     listen = listener.get()
-    if listen is None or (event == "open" and not _is_writing(*args)):
+    listening = elsewhere if listen is None else [listen]
+    if not listening or (event == "open" and not _is_writing(*args)):
         return
     kind, does, which, depth = known
-    listen(Blocking(kind, does, event, ":".join(map(_text, args[which])), depth))
+    detail = ":".join(map(_text, args[which]))
+    if event in _LOOKUPS and detail in ("localhost", "127.0.0.1", "::1", socket.gethostname()):
+        return  # in the hosts file, or known to the machine
+    for each in list(listening):
+        each(Blocking(kind, does, event, detail, depth))
 
 
 def _is_writing(path: object, mode: object, flags: object) -> bool:
