@@ -165,10 +165,10 @@ def stack(*names: str, marks: dict[str, object]) -> Stack:
 
 def test_the_same_call_stays_one_node_and_another_call_becomes_another() -> None:
     tree, marks = CallTree(), dict[str, object]()
-    tree.add(stack("view", "send", marks=marks), Spent(1), Spent())
-    tree.add(stack("view", "send", marks=marks), Spent(1), Spent())
+    tree.add(stack("view", "send", marks=marks), Spent(1))
+    tree.add(stack("view", "send", marks=marks), Spent(1))
     del marks["send"]
-    tree.add(stack("view", "send", marks=marks), Spent(1), Spent())
+    tree.add(stack("view", "send", marks=marks), Spent(1))
     root = tree.complete(Spent(1), Spent())
     (view,) = root.children
     assert [child.total.seconds for child in view.children] == [2.5, 1.5]
@@ -177,8 +177,8 @@ def test_the_same_call_stays_one_node_and_another_call_becomes_another() -> None
 
 def test_the_time_before_a_change_is_shared_and_before_the_first_sample_given_to_it() -> None:
     tree, marks = CallTree(), dict[str, object]()
-    tree.add(stack("view", "load", marks=marks), Spent(4), Spent())
-    tree.add(stack("view", "score", marks=marks), Spent(2), Spent())
+    tree.add(stack("view", "load", marks=marks), Spent(4))
+    tree.add(stack("view", "score", marks=marks), Spent(2))
     (view,) = tree.complete(Spent(3), Spent()).children
     assert [child.total.seconds for child in view.children] == [5, 4]
 
@@ -186,8 +186,8 @@ def test_the_time_before_a_change_is_shared_and_before_the_first_sample_given_to
 def test_the_time_for_which_a_function_held_the_interpreter_belongs_to_it() -> None:
     """No earlier sample was possible."""
     tree, marks = CallTree(), dict[str, object]()
-    tree.add(stack("view", "load", marks=marks), Spent(1), Spent())
-    tree.add(stack("view", "match", marks=marks), Spent(2), Spent(10), is_held=True)
+    tree.add(stack("view", "load", marks=marks), Spent(1))
+    tree.add(stack("view", "match", marks=marks), Spent(2), Spent(10))
     (view,) = tree.complete(Spent(), Spent()).children
     assert [child.total.seconds for child in view.children] == [2, 11]
 
@@ -200,15 +200,15 @@ def parts_after(tree: CallTree, unseen: float = 0.0) -> list[tuple[str, float, b
 
 def test_a_gap_between_two_functions_is_not_claimed_by_either() -> None:
     tree, marks = CallTree(), dict[str, object]()
-    tree.add(stack("view", "load", marks=marks), Spent(2), Spent())
-    tree.add(stack("view", "score", marks=marks), Spent(2), Spent(6))
+    tree.add(stack("view", "load", marks=marks), Spent(2))
+    tree.add(stack("view", "score", marks=marks), Spent(2), None, Spent(6))
     assert parts_after(tree) == [("load", 3, False), ("score", 1, False), ("(root)", 6, True)]
 
 
 def test_a_call_that_ran_before_and_after_a_gap_ran_in_it_too() -> None:
     tree, marks = CallTree(), dict[str, object]()
     for _ in range(2):
-        tree.add(stack("view", "load", "connect", marks=marks), Spent(1), Spent(4))
+        tree.add(stack("view", "load", "connect", marks=marks), Spent(1), None, Spent(4))
         del marks["connect"]
     # what came before the first sample is not known, what came between is that of `load`
     assert parts_after(tree) == [("load", 6, False), ("(root)", 4, True)]
@@ -216,7 +216,7 @@ def test_a_call_that_ran_before_and_after_a_gap_ran_in_it_too() -> None:
 
 def test_a_gap_after_the_last_sample_is_not_seen() -> None:
     tree = CallTree()
-    tree.add(stack("view", "load", marks={}), Spent(2), Spent())
+    tree.add(stack("view", "load", marks={}), Spent(2))
     assert parts_after(tree, unseen=1) == [("load", 2, False), ("(root)", 1, True)]
 
 

@@ -6,7 +6,7 @@ A function that is called 25 times is 25 nodes, so that one long call differs fr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -105,14 +105,16 @@ class CallTree:
         self._path: list[tuple[object, CallNode]] = []
         self._last = (self.root, Position(None, None))
 
-    def add(self, stack: Stack, between: Spent, beyond: Spent, *, is_held: bool = False) -> None:
+    def add(
+        self, stack: Stack, between: Spent, held: Spent | None = None, gap: Spent | None = None
+    ) -> None:
         """Add a sample.
 
         between: the time since the last sample; half of it is credited to either stack, because the
         change happened somewhere in between. The time before the first sample is credited to it.
-        beyond: time for which there should have been samples. is_held: a function written in C held
-        the interpreter all that time, and this sample is the first to show it. Otherwise, it is
-        credited to the innermost call that has run since the last sample.
+        held: time for which a function written in C held the interpreter; this sample is the first
+        to show it. gap: other time for which there should have been samples; it is credited to the
+        innermost call that has run since the last one.
         """
         self.samples += 1
         before = self._last
@@ -121,10 +123,12 @@ class CallTree:
         self._credit(before if self.samples > 1 else here, between.half())
         self._credit(here, between.half())
         self._credit(here, Spent(samples=1))
-        if beyond.seconds > 0:
-            beyond.proven = beyond.seconds
-            is_same = is_held or (before == here and throughout is here[0])
-            self._credit(here if is_same else (throughout, _UNSEEN), beyond)
+        if held is not None:
+            self._credit(here, replace(held, proven=held.seconds))
+        if gap is not None:
+            is_same = before == here and throughout is here[0]
+            there = here if is_same else (throughout, _UNSEEN)
+            self._credit(there, replace(gap, proven=gap.seconds))
 
     def complete(self, rest: Spent, unseen: Spent) -> CallNode:
         """Credit the time after the last sample to it, sum up, and return the root.

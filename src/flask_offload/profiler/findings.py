@@ -81,10 +81,12 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
 def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> str:
     text = f"{route} blocked {figures.seconds * 1000:,.0f} ms"
     if not blockers:
-        if figures.held >= MOST * figures.seconds:
+        if figures.held >= figures.seconds / 2:
+            is_all = figures.held >= MOST * figures.seconds
+            time = "all the time" if is_all else f"for {figures.held * 1000:,.0f} ms of it"
             return (
-                f"{text}, and could not be looked at while it ran: all the time a function written"
-                " in C kept Python's interpreter to itself, as a regular expression does"
+                f"{text}, and could not be looked at while it ran: {time} a function written in C"
+                " kept Python's interpreter to itself, as a regular expression does"
             )
         return f"{text}, and was not seen: the sampler did not get to run meanwhile"
     first, *others = blockers

@@ -270,7 +270,7 @@ def _in_words(found: _Found) -> str:
     blocking, request, stack, _ = found
     around = request.profiler.surroundings(request.rule, request.method)
     tree = CallTree()
-    tree.add(stack, Spent(), Spent())
+    tree.add(stack, Spent())
     call = tree.complete(Spent(), Spent())
     while call.children:
         call = call.children[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from contextlib import suppress
 from weakref import WeakSet
 
 from .profiler import Profiler
@@ -15,6 +16,8 @@ from .request_sample import RequestSample, clock
 
 _WRITE_EVERY, _WRITE_REPORTS_AFTER = 5.0, 0.5
 """Seconds between two writes of statistics, and from a report until it is written."""
+_LAST_WRITES = 5
+"""Attempts to write at the end of the process."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,18 +59,18 @@ class Reporter:
     def stop(self) -> None:
         """Report and write what is left, and end the thread."""
         self._is_stopping = True
+        self._queue.put(None)
         if self._thread is not None:
-            self._queue.put(None)
             self._thread.join(timeout=2.0)
         else:
-            self._write()
+            self._run()
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="flask-offload-reporter", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="flask-offload-reporter", daemon=True)
+            with suppress(RuntimeError):  # the interpreter ends: stop() does it
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         write_at: float | None = None
@@ -81,13 +84,16 @@ class Reporter:
                 if request is not None:
                     request.profiler.add_report(request.report())
                     write_at = write_at or clock() + _WRITE_REPORTS_AFTER
-                elif self._queue.empty() or not self._is_stopping:
+                else:
                     write_at = None
                     self._write()
             except Exception:
                 _log.exception("Flask-Offload's reporter failed; it continues")
             if self._is_stopping and self._queue.empty():
-                return
+                break
+        for _ in range(_LAST_WRITES):  # another process may have the file locked
+            if self.seconds_until_write() is not None:
+                self._write()
 
     def _write(self) -> None:
         for profiler in list(self.profilers):

@@ -33,9 +33,9 @@ _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""
 _LATE = 0.05
 """Seconds. A round that is later than this was kept from running."""
-_QUEUED_BELOW, _COMPUTED_FROM = 0.2, 0.1
-"""Shares of such a delay: for which this thread may have stood in line for a processor, and for
-which the thread that held the interpreter has computed at least, also on a busy machine."""
+_COMPUTED_FROM = 0.1
+"""The share of such a delay for which the thread that held the interpreter has computed, also on a
+busy machine."""
 _QUEUED_EVERY = 0.1
 """Seconds from one look at how long a thread stood in line to the next."""
 
@@ -138,7 +138,7 @@ class Sampler:
         while not self._stopping.is_set():
             now = clock()
             late = now - due if now - due > _LATE else 0.0
-            held = late if late and _Clocks.now().is_held(late, clocks) else 0.0
+            held = _Clocks.now().held(late, clocks) if late else 0.0
             try:
                 wait = self._round(now, held)
             except Exception:
@@ -215,13 +215,12 @@ class _Clocks(NamedTuple):
     def now(cls) -> _Clocks:
         return cls(time.process_time(), queued_seconds(get_native_id()) or 0.0)
 
-    def is_held(self, late: float, before: _Clocks) -> bool:
-        """Whether this thread was late because another one held the interpreter and computed.
-
-        It was not, if it had to wait for a processor, or if that thread had to.
-        """
-        is_kept = self.queued - before.queued <= _QUEUED_BELOW * late
-        return is_kept and self.used - before.used >= _COMPUTED_FROM * late
+    def held(self, late: float, before: _Clocks) -> float:
+        """For how many of the seconds by which this thread is late another one held the interpreter
+        and computed: those in which it did not stand in line for a processor."""
+        kept = late - (self.queued - before.queued)
+        has_computed = self.used - before.used >= _COMPUTED_FROM * kept
+        return kept if kept >= _LATE and has_computed else 0.0
 
 
 class _Held(NamedTuple):
@@ -284,15 +283,16 @@ def _add(
     gap = max(age - request.last_age, 0.0)
     seen = min(gap, request.reach)
     share = _processor_share(request, executing, gap)
-    is_held = min(held.seconds, gap) >= gap - seen > 0
-    is_held = is_held and (held.alone if share is None else share >= _COMPUTED_FROM)
-    if is_held and share is None:
-        share = 1.0  # the process's clock says so
+    held_for = min(held.seconds, gap - seen)
+    if not (held.alone if share is None else share >= _COMPUTED_FROM):
+        held_for = 0.0
+    rest = gap - seen - held_for
     request.tree.add(
         read_stack(frames, request.profiler.user_code),
         _spent(seen, share),
-        _spent(gap - seen, share),
-        is_held=is_held,
+        # without a clock of its own, it is the thread that the process's clock is about
+        _spent(held_for, 1.0 if share is None else share) if held_for > 0 else None,
+        _spent(rest, share) if rest > 0 else None,
     )
     request.note_route()
     request.last_age = age

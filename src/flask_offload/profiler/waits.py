@@ -1,4 +1,4 @@
-"""Tells a gate which threads its requests start and wait for. Only while a gate is open."""
+"""Which threads the requests of a gate start and wait for; only while it is open."""
 
 from __future__ import annotations
 
