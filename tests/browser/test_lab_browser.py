@@ -294,6 +294,7 @@ def test_build(browser: Browser, lab: RunningLab, project: Path) -> None:
         steps = page.locator("[data-steps=mail] li")
         page.locator("[data-step=mail]").click()
         expect(steps.last).to_contain_text("no Flask-Offload yet", timeout=LONG)
+        expect(page.locator("[data-step=mail]")).to_have_text("Check my folder")  # it has ended
         (project / "app.py").write_text(SOLVED.read_text())
         page.locator("[data-step=mail]").click()
         expect(steps.last).to_contain_text("Solved.", timeout=LONG)

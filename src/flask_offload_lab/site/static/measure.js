@@ -1,6 +1,6 @@
 // Measure: loads the sample app in a frame, whose page reports what the browser measured of it.
 
-import { $, $$, ms, onPress, run, setBar, whenStopped } from "./stream.js";
+import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 import { node } from "./timeline.js";
 
 const PATHS = { sync: "/sync", thread: "/thread", background: "/background", progress: "/background?progress", careless: "/background?careless" };
@@ -10,7 +10,7 @@ let turn = 0;
 
 // --- one load --------------------------------------------------------------------------------
 
-function load(key) {
+function load(key, signal) {
   const fresh = screen.cloneNode(false);
   const path = PATHS[key];
   turn += 1;
@@ -26,7 +26,7 @@ function load(key) {
       settle(value);
     };
     addEventListener("message", onMessage);
-    whenStopped((error) => finish(fail, error));
+    signal.addEventListener("abort", () => finish(fail, signal.reason), { once: true });
     fresh.src = url;
     screen.replaceWith(fresh);
     screen = fresh;
@@ -43,7 +43,7 @@ async function measure(key, report) {
   const began = performance.now();
   const counting = setInterval(() => report(`Loading ${PATHS[key]}… ${((performance.now() - began) / 1000).toFixed(1)} s`), 100);
   try {
-    loads[key] = await load(key);
+    loads[key] = await load(key, report.signal);
   } finally {
     clearInterval(counting);
   }

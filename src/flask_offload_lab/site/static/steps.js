@@ -3,14 +3,14 @@
 import { reason, run, whileRunning } from "./stream.js";
 
 export function check(button, list, name, params, opening) {
-  return whileRunning(button, () => steps(list, name, params, opening));
+  const show = (text) => list.replaceChildren(step("…", text));
+  return whileRunning(button, show, (report) => steps(list, name, params, opening, report));
 }
 
-async function steps(list, name, params, opening) {
-  list.replaceChildren(step("…", opening));
+async function steps(list, name, params, opening, report) {
+  report(opening);
   let first = true;
   try {
-    const report = (text) => list.replaceChildren(step("…", text));
     await run(name, params, report, (event) => {
       if (first) list.replaceChildren();
       first = false;

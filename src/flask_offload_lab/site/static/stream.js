@@ -1,13 +1,12 @@
 // Experiments run on the lab's server and send their events as they happen: one JSON object per line.
 // An event with a status is progress in words, for report(text); all others are for onEvent.
 
-// Aborted when its button is pressed again: the lab then ends the experiment.
-let stopping = new AbortController();
+// report.signal is aborted when the button is pressed again: the lab then ends the experiment.
 
 export async function run(name, params, report, onEvent = () => {}) {
   const response = await fetch(`/run/${name}`, {
     method: "POST",
-    signal: stopping.signal,
+    signal: report.signal,
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(params),
   });
@@ -45,39 +44,42 @@ export const $$ = (selector, root = document) => [...root.querySelectorAll(selec
 
 const NO_ANSWER = "The lab does not answer: is it still running in your terminal?";
 
-// Called with the reason when the experiment is stopped.
-export function whenStopped(callback) {
-  stopping.signal.addEventListener("abort", () => callback(stopping.signal.reason), { once: true });
-}
-
 export function reason(error) {
   if (error.name === "AbortError") return "Stopped.";
   return error instanceof TypeError ? NO_ANSWER : error.message;
 }
 
-// While the action runs, its button stops it and all others wait.
-export async function whileRunning(button, action) {
-  if (button.dataset.running) return stopping.abort();
-  if ($("[data-running]")) return undefined;
-  const words = button.innerHTML;
-  stopping = new AbortController();
-  button.dataset.running = "yes";
-  button.textContent = "Stop";
-  document.body.classList.add("running");
+const running = new WeakMap();
+
+// While the action runs, its button stops it. show(text): where its progress is reported.
+export async function whileRunning(button, show, action) {
+  if (running.has(button)) return running.get(button).abort();
+  const words = [...button.childNodes];
+  const stopping = new AbortController();
+  running.set(button, stopping);
+  button.replaceChildren("Stop");
+  const report = (text) => show(text);
+  report.signal = stopping.signal;
   try {
-    return await action();
+    return await action(report);
   } finally {
-    button.innerHTML = words;
-    delete button.dataset.running;
-    document.body.classList.remove("running");
+    button.replaceChildren(...words);
+    running.delete(button);
   }
+}
+
+// The same, without words.
+export function silent(report) {
+  const nothing = () => {};
+  nothing.signal = report.signal;
+  return nothing;
 }
 
 // A button that runs something: one at a time, reports its progress, and shows its error.
 export function onPress(button, status, action) {
-  button.addEventListener("click", () => whileRunning(button, async () => {
+  const show = (text) => { status.textContent = text; };
+  button.addEventListener("click", () => whileRunning(button, show, async (report) => {
     status.classList.remove("bad");
-    const report = (text) => { status.textContent = text; };
     try {
       await action(report);
     } catch (error) {

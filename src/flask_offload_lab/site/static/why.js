@@ -1,6 +1,6 @@
 // Why: the same sign-up twice, with a bystander beside it. The figures count while they wait.
 
-import { $, $$, ms, onPress, run, setBar } from "./stream.js";
+import { $, $$, ms, onPress, run, setBar, silent } from "./stream.js";
 
 const LANES = { visitor: "visitor 0", bystander: "bystander", work: "work" };
 
@@ -39,7 +39,7 @@ function show(pattern, key, value, scale) {
 onPress($("#run"), $("#status"), async (report) => {
   for (const meter of $$("meter")) meter.value = 0;
   report("The work in the request: the new member and the bystander are waiting…");
-  const before = await race("sync", () => {});
+  const before = await race("sync", silent(report));
   report("The work as a job…");
   const after = await race("background", report);
   const most = Math.max(...Object.values(before), ...Object.values(after));
