@@ -46,8 +46,10 @@ torture: $(VENV)/.dev ## kill -9, full disks, poison: the short form, some six m
 torture-long: $(VENV)/.dev ## The long form: 1,000 kills over 100,000 jobs; takes hours
 	@$(python) -m torture --long --record $(ARGS)
 
-docs: $(VENV)/.dev ## Write anew what the docs take from the code
+docs: $(VENV)/.dev $(VENV)/.docs ## Build the documentation site into docs/_build, warnings as errors
 	@PYTHONPATH=tests/helpers $(python) tests/helpers/engine_docs.py
+	@$(python) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@$(python) docs/_ext/check_links.py docs/_build/html
 
 compile = $(python) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --no-annotate --custom-compile-command "make lock"
@@ -55,14 +57,15 @@ lock: $(VENV)/.dev ## Raise the pins in requirements/ to what is current
 	@$(python) -m pip --disable-pip-version-check install --quiet uv
 	@$(compile) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	@$(compile) -c requirements/dev.txt requirements/bench.in -o requirements/bench.txt
+	@$(compile) -c requirements/dev.txt requirements/docs.in -o requirements/docs.txt
 
 clean: ## Remove all that these commands made
-	rm -rf $(VENV) dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist docs/_build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 # A copied checkout must not run the original's code: its environment is made anew.
 ifneq ($(shell cat $(VENV)/.home 2>/dev/null),$(CURDIR))
-.PHONY: $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench
+.PHONY: $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench $(VENV)/.docs
 endif
 
 $(VENV)/.demo: $(setup)
@@ -73,5 +76,8 @@ $(VENV)/.dev: $(setup)
 
 $(VENV)/.bench: scripts/setup scripts/system-packages requirements/bench.txt
 	@scripts/setup bench
+
+$(VENV)/.docs: scripts/setup requirements/docs.txt
+	@scripts/setup docs
 
 .PHONY: help demo test quick lint format types coverage bench torture torture-long docs lock clean
