@@ -200,6 +200,15 @@ def _add_moved_views(app: Flask) -> None:
     def quick() -> str:
         return f"<h1>Hello {request.form.get('name')}</h1>"
 
+    @app.post("/long-running/<outcome>")
+    @offload.respond_async
+    def long_running(outcome: str) -> ResponseReturnValue:
+        """Still running at the first poll of most clients."""
+        time.sleep(1.3)
+        if outcome == "broken":
+            raise RuntimeError("broken")
+        return {"report": outcome}
+
     @app.post("/forgotten")
     @offload.respond_async(result_ttl=0.01)
     def forgotten() -> str:
