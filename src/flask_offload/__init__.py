@@ -12,6 +12,7 @@ from .errors import (
     EngineUnavailable,
     InvalidTransition,
     JobCancelled,
+    JobExpired,
     JobFailed,
     JobNotFound,
     JobTimeout,
@@ -33,6 +34,7 @@ from .jobs import log as _log  # connects its receivers  # noqa: F401
 from .jobs.context import current_job
 from .jobs.job import Attempt, Error, Job, JobStatus, Progress
 from .jobs.rate import Rate
+from .tasks.options import from_config
 from .tasks.retry import exponential
 from .tasks.task import Task
 
@@ -51,6 +53,7 @@ __all__ = [
     "InvalidTransition",
     "Job",
     "JobCancelled",
+    "JobExpired",
     "JobFailed",
     "JobNotFound",
     "JobStatus",
@@ -73,4 +76,5 @@ __all__ = [
     "WaitTimeout",
     "current_job",
     "exponential",
+    "from_config",
 ]

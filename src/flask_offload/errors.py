@@ -97,6 +97,10 @@ class JobCancelled(OffloadError):
     """The job was asked to stop: clean up, and let this error pass."""
 
 
+class JobExpired(JobCancelled):
+    """The job was not started within its `expires=`, and was discarded."""
+
+
 class Retry(OffloadError):
     """Raise it inside a task to run the job again, after `after` seconds.
 

@@ -33,7 +33,9 @@ FLAG_OF_OPTION: Final[Mapping[str, str]] = {
 }
 """The flag that each option of a task needs, unless the option has its default."""
 
-EVERY_ENGINE: Final = frozenset({"queue_name", "retry", "timeout", "on_crash", "expose"})
+EVERY_ENGINE: Final = frozenset(
+    {"queue_name", "retry", "timeout", "on_crash", "expose", "expires", "from_app"}
+)
 """Options that need no flag."""
 
 
@@ -52,6 +54,8 @@ def check_using(engine: Engine, task: Task[Any, Any]) -> None:
         require_flag(engine, "priorities", f"using(priority=) of the task {task.name}")
     if task.overrides.run_after is not None:
         require_flag(engine, "deferred", f"using(run_after=) of the task {task.name}")
+    if task.overrides.keep is not None:
+        require_flag(engine, "retention", f"using(keep=) of the task {task.name}")
 
 
 def check_schedule(engine: Engine, name: str) -> None:

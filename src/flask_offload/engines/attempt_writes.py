@@ -20,10 +20,28 @@ from .store import Retention
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
 
-HELD_COLUMNS = (
-    "concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, enqueued_at, run_after,"
-    " task"
-)
+
+class HeldRow(NamedTuple):
+    """What is read of a job before the outcome of its attempt is written."""
+
+    seq: int
+    id: str
+    task: str
+    queue_name: str
+    lane: str
+    concurrency_key: str | None
+    rate_key: str | None
+    failures: int
+    crashes: int
+    on_crash: str
+    cancel: int
+    enqueued_at: float
+    run_after: float | None
+    options: str | None
+    context: str | None
+
+
+HELD_COLUMNS = ", ".join(HeldRow._fields)
 
 
 class Counted(NamedTuple):
@@ -111,28 +129,28 @@ class AttemptWrites(ABC, Generic[C]):
         row = self.connection.execute(self.sql.held, self.fence(outcome)).fetchone()
         if row is None:
             return False
-        concurrency_key, rate_key, failures, crashes, on_crash, cancel, lane, *dates, task = row
-        self.freed.add(concurrency_key, rate_key)
+        held = HeldRow(*row)
+        self.freed.add(held.concurrency_key, held.rate_key)
         what = follow(
             outcome,
-            failures=failures,
-            crashes=crashes,
-            on_crash=on_crash,
-            cancel_requested=bool(cancel),
+            failures=held.failures,
+            crashes=held.crashes,
+            on_crash=held.on_crash,
+            cancel_requested=bool(held.cancel),
         )
         self._note_attempt(outcome, what.error)
-        self.count(outcome, task, what.status, *dates)
+        self.count(outcome, held.task, what.status, held.enqueued_at, held.run_after)
         counts = (what.failures, what.crashes)
         if what.status is JobStatus.READY:
             is_later = what.after > 0
             run_after = self.now + what.after if is_later else None
-            lane = QUARANTINED if what.is_quarantined else lane
+            lane = QUARANTINED if what.is_quarantined else held.lane
             values = (*counts, outcome.started_at, lane, run_after, is_later)
             self.connection.execute(self.sql.ready_again, (*values, outcome.seq))
         else:
             keep = outcome.keep
             if keep is None:
-                keep = self.retention.unsuccessful(task, what.status)
+                keep = self.retention.unsuccessful(held.task, what.status, held.options)
             times = (outcome.started_at, outcome.finished_at, self.now + keep)
             state = what.status.lower()
             self.connection.execute(self.sql.end, (state, *counts, *times, outcome.seq))

@@ -19,6 +19,7 @@ from ..errors import UnknownTask
 from ..jobs.attempt import Claim, Report
 from ..jobs.context import JobContext
 from ..jobs.job import JobStatus
+from ..jobs.options import options_of
 from ..payload.spool import Spool
 from ..tasks.registry import Registry
 from ..tasks.task import Task
@@ -69,7 +70,9 @@ class Host:
 
     def context(self, claim: Claim, emit: Callable[[Report], None]) -> JobContext:
         """The context in which `claim` will run. Raises UnknownTask."""
-        return JobContext(claim, emit, self.task(claim.task).options.timeout)
+        own = options_of(claim.options).timeout
+        declared = self.task(claim.task).options.timeout
+        return JobContext(claim, emit, declared if own is None else own)
 
     def keep_unsuccessful(self, task: str, status: JobStatus) -> float:
         """Seconds for which a job of this task is kept that has FAILED or was CANCELLED."""

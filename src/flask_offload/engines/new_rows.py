@@ -7,11 +7,12 @@ from typing import Any
 
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
+from ..jobs.options import encoded
 from .rows import SECRET_LENGTH, WAITING_FOR, make_id
 
 NEW_COLUMNS = (
     "secret, task, queue_name, lane, priority, state, on_crash, origin, owner, enqueued_at,"
-    " run_after, unique_key, concurrency_key, rate_key, context, args"
+    " run_after, unique_key, concurrency_key, rate_key, context, options, enqueued_by, args"
 )
 """What `new_row` fills, in this order."""
 
@@ -34,6 +35,8 @@ def new_row(job: NewJob, state: str, args: str | None) -> tuple[Any, ...]:
         job.concurrency_key,
         job.rate_key,
         job.context,
+        encoded(job.options),
+        encoded(job.enqueued_by),
         args,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import JobNotFound
 from ..jobs.job import FINISHED, Attempt, Error, JobRecord, JobStatus, moment
+from ..jobs.options import enqueued_by
 from .base import JobQuery, QueueInfo, ScheduleInfo
 
 WAITING = ("scheduled", "blocked", "throttled", "ready")
@@ -42,7 +43,7 @@ DUE_STATE = (
 
 COLUMNS = (
     "seq, id, task, queue_name, priority, state, enqueued_at, run_after, started_at, finished_at,"
-    " attempt, crashes, worker, owner, origin, done, total, message, cancel"
+    " attempt, crashes, worker, owner, origin, done, total, message, cancel, enqueued_by"
 )
 """What `record` reads, in this order."""
 
@@ -92,6 +93,7 @@ def record(row: tuple[Any, ...]) -> JobRecord:
         message=row[17],
         cancel_requested=row[18] > 0,
         waiting_for=WAITING_FOR.get(state),
+        enqueued_by=enqueued_by(row[19]),
     )
 
 

@@ -10,15 +10,17 @@ import logging
 import sys
 from collections.abc import Awaitable, Coroutine, Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from threading import current_thread, main_thread
 from typing import Any
 
 from .. import signals
-from ..errors import JobCancelled, JobTimeout
+from ..errors import JobCancelled, JobExpired, JobTimeout
 from ..jobs import log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
 from ..jobs.job import JobStatus
+from ..jobs.options import JobOptions, options_of
 from ..jobs.reported import error_of
 from ..payload.calls import encode_value
 from ..payload.propagation import (
@@ -27,6 +29,7 @@ from ..payload.propagation import (
     restored_context,
 )
 from ..role import is_worker
+from ..tasks.options import TaskOptions
 from ..tasks.retry import Again, Decision, Discarded, GiveUp, decide
 from ..tasks.task import Task
 from .host import Host
@@ -83,13 +86,16 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
             error.__traceback__
         )
     context.exception = error
-    options = host.task(claim.task).options
+    options, own = host.task(claim.task).options, options_of(claim.options)
+    policy = options.retry
+    if own.max_attempts is not None:
+        policy = replace(policy, max_attempts=own.max_attempts)
     decision: Decision
     if isinstance(error, _Unstorable):
         context.exception = error = error.reason
         decision = GiveUp("its result can't be stored")
     else:
-        decision = decide(options.retry, error, claim.failures + 1)
+        decision = decide(policy, error, claim.failures + 1)
     ending, after, signal = Ending.FAILED, 0.0, signals.failed
     if isinstance(decision, Again):
         ending, after, signal = Ending.RETRY, decision.after, signals.retried
@@ -103,7 +109,7 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
         ended,
         error=error_of(error, without_file=__file__),
         after=after,
-        keep=options.keep_for(JobStatus(ending)) if ending is not Ending.RETRY else None,
+        keep=_keep(options, own, JobStatus(ending)) if ending is not Ending.RETRY else None,
     )
     signals.send(signal, host.app, claim=claim, outcome=outcome)
     return outcome
@@ -116,6 +122,11 @@ def _started(host: Host, context: JobContext) -> Task[Any, Any]:
     task = host.task(context.task)
     if log.has_receivers(signals.started, logging.DEBUG):
         signals.send(signals.started, host.app, claim=context.claim)
+    expires = options_of(context.claim.options).expires
+    if expires is not None and context.claim.attempt == 1:
+        late = host.clock() - context.claim.enqueued_at - expires
+        if late > 0:
+            raise JobExpired(f"it did not start in time: it expired {late:.3g} s before")
     context.check()  # it may have been cancelled before its first line
     return task
 
@@ -188,6 +199,11 @@ class _Unstorable(Exception):
         self.reason = reason
 
 
+def _keep(options: TaskOptions, own: JobOptions, status: JobStatus) -> float | None:
+    keep = own.keep_for(status)
+    return options.keep_for(status) if keep is None else keep
+
+
 def _succeeded(
     host: Host,
     context: JobContext,
@@ -204,7 +220,7 @@ def _succeeded(
         began,
         host.clock(),
         result=result,
-        keep=options.keep_for(JobStatus.SUCCESSFUL),
+        keep=_keep(options, options_of(claim.options), JobStatus.SUCCESSFUL),
         result_ttl=options.result_ttl,
     )
     if log.has_receivers(signals.succeeded, logging.INFO):

@@ -15,6 +15,7 @@ import msgspec
 from ..config import Config
 from ..jobs.attempt import Claim, Outcome, Report
 from ..jobs.job import JobRecord, JobStatus
+from ..jobs.options import options_of
 from .schedules import ScheduleSpec
 from .slots import Slots
 
@@ -36,9 +37,11 @@ class Retention:
         """From the settings of the app and of its tasks."""
         return cls(config.keep_successful, config.keep_failed, config.keep_count, own)
 
-    def unsuccessful(self, task: str, status: JobStatus) -> float:
-        """For a job that has FAILED or was CANCELLED, also where its task could not be asked."""
-        return self.own.get(task, {}).get(status, self.failed)
+    def unsuccessful(self, task: str, status: JobStatus, options: str | None = None) -> float:
+        """For a job that has FAILED or was CANCELLED, also where its task could not be asked.
+        options: the job's own (JSON)."""
+        own = options_of(options).keep_for(status)
+        return self.own.get(task, {}).get(status, self.failed) if own is None else own
 
 
 class StoreOptions(msgspec.Struct, kw_only=True, frozen=True):

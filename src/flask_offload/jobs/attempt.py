@@ -57,6 +57,8 @@ class Claim(msgspec.Struct, array_like=True):
     context: str | None
     cursor: str | None
     ticket: int = -1
+    options: str | None = None
+    """The job's JobOptions (JSON)."""
 
 
 class Outcome(msgspec.Struct, array_like=True):

@@ -28,6 +28,7 @@ def job_json(job: Job) -> Any:
             "status": job.status,
             "owner": job.owner,
             "origin": job.origin,
+            "enqueued_by": job.enqueued_by,
             "run_after": job.run_after,
             "enqueued_at": job.enqueued_at,
             "started_at": job.started_at,

@@ -14,6 +14,7 @@ from flask import current_app
 
 from .. import signals
 from ..errors import JobFailed, WaitTimeout
+from .options import EnqueuedBy
 
 if TYPE_CHECKING:
     from ..payload.calls import Codecs
@@ -121,6 +122,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
     error: Error | None = None
     attempts: list[Attempt] = []
     is_duplicate: bool = False
+    enqueued_by: EnqueuedBy | None = None
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -193,6 +195,12 @@ class Job:
     def origin(self) -> str:
         """How it was enqueued: "enqueue", "schedule" or "respond_async"."""
         return self._record.origin
+
+    @property
+    def enqueued_by(self) -> EnqueuedBy | None:
+        """The route, the user and the trace of the request in which it was enqueued; None for one
+        that was enqueued elsewhere."""
+        return self._record.enqueued_by
 
     @property
     def is_duplicate(self) -> bool:

@@ -6,6 +6,7 @@ import msgspec
 
 from .attempt import Claim
 from .job import JobRecord, JobStatus
+from .options import EnqueuedBy, JobOptions, encoded
 from .rate import Rate
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
@@ -41,6 +42,8 @@ class NewJob(msgspec.Struct, kw_only=True):
     concurrency_key: str | None = None
     rate: Rate | None = None
     rate_key: str | None = None
+    options: JobOptions | None = None
+    enqueued_by: EnqueuedBy | None = None
 
     def record(self, *, waiting_for: str | None = None) -> JobRecord:
         """The job's record right after it was enqueued."""
@@ -55,6 +58,7 @@ class NewJob(msgspec.Struct, kw_only=True):
             owner=self.owner,
             origin=self.origin,
             waiting_for=waiting_for,
+            enqueued_by=self.enqueued_by,
         )
 
     def claim(
@@ -90,4 +94,5 @@ class NewJob(msgspec.Struct, kw_only=True):
             args=self.args,
             context=self.context,
             cursor=cursor,
+            options=encoded(self.options),
         )

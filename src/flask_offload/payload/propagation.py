@@ -38,13 +38,18 @@ class Propagator:
         return function
 
 
-def save_context(propagators: Iterable[Propagator]) -> str | None:
-    """The values to propagate, as JSON; None without any. Raises PayloadError."""
+def collect_context(propagators: Iterable[Propagator]) -> dict[str, Any]:
+    """The values to propagate, by name."""
     saved = {}
     for propagator in propagators:
         value = propagator.save()
         if value is not None:
             saved[propagator.name] = value
+    return saved
+
+
+def encode_context(saved: dict[str, Any]) -> str | None:
+    """The values to propagate, as JSON; None without any. Raises PayloadError."""
     if not saved:
         return None
     try:

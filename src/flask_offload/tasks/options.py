@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from flask import current_app
+
 from ..errors import OptionError
 from ..jobs.job import JobStatus
 from ..jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS
 from ..jobs.rate import Rate
-from .retry import RetryPolicy
+from .retry import RetryPolicy, check_max_attempts
 
 KeyFunction = Callable[..., str | int]
+FromApp = tuple[tuple[str, Callable[[], Any]], ...]
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -30,6 +33,8 @@ class TaskOptions:
     is in one of unique_states (default: READY or RUNNING) and younger than unique_for, enqueue
     returns that job. concurrency, rate: limits, per task or per value of their key functions.
     keep: how long a finished job is kept, one number or one per status; result_ttl: its result.
+    expires: a job that has not started by then, counted from its enqueue or its run_after, is
+    discarded. from_app: options by name whose functions are called when a job is enqueued.
     expose: "result" includes the result in the job resource over HTTP.
     expose_args: whether the dashboard shows arguments and results, masked by their names.
     """
@@ -49,6 +54,8 @@ class TaskOptions:
     rate_key: KeyFunction | None = None
     keep: Mapping[JobStatus, float] | None = None
     result_ttl: float | None = None
+    expires: float | None = None
+    from_app: FromApp = ()
     expose: Literal["result"] | None = None
     expose_args: bool = True
 
@@ -63,7 +70,7 @@ class TaskOptions:
         is_key = isinstance(self.unique, bool) or callable(self.unique)
         _check(is_key, "unique", self.unique, "True, False or a function of the arguments")
         _check(isinstance(self.rate, Rate | None), "rate", self.rate, 'a text such as "100/m"')
-        for name in ("timeout", "unique_for", "result_ttl"):
+        for name in ("timeout", "unique_for", "result_ttl", "expires"):
             value = getattr(self, name)
             _check(value is None or value > 0, name, value, "seconds above 0, or None")
         _check(
@@ -118,6 +125,45 @@ def keep_per_status(value: Any) -> dict[JobStatus, float] | None:
             raise OptionError(f"keep={value!r}: give seconds of 0 or more, or a timedelta.")
         result[JobStatus(status)] = number
     return result
+
+
+READ_AT_ENQUEUE = ("queue_name", "priority", "timeout", "max_attempts", "keep", "expires")
+"""Options that may be functions, which are called when a job is enqueued."""
+
+
+def job_option(name: str, value: Any) -> Any:
+    """An option of one job, checked and converted as that of a task is. Raises OptionError."""
+    if name == "queue_name":
+        check_queue_name(value)
+    elif name == "priority":
+        check_priority(value)
+    elif name == "max_attempts":
+        check_max_attempts(value)
+    elif name == "keep":
+        return keep_per_status(value)
+    else:
+        value = seconds(name, value)
+        _check(value is None or value > 0, name, value, "seconds above 0")
+    return value
+
+
+def from_config(key: str, default: Any = ...) -> Callable[[], Any]:
+    """An option of a task that is read from the app's configuration whenever a job is enqueued:
+    `@offload.task(timeout=from_config("MAIL_TIMEOUT"))`.
+
+    default: for apps without the key; without a default they raise OptionError at the enqueue.
+    """
+
+    def read() -> Any:
+        value = current_app.config.get(key, default)
+        if value is ...:
+            raise OptionError(
+                f"a task's option is from_config({key!r}), but the app's configuration has no"
+                f" {key}: set it, or give a default"
+            )
+        return value
+
+    return read
 
 
 def check_task_name(value: Any) -> None:

@@ -17,7 +17,14 @@ from ..payload.calls import Codecs
 from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
 from .names import find_declared, is_same_declaration, task_name, will_be_known
-from .options import KeyFunction, TaskOptions, check_task_name, keep_per_status, seconds
+from .options import (
+    READ_AT_ENQUEUE,
+    KeyFunction,
+    TaskOptions,
+    check_task_name,
+    keep_per_status,
+    seconds,
+)
 from .retry import Backoff, RetryPolicy, exponential
 from .schedule import CatchUp, Schedule
 from .task import Task, unique_states
@@ -72,13 +79,13 @@ class Registry(ABC):
         /,
         *,
         name: str | None = None,
-        queue_name: str = "default",
-        priority: int = 0,
-        max_attempts: int = 1,
+        queue_name: str | Callable[[], str] = "default",
+        priority: int | Callable[[], int] = 0,
+        max_attempts: int | Callable[[], int] = 1,
         backoff: Backoff | None = None,
         retry_on: type[BaseException] | Sequence[type[BaseException]] = Exception,
         discard_on: type[BaseException] | Sequence[type[BaseException]] = (),
-        timeout: float | timedelta | None = None,
+        timeout: float | timedelta | Callable[[], Any] | None = None,
         isolate: bool = False,
         on_crash: Literal["retry", "fail"] = "retry",
         unique: bool | KeyFunction = False,
@@ -88,8 +95,9 @@ class Registry(ABC):
         concurrency_key: KeyFunction | None = None,
         rate: str | Rate | None = None,
         rate_key: KeyFunction | None = None,
-        keep: float | timedelta | Mapping[str, float | timedelta] | None = None,
+        keep: float | timedelta | Mapping[str, float | timedelta] | Callable[[], Any] | None = None,
         result_ttl: float | timedelta | None = None,
+        expires: float | timedelta | Callable[[], Any] | None = None,
         expose: Literal["result"] | None = None,
         expose_args: bool = True,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -112,6 +120,10 @@ class Registry(ABC):
         unique (False), unique_for, unique_states: return the existing job of the same call, if any.
         concurrency, concurrency_key, rate, rate_key: limits of running jobs and of starts per time.
         keep, result_ttl: how long a finished job and its result are kept.
+        expires (never): a job that has not started so long after its enqueue, or after its
+        run_after, is discarded.
+        queue_name, priority, max_attempts, timeout, keep and expires may also be functions, which
+        are called whenever a job is enqueued: see `from_config`.
         expose: "result" shows the result over HTTP.
         expose_args (True): False keeps the arguments and the result out of the dashboard.
         """
@@ -263,11 +275,14 @@ def _options(given: dict[str, Any]) -> TaskOptions:
     options = dict(given)
     options.pop("name", None)
     known = {*TaskOptions.__dataclass_fields__, "max_attempts", "backoff", "retry_on", "discard_on"}
-    known.discard("retry")
+    known -= {"retry", "from_app"}
     for key in options.keys() - known:
         raise OptionError(
             f"@offload.task has no option {key!r}; it has {', '.join(sorted({*known, 'name'}))}."
         )
+    options["from_app"] = tuple(
+        (key, options.pop(key)) for key in READ_AT_ENQUEUE if callable(options.get(key))
+    )
     backoff = options.pop("backoff", None)
     options["retry"] = RetryPolicy(
         max_attempts=options.pop("max_attempts", 1),
@@ -275,7 +290,7 @@ def _options(given: dict[str, Any]) -> TaskOptions:
         retry_on=_types(options.pop("retry_on", Exception)),
         discard_on=_types(options.pop("discard_on", ())),
     )
-    for key in ("timeout", "unique_for", "result_ttl"):
+    for key in ("timeout", "unique_for", "result_ttl", "expires"):
         if key in options:
             options[key] = seconds(key, options[key])
     if isinstance(options.get("rate"), str):

@@ -121,7 +121,7 @@ class RetryPolicy:
     discard_on: ExceptionTypes = ()
 
     def __post_init__(self) -> None:
-        _check_max_attempts(self.max_attempts)
+        check_max_attempts(self.max_attempts)
         _check_backoff(self.backoff)
         _check_types("retry_on", self.retry_on)
         _check_types("discard_on", self.discard_on)
@@ -217,7 +217,8 @@ def _described(exception: BaseException) -> str:
     return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 
 
-def _check_max_attempts(value: object) -> None:
+def check_max_attempts(value: object) -> None:
+    """Raise OptionError unless it is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise OptionError(
             f"max_attempts={value!r}: give a whole number, such as 5; 1 means no retries."

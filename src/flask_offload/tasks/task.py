@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import msgspec
+from flask import has_request_context, request
 
 from ..errors import OptionError
 from ..jobs.context import called_plainly
 from ..jobs.job import Job, JobStatus, new_id
 from ..jobs.new_job import NewJob
+from ..jobs.options import NONE as NO_OPTIONS
+from ..jobs.options import EnqueuedBy, JobOptions
 from ..payload.calls import CallSpec, Codecs, Encoded
-from ..payload.propagation import Propagator, save_context
+from ..payload.propagation import Propagator, collect_context, encode_context
 from ..payload.spool import Spool
-from .options import TaskOptions, check_priority, check_queue_name
+from .options import FromApp, TaskOptions, job_option
 from .schedule import run_at
 
 P = ParamSpec("P")
@@ -48,6 +51,10 @@ class Using:
     priority: int | None = None
     run_after: timedelta | datetime | None = None
     owner: str | None = None
+    timeout: float | None = None
+    max_attempts: int | None = None
+    keep: Mapping[str, float] | None = None
+    expires: float | None = None
 
 
 class TaskCall(msgspec.Struct, frozen=True):
@@ -66,8 +73,8 @@ def _refuses_unknown(using: F) -> F:
         unknown = ", ".join(f"{name}=" for name in options if name not in known)
         if unknown:
             raise OptionError(
-                f"using() does not take {unknown}: it takes queue_name, priority, run_after and"
-                f" owner. What holds for every job of {self.name} belongs to @offload.task(…)."
+                f"using() does not take {unknown}: it takes {', '.join(sorted(known - {'self'}))}."
+                f" What holds for every job of {self.name} belongs to @offload.task(…)."
             )
         return using(self, **options)
 
@@ -141,29 +148,37 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         run_after: timedelta | datetime | None = None,
         owner: str | None = None,
+        timeout: float | timedelta | None = None,
+        max_attempts: int | None = None,
+        keep: float | timedelta | Mapping[str, float | timedelta] | None = None,
+        expires: float | timedelta | None = None,
     ) -> Task[P, R]:
         """A copy of the task with other options for its jobs.
 
         queue_name: another queue. priority: -100 to 100, higher runs first. run_after: a timedelta
         from the enqueue, or an aware datetime. owner: whom the job belongs to, for `authorize`.
+        timeout, max_attempts, keep: in place of the task's. expires: seconds or a timedelta from
+        the enqueue, or from run_after: a job that has not started by then is discarded.
         Raises OptionError. For what the app's engine does not support, `enqueue` and `call` raise
         UnsupportedByEngine.
         """
-        if queue_name is not None:
-            check_queue_name(queue_name)
-        if priority is not None:
-            check_priority(priority)
         run_at(run_after, 0.0)  # refuses naive datetimes now, not at the enqueue
         if owner is not None and (not isinstance(owner, str) or not owner):
             raise OptionError(f'owner={owner!r}: give a text such as "user:7".')
         given = {
             "queue_name": queue_name,
             "priority": priority,
-            "run_after": run_after,
-            "owner": owner,
+            "timeout": timeout,
+            "max_attempts": max_attempts,
+            "keep": keep,
+            "expires": expires,
         }
-        changes = {name: value for name, value in given.items() if value is not None}
-        using = replace(self.overrides, **changes)  # type: ignore[arg-type]
+        changes = {
+            name: job_option(name, value) for name, value in given.items() if value is not None
+        }
+        others = {"run_after": run_after, "owner": owner}
+        changes |= {name: value for name, value in others.items() if value is not None}
+        using = replace(self.overrides, **changes)
         return Task(self.owner, self.function, self.name, self.options, using, self.spec)
 
     def new_job(
@@ -189,6 +204,9 @@ class Task(Generic[P, R]):
         self, encoded: Encoded, args: tuple[Any, ...], kwargs: dict[str, Any], now: float
     ) -> NewJob:
         options, using = self.options, self.overrides
+        if options.from_app:
+            using = _filled_in(using, options.from_app)
+        carried = collect_context(self.owner.propagators)
         job = NewJob(
             id=new_id(),
             task=self.name,
@@ -199,14 +217,28 @@ class Task(Generic[P, R]):
             lane=self._lane,
             on_crash=options.on_crash,
             owner=using.owner,
-            context=save_context(self.owner.propagators),
+            context=encode_context(carried),
             files=encoded.files,
+            enqueued_by=_this_request(carried),
         )
         if using.run_after is not None:
             job.run_after = run_at(using.run_after, now)
+        job.options = self._own_options(using, now, job.run_after)
         if options.unique or options.concurrency or options.rate:
             self._add_keys(job, args, kwargs)
         return job
+
+    def _own_options(self, using: Using, now: float, run_after: float | None) -> JobOptions | None:
+        expires = self.options.expires if using.expires is None else using.expires
+        if expires is not None and run_after is not None:
+            expires += max(0.0, run_after - now)
+        own = JobOptions(
+            timeout=using.timeout,
+            max_attempts=using.max_attempts,
+            keep=using.keep,
+            expires=expires,
+        )
+        return None if own == NO_OPTIONS else own
 
     def _add_keys(self, job: NewJob, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = self.options
@@ -229,6 +261,24 @@ class Task(Generic[P, R]):
         self, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
         return self.name if function is None else f"{self.name}:{function(*args, **kwargs)}"
+
+
+def _this_request(carried: dict[str, Any]) -> EnqueuedBy | None:
+    """What is recorded of the request that enqueues a job. carried: the propagated values."""
+    if not has_request_context():
+        return None
+    traceparent = (carried.get("trace") or {}).get("traceparent", "")
+    return EnqueuedBy(
+        route=request.endpoint,
+        user=carried.get("user_id"),
+        trace=traceparent[3:35] or carried.get("request_id"),
+    )
+
+
+def _filled_in(using: Using, from_app: FromApp) -> Using:
+    """With the options that the task's functions return, where `using()` has none."""
+    missing = [(name, read) for name, read in from_app if getattr(using, name) is None]
+    return replace(using, **{name: job_option(name, read()) for name, read in missing})
 
 
 async def _awaited(task: str, coroutine: Coroutine[Any, Any, Any]) -> Any:

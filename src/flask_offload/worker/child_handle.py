@@ -14,6 +14,7 @@ from typing import Any
 
 from ..jobs.attempt import Claim
 from ..jobs.new_job import ALONE, ASYNC, THREADS
+from ..jobs.options import options_of
 from .announcer import SharedCount
 from .messages import Channel, Crashed, Ended, ResolveTimeout, WorkerSettings
 
@@ -152,6 +153,18 @@ class ChildHandle:
             writing = selectors.EVENT_WRITE if self.watches_write else 0
             selector.modify(self.channel, selectors.EVENT_READ | writing)
 
+    @property
+    def has_timeout(self) -> bool:
+        """Whether one of its jobs may have to be stopped for its timeout."""
+        return any(self.timeout_of(held.claim) is not None for held in self.held.values())
+
+    def timeout_of(self, claim: Claim) -> float | None:
+        """The timeout of a job, in seconds."""
+        own = options_of(claim.options).timeout
+        if own is None and self.settings is not None:
+            return self.settings.timeouts.get(claim.task)
+        return own
+
     def is_stalled(self, now: float) -> bool:
         """Whether it holds jobs that it has not come to for a while, and may be asked for them."""
         return (
@@ -222,11 +235,14 @@ def overdue(
 
     started_at: gives the time when a job started. Both in monotonic seconds.
     """
-    if child.settings is None or child.stop is not None or not child.settings.timeouts:
+    if child.settings is None or child.stop is not None:
         return None
     for held in child.held.values():
-        limit, started = child.settings.timeouts.get(held.claim.task), started_at(held.claim)
-        if limit is None or started is None:
+        limit = child.timeout_of(held.claim)
+        if limit is None:
+            continue
+        started = started_at(held.claim)
+        if started is None:
             continue
         if now > started + limit + child.settings.config.timeout_grace:
             return Stop(held.claim.seq, limit)

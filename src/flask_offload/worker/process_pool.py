@@ -348,7 +348,7 @@ class ProcessPool(Pool):
                 self._spawn(isolated=False)
             if self._wants_isolated:
                 self._spawn(isolated=True)
-        if self.settings is not None and self.settings.timeouts and self.holds:
+        if any(child.has_timeout for child in self._children):
             wait = min(wait, 0.1)
         if any(child.by_lane[THREADS] > 1 for child in self._children):
             wait = min(wait, RECALL_AFTER)

@@ -55,7 +55,8 @@ UPDATE offload.jobs AS j SET state = 'running', worker = %(worker)s, attempt = a
     started_at = %(now)s, done = NULL, total = NULL, message = NULL
 FROM locked WHERE j.seq = locked.seq
 RETURNING j.seq, id, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
-    origin, enqueued_at, started_at, args, context, cursor, rate_key
+    origin, enqueued_at, started_at, args, context, cursor, -1,
+    options, rate_key
 """
 
 PROMOTE = f"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...jobs.attempt import Claim, Ending, Outcome
 from ...jobs.job import JobStatus
-from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites
+from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
 from ..rows import DUE_STATE
 from .connection import PgConnection
 from .limits import take_back_start
@@ -89,16 +89,17 @@ class BatchCompletion(AttemptWrites[PgConnection]):
         row = self.connection.execute(self.sql.held, self.fence(held)).fetchone()
         if row is None:
             return
-        concurrency_key, rate_key, *_, cancel, _, _, _, task = row
-        if cancel:
-            expires_at = self.now + self.retention.unsuccessful(task, JobStatus.CANCELLED)
+        job = HeldRow(*row)
+        if job.cancel:
+            keep = self.retention.unsuccessful(job.task, JobStatus.CANCELLED, job.options)
+            expires_at = self.now + keep
             self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, held.seq))
         else:
             run_after = self.now + delay if delay else None
             self.connection.execute(UNCLAIM, (run_after, bool(delay), held.seq))
-        if rate_key is not None:
-            take_back_start(self.connection, rate_key)
-        self.freed.add(concurrency_key, rate_key)
+        if job.rate_key is not None:
+            take_back_start(self.connection, job.rate_key)
+        self.freed.add(job.concurrency_key, job.rate_key)
 
     def _succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
         """Write down successes; (seq, attempt) of those that this worker still held."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
+from ...jobs.options import options_of
 from ...jobs.transition import check_cancel, check_retry
 from .. import counters
 from ..base import (
@@ -41,7 +42,7 @@ from .schema import SIDE_TABLES
 
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
-    *("float8", "text", "text", "text", "text", "text"),
+    *("float8", "text", "text", "text", "text", "text", "text", "text"),
 )
 
 INSERT = f"""
@@ -67,6 +68,8 @@ HOLDER = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s FOR UPDATE"
 FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
 
 STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
+
+OPTIONS = "SELECT options FROM offload.jobs WHERE seq = %s"
 
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = greatest(cancel, %s) WHERE seq = %s"
 
@@ -244,7 +247,10 @@ class PostgresSender(Engine):
             if status is JobStatus.RUNNING:
                 connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
             else:
-                times = (now, now + self._keep_cancelled(row[2]))
+                own = options_of(connection.value(OPTIONS, (row[0],)))
+                keep = own.keep_for(JobStatus.CANCELLED)
+                keep = self._keep_cancelled(row[2]) if keep is None else keep
+                times = (now, now + keep)
                 keys = connection.one(CANCEL, (*times, row[0]))
                 admit(connection, now, [keys[0]], [keys[1]])
             self.notify(connection)

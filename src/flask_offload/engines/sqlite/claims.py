@@ -30,7 +30,7 @@ WHERE seq IN (SELECT value FROM json_each(?))
 RETURNING seq, id, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
     origin, enqueued_at, started_at,
     coalesce(args, (SELECT args FROM payloads WHERE payloads.seq = jobs.seq)), context, cursor,
-    rate_key
+    -1, options, rate_key
 """
 
 PROMOTE = f"""

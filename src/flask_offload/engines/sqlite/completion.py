@@ -7,7 +7,7 @@ from typing import Any
 
 from ...jobs.attempt import Claim, Ending, Outcome
 from ...jobs.job import JobStatus
-from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites
+from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
 from ..rows import DUE_STATE
 from .connection import Connection
 from .limits import take_back_start
@@ -88,8 +88,9 @@ class Completion(AttemptWrites[Connection]):
         row = self.connection.execute(self.sql.held, fence).fetchone()
         if row is None:
             return []
-        *_, task = row
-        expires_at = self.now + self.retention.unsuccessful(task, JobStatus.CANCELLED)
+        job = HeldRow(*row)
+        keep = self.retention.unsuccessful(job.task, JobStatus.CANCELLED, job.options)
+        expires_at = self.now + keep
         seq, _, _ = fence
         return self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, seq)).fetchall()
 

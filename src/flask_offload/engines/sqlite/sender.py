@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
+from ...jobs.options import options_of
 from ...jobs.transition import check_cancel, check_retry
 from .. import counters
 from ..base import (
@@ -51,10 +52,12 @@ job); a small payload in the row saves an insert, a look-up and a delete.
 
 INSERT = f"""
 INSERT INTO jobs (seq, {NEW_COLUMNS})
-VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES ({NEXT_SEQ}{", ?" * (NEW_COLUMNS.count(",") + 1)})
 """
 
 KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
+
+OPTIONS = "SELECT options FROM jobs WHERE seq = ?"
 
 ASK_TO_STOP = "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ?"
 
@@ -208,7 +211,10 @@ class SqliteSender(Engine):
             if status is JobStatus.RUNNING:
                 connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
             else:
-                times = (now, now + self._keep_cancelled(row[2]))
+                own = options_of(connection.execute(OPTIONS, (row[0],)).get)
+                keep = own.keep_for(JobStatus.CANCELLED)
+                keep = self._keep_cancelled(row[2]) if keep is None else keep
+                times = (now, now + keep)
                 keys = connection.execute(CANCEL, (*times, row[0])).fetchall()
                 admit(connection, now, [keys[0][0]], [keys[0][1]])
             return full(connection, job_id, now)[1]
