@@ -79,7 +79,7 @@ def routes(app: Flask) -> list[str]:
         and not rule.arguments
         and not rule.websocket
         and rule.endpoint != "static"
-        and not rule.endpoint.startswith("offload.")
+        and not rule.endpoint.startswith(("offload.", "offload_"))
     }
     return sorted(found)[:MAX_ROUTES]
 

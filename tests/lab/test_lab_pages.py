@@ -372,6 +372,23 @@ def test_the_tips_are_checked_on_a_users_own_app(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.processes
+def test_a_button_makes_the_folder_of_build(tmp_path: Path) -> None:
+    with running([sys.executable, str(APP)], cwd=tmp_path, ready="The lab:", timeout=60) as process:
+        lab = RunningLab(re.findall(r"http://[\d.:]+", process.output())[0], "")
+        before = lab.get("/build").text
+        assert "Make the folder" in before
+        assert " disabled" in before
+        (tmp_path / "offload-project").write_text("in the way")
+        assert lab.post("/build/folder", {}).status == 409
+        (tmp_path / "offload-project").unlink()
+        assert lab.post("/build/folder", {}).status == 303
+        assert (tmp_path / "offload-project" / "app.py").exists()
+        after = lab.get("/build").text
+        assert str(tmp_path / "offload-project") in after
+        assert " disabled" not in after
+
+
 # --- its end -----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 from ..origin_check import OriginCheck
 from .code import highlight, with_code
 from .lab import Lab
-from .modes import BY_SLUG, LESSON_MINUTES, MODES, SHORT_WAY
+from .modes import BY_SLUG, LESSON_MINUTES, MODES, QUICK_WAY
 from .pages import pages
 from .photos import photos
 from .progress import done
@@ -38,7 +38,7 @@ def create_lab(lab: Lab, origin: str) -> Flask:
         lambda: {
             "modes": MODES,
             "by_slug": BY_SLUG,
-            "short_way": SHORT_WAY,
+            "quick_way": QUICK_WAY,
             "lesson_minutes": LESSON_MINUTES,
             "done": done(),
             "sample_app": sample_app,

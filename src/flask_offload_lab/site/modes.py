@@ -40,7 +40,10 @@ MODES = tuple(
 )
 BY_SLUG = {mode.slug: mode for mode in MODES}
 
-SHORT_WAY = ("why", "see", "measure", "recall")
+QUICK_WAY = ("why", "see", "measure")
+"""Five minutes."""
+
+SHORT_WAY = (*QUICK_WAY, "recall")
 """The lesson in about eight minutes."""
 
 LESSON_MINUTES = sum(BY_SLUG[slug].minutes for slug in SHORT_WAY)

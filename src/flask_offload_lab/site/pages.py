@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, abort, redirect, render_template
-from werkzeug.wrappers import Response
+from flask import Blueprint, Response, abort, redirect, render_template, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 from flask_offload.measure import LCP, LIGHTHOUSE, TTFB
 
 from ..experiments.deep import OTHERS
-from ..project import SOLVED
+from ..project import SOLVED, NotAFolder, prepare
 from ..sample_app import app
 from .code import source
 from .content import CHALLENGES, PATTERNS, ROWS, STEPS, TIPS
@@ -23,6 +24,9 @@ from .spots import SPOTS
 
 pages = Blueprint("pages", __name__)
 
+PROJECT = "offload-project"
+"""The folder that the button of Build makes, where the lab was started."""
+
 FORECAST = 0.8
 """Seconds that the service behind Spot's weather page takes."""
 
@@ -30,11 +34,13 @@ FORECAST = 0.8
 @pages.get("/")
 def home() -> str:
     """What this is, and the nine modes."""
-    return render_template("home.html", mode=None, table=lab().table)
+    finished = done()
+    following = next((mode for mode in MODES if mode.slug not in finished), MODES[0])
+    return render_template("home.html", mode=None, table=lab().table, next=following)
 
 
 @pages.post("/done/<slug>")
-def finish(slug: str) -> Response:
+def finish(slug: str) -> BaseResponse:
     """The reader has finished a mode: remember it, and go to the next."""
     if slug not in BY_SLUG:
         abort(404)
@@ -106,7 +112,21 @@ def build() -> str:
     """A project in the reader's own editor."""
     port = lab().testbed.mail.port
     solved = SOLVED.read_text(encoding="utf-8")
-    return _page("build", steps=STEPS, solved=solved, project=lab().project, smtp_port=port)
+    folder = Path.cwd() / PROJECT
+    return _page(
+        "build", steps=STEPS, solved=solved, project=lab().project, folder=folder, smtp_port=port
+    )
+
+
+@pages.post("/build/folder")
+def make_folder() -> BaseResponse:
+    """Make the project's folder, for a lab that was started without --build."""
+    if lab().project is None:
+        try:
+            lab().project = prepare(Path.cwd() / PROJECT)
+        except NotAFolder as error:
+            return Response(f"{error}\n", 409, mimetype="text/plain")
+    return redirect(url_for("pages.build"), 303)
 
 
 @pages.get("/slow/forecast")
