@@ -13,6 +13,7 @@ from dashboard_site import PREFIX, Shop, act, shop
 from flask_offload import JobStatus
 from flask_offload.config import MASKED
 from flask_offload.dashboard.masking import Masking
+from flask_offload.testing import drain
 
 JOB_LINK = re.compile(rf'href="{PREFIX}/jobs/([0-9a-f]{{44}})"')
 
@@ -232,3 +233,53 @@ def test_the_inline_engine_has_what_its_flags_allow(tmp_path: Path) -> None:
             assert ">Schedules</a>" not in html
             assert "Pause" not in html
         assert act(made.client(), f"/jobs/{jobs[1].id}", action="retry").status_code == 303
+
+
+def test_a_bulk_action_asks_first_and_changes_what_matches(made: Shop) -> None:
+    failed = [made.run(-number, note=f"batch {number % 2}").id for number in range(1, 7)]
+    good = made.run(1).id
+    query = {"action": "retry", "status": "FAILED", "text": "batch 1"}
+    html = text(made, "/bulk", **query)
+    assert "3 jobs" in html
+    assert "Run again 3 jobs" in html
+    with made.app.app_context():
+        assert made.engine.count()[JobStatus.FAILED] == 6
+    path = "/bulk?action=retry&status=FAILED&text=batch+1"
+    response = act(made.client(), "/bulk", page=path, **query)
+    assert "3 jobs are" in response.get_data(as_text=True)
+    with made.app.app_context():
+        statuses = [made.offload.get_job(job_id).status for job_id in [*failed, good]]
+    assert statuses.count(JobStatus.READY) == 3
+    assert statuses[-1] is JobStatus.SUCCESSFUL
+    assert "No job matches" in text(made, "/bulk", **query)
+
+
+def test_a_bulk_action_goes_on_in_bites_and_meets_no_job_twice(
+    made: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_offload.dashboard.bulk.BITE", 0.0)
+    monkeypatch.setattr("flask_offload.dashboard.bulk.BITE_JOBS", 2)
+    for number in range(1, 6):
+        made.run(-number)
+    client, page, form = made.client(), "/bulk?action=retry&status=FAILED", {"status": "FAILED"}
+    after, seen = "", list[int]()
+    while True:
+        form |= {"action": "retry", "after": after, "total": "5", "changed": str(sum(seen))}
+        html = act(client, "/bulk", page=page, **form).get_data(as_text=True)
+        with made.app.app_context():
+            seen.append(len(drain(made.app)))  # they fail again at once
+        found = re.search(r'name="after" value="(\w+)"', html)
+        if found is None:
+            break
+        assert "data-continue" in html
+        after = found[1]
+    assert seen == [2, 2, 1]
+    assert "5 jobs are" in html
+
+
+@pytest.mark.parametrize("form", [{}, {"action": "retry"}, {"action": "explode"}])
+def test_a_bulk_action_needs_a_status_that_fits(made: Shop, form: dict[str, str]) -> None:
+    made.run(-1)
+    assert made.client().get(f"{PREFIX}/bulk", query_string=form or None).status_code == 400
+    form = {**form, "status": "SUCCESSFUL"}
+    assert act(made.client(), "/bulk", page="/queues", **form).status_code == 400

@@ -111,6 +111,14 @@ def test_the_look_is_bounded_and_says_so(store: Store) -> None:
     assert ([record.id for record in page.jobs], page.next) == ([wanted.id], None)
 
 
+def test_matching_jobs_are_counted_without_being_listed(store: Store) -> None:
+    for number in range(6):
+        store.enqueue(owner="ada" if number % 2 else "bob")
+    assert store.engine.matching(JobQuery(owner="ada")) == (3, False)
+    assert store.engine.matching(JobQuery(owner="ada"), 4) == (2, True)
+    assert store.engine.matching(JobQuery(status=JobStatus.FAILED)) == (0, False)
+
+
 def test_text_is_found_in_arguments_errors_and_messages(store: Store) -> None:
     small = store.enqueue(args='["100 % Größe"]').id
     large = store.enqueue(args=f'["{"x" * 2000} needle"]').id

@@ -16,6 +16,7 @@ from ..web.hosts import EveryHost
 from . import access, forms
 from .actions import Actions
 from .assets import asset_url, send_asset
+from .bulk import Bulk
 from .pages import Pages
 
 NAME = "offload_dashboard"
@@ -57,7 +58,7 @@ def _before_routing_errors(path: str) -> None:
 
 def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     blueprint = EveryHost(NAME, __name__, template_folder="templates")
-    pages, actions = Pages(offload), Actions(offload)
+    pages, actions, bulk = Pages(offload), Actions(offload), Bulk(offload)
     route = partial(_route, blueprint)
     route("/", "overview", GET=pages.overview)
     route("/jobs", "jobs", GET=pages.jobs)
@@ -67,6 +68,7 @@ def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     route("/schedules", "schedules", GET=pages.schedules, POST=actions.on_schedule)
     route("/workers", "workers", GET=pages.workers, POST=actions.on_worker)
     route("/routes", "routes", GET=pages.routes)
+    route("/bulk", "bulk", GET=bulk.ask, POST=bulk.act)
     route("/assets/<digest>/<name>", "asset", GET=send_asset)
     blueprint.before_request(partial(_gate, offload))
     blueprint.after_request(partial(_after, path))

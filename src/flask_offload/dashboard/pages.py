@@ -17,13 +17,12 @@ from ..errors import OffloadError
 from ..jobs.job import JobRecord, JobStatus
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
+from .bulk import FURTHER, possible
 from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
 from .forms import SENTENCES, page
 from .masking import Masking
 
-FURTHER = 50 * LOOK
-"""Jobs that are looked at when the visitor asks to look further."""
 FEW = 5
 RUNNING_SHOWN = 200
 
@@ -83,6 +82,7 @@ class Pages:
             chosen=chosen.chosen(),
             found=found,
             after=after,
+            actions=possible(self._offload.engine, chosen),
             look=FURTHER if is_further else LOOK,
             statuses=list(JobStatus),
             within=WITHIN,

@@ -234,6 +234,17 @@ class Engine(ABC):
         are looked at. This one is for engines that have `list` only."""
         return page_of_list(self, query, look)
 
+    def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
+        """How many of the jobs that `page` would look at meet the query's conditions, and whether
+        there are more that were not looked at."""
+        count = 0
+        while True:
+            found = self.page(query, look)
+            count += len(found.jobs)
+            if found.next is None or found.is_partial or count >= look:
+                return count, found.next is not None
+            query = msgspec.structs.replace(query, after=found.next)
+
     def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
         """The newest FAILED jobs, at most `look`, by task and type of error; the newest first."""
         return group_failures(self.list(JobQuery(status=JobStatus.FAILED, limit=min(look, 1000))))

@@ -74,6 +74,17 @@ class Search:
             return rows, JobPage(jobs=(), next=None)
         return rows, JobPage(jobs=(), next=f"{last:x}", is_partial=True)
 
+    def matching(self, query: JobQuery, look: int) -> tuple[int, bool]:
+        """See Engine.matching."""
+        inner, bindings = self._window(query, look)
+        tests, values = self._tests(query)
+        where = " AND ".join(["1 = 1", *tests])
+        [(count,)] = self._all(
+            f"SELECT count(*) FROM ({inner}) AS looked WHERE {where}", *bindings, *values
+        )
+        [(number,)] = self._all(f"SELECT count(*) FROM ({inner}) AS looked", *bindings)
+        return count, number >= look
+
     def _window(self, query: JobQuery, look: int) -> tuple[str, list[Any]]:
         """The jobs to look at, found by indexes."""
         conditions, bindings = self._between(query)

@@ -82,6 +82,11 @@ def page(connection: PgConnection, query: JobQuery, look: int) -> JobPage:
     return msgspec.structs.replace(found, jobs=with_attempts(connection, rows))
 
 
+def matching(connection: PgConnection, query: JobQuery, look: int) -> tuple[int, bool]:
+    """See Engine.matching."""
+    return Search(connection, POSTGRES).matching(query, look)
+
+
 def failures(connection: PgConnection, look: int) -> list[FailureGroup]:
     """See Engine.failures."""
     return Search(connection, POSTGRES).failures(look)

@@ -79,6 +79,11 @@ def page(connection: Connection, query: JobQuery, look: int) -> JobPage:
     return msgspec.structs.replace(found, jobs=[with_attempts(connection, row) for row in rows])
 
 
+def matching(connection: Connection, query: JobQuery, look: int) -> tuple[int, bool]:
+    """See Engine.matching."""
+    return Search(connection, SQLITE).matching(query, look)
+
+
 def failures(connection: Connection, look: int) -> list[FailureGroup]:
     """See Engine.failures."""
     return Search(connection, SQLITE).failures(look)

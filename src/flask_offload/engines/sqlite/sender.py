@@ -162,6 +162,10 @@ class SqliteSender(Engine):
         """Jobs without their results, newest first, in a bounded time."""
         return self.database.read(lambda connection: queries.page(connection, query, look))
 
+    def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
+        """How many of the jobs that `page` would look at match, and whether there are more."""
+        return self.database.read(lambda connection: queries.matching(connection, query, look))
+
     def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
         """The newest FAILED jobs by task and type of error."""
         return self.database.read(lambda connection: queries.failures(connection, look))

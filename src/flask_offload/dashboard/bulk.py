@@ -1,0 +1,109 @@
+"""One action on all jobs that a filter matches: the count first, then in bites."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from flask import abort, request
+from werkzeug.datastructures import MultiDict
+
+from ..engines.base import LOOK, Engine, JobQuery
+from ..errors import InvalidTransition, JobNotFound
+from ..jobs.job import JobStatus
+from ..state import AppRegistry
+from .actions import record_action
+from .filters import Filters
+from .forms import page
+
+FURTHER = 50 * LOOK
+"""Jobs that are looked at for one answer."""
+BITE = 1.0
+"""Seconds after which the page comes back with what is done so far."""
+BITE_JOBS = 100
+
+ACTIONS = {
+    "retry": ({JobStatus.FAILED, JobStatus.CANCELLED}, "retries"),
+    "cancel": ({JobStatus.READY, JobStatus.RUNNING}, "cancels_waiting"),
+}
+"""The statuses of jobs that an action is for, and the flag that the engine needs."""
+
+
+def possible(engine: Engine, filters: Filters) -> list[str]:
+    """The actions that all jobs of this filter can take."""
+    return [
+        action
+        for action, (statuses, flag) in ACTIONS.items()
+        if filters.status in statuses and getattr(engine.flags, flag)
+    ]
+
+
+class Bulk:
+    """The handlers of `bulk`."""
+
+    def __init__(self, offload: AppRegistry) -> None:
+        self._offload = offload
+
+    def ask(self) -> str:
+        """How many jobs would be changed, and the button."""
+        action, filters = self._chosen(request.args)
+        count, is_partial = self._offload.engine.matching(filters.query(), FURTHER)
+        return page(
+            "bulk",
+            action=action,
+            filters=filters.chosen(),
+            count=count,
+            is_partial=is_partial,
+            total=count,
+            changed=0,
+            after="",
+        )
+
+    def act(self) -> str:
+        """A bite: change jobs for a second; the answer says what is left. Each change is a short
+        transaction of its own, so that no enqueue waits for all of them.
+
+        The bites go from the newest job to the oldest, so that none is met twice, also when it
+        fails again at once.
+        """
+        action, filters = self._chosen(request.form)
+        query = filters.query(limit=BITE_JOBS, after=request.form.get("after") or None)
+        done, after = self._bite(action, query)
+        if done:
+            record_action(action, done)
+        return page(
+            "bulk",
+            action=action,
+            filters=filters.chosen(),
+            count=None,
+            total=_number(request.form.get("total")),
+            changed=_number(request.form.get("changed")) + len(done),
+            after=after,
+        )
+
+    def _bite(self, action: str, query: JobQuery) -> tuple[list[str], str | None]:
+        """The ids of the jobs that were changed, and where the next bite begins."""
+        engine, done = self._offload.engine, []
+        until = time.monotonic() + BITE
+        while True:
+            found = engine.page(query, FURTHER)
+            for record in found.jobs:
+                with suppress(InvalidTransition, JobNotFound):  # it has moved on meanwhile
+                    job = self._offload.current_state().job(record)
+                    job.retry() if action == "retry" else job.cancel()
+                    done.append(record.id)
+            if found.next is None or time.monotonic() > until:
+                return done, found.next
+            query = msgspec.structs.replace(query, after=found.next)
+
+    def _chosen(self, values: MultiDict[str, str]) -> tuple[str, Filters]:
+        action, filters = values.get("action", ""), Filters.of(values)
+        if action not in possible(self._offload.engine, filters):
+            abort(400)
+        return action, filters
+
+
+def _number(text: Any) -> int:
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 16 else 0
