@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..engines.base import BOUNDS, CounterRow
+from ..engines.counter_row import BOUNDS, CounterRow
 from ..jobs.job import JobStatus
 
 WIDTH, HEIGHT = 480, 120

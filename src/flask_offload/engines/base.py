@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 import msgspec
 
 from ..errors import JobNotFound, UnsupportedByEngine
-from ..jobs.attempt import Ending
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
+from .counter_row import CounterRow
 from .store import Store, StoreOptions, WorkerInfo
 
 
@@ -153,31 +153,6 @@ class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
 
 
 Level = Literal["ok", "note", "problem"]
-
-
-BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Seconds up to which the buckets of `CounterRow` count; one more takes the rest. Tables have
-columns by their number: another list is another table."""
-
-
-class CounterRow(msgspec.Struct, kw_only=True, frozen=True):
-    """What became of attempts.
-
-    minute: when it began (unix seconds); 0 in totals, which are by task. status: of the job after
-    the attempt. ran: seconds in all. starts, waited: first attempts, and the seconds that they
-    waited after they were due. ran_up_to, waited_up_to: how many are in each bucket of BOUNDS.
-    """
-
-    minute: float
-    task: str
-    ending: Ending
-    status: JobStatus
-    attempts: int
-    ran: float
-    starts: int
-    waited: float
-    ran_up_to: Sequence[int]
-    waited_up_to: Sequence[int]
 
 
 class Finding(msgspec.Struct, frozen=True):

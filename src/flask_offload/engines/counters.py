@@ -16,7 +16,7 @@ from typing import Any
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.job import JobStatus
 from .attempt_writes import Counted, SqlConnection
-from .base import BOUNDS, CounterRow
+from .counter_row import BOUNDS, CounterRow
 from .dialect import Dialect
 
 _RUNS = [f"r{number}" for number in range(len(BOUNDS) + 1)]

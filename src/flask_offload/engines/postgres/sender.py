@@ -13,7 +13,6 @@ from ...jobs.transition import check_cancel, check_retry
 from .. import counters
 from ..base import (
     LOOK,
-    CounterRow,
     Engine,
     FailureGroup,
     Flags,
@@ -22,6 +21,7 @@ from ..base import (
     QueueInfo,
     ScheduleInfo,
 )
+from ..counter_row import CounterRow
 from ..dialect import POSTGRES
 from ..new_rows import (
     NEW_COLUMNS,

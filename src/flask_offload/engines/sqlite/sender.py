@@ -14,7 +14,6 @@ from ...jobs.transition import check_cancel, check_retry
 from .. import counters
 from ..base import (
     LOOK,
-    CounterRow,
     Engine,
     FailureGroup,
     Flags,
@@ -23,6 +22,7 @@ from ..base import (
     QueueInfo,
     ScheduleInfo,
 )
+from ..counter_row import CounterRow
 from ..dialect import SQLITE
 from ..new_rows import (
     NEW_COLUMNS,
