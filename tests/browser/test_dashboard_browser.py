@@ -134,7 +134,7 @@ def test_read_only_access_has_no_buttons_and_cannot_act(browser: Browser, site: 
 
 
 def test_without_access_nothing_is_there(browser: Browser, site: Site) -> None:
-    with visit(browser, site, "nobody") as page:
+    with visit(browser, site, "a stranger") as page:
         for path in PAGES:
             response = page.goto(site.origin + PREFIX + path)
             assert response is not None

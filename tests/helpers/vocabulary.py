@@ -20,7 +20,6 @@ RETIRED: Mapping[str, str] = {
     # names
     "ambush(es|ed)?": "kill point",
     "app_?name": "app locator",
-    "axes?": "kill",
     "bells?": "notifier",
     "clerks?": "maintenance",
     "clubs?": "sample app",
