@@ -51,6 +51,11 @@ docs: $(VENV)/.dev $(VENV)/.docs ## Build the documentation site into docs/_buil
 	@$(python) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@$(python) docs/_ext/check_links.py docs/_build/html
 
+dist: $(VENV)/.dev $(VENV)/.docs ## Build the sdist and the wheel into dist/, and check their metadata
+	@rm -rf dist
+	@$(python) -m build --no-isolation
+	@$(python) -m twine check --strict dist/*
+
 compile = $(python) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/.dev ## Raise the pins in requirements/ to what is current
@@ -80,4 +85,4 @@ $(VENV)/.bench: scripts/setup scripts/system-packages requirements/bench.txt
 $(VENV)/.docs: scripts/setup requirements/docs.txt
 	@scripts/setup docs
 
-.PHONY: help demo test quick lint format types coverage bench torture torture-long docs lock clean
+.PHONY: help demo test quick lint format types coverage bench torture torture-long docs dist lock clean

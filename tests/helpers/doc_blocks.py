@@ -33,9 +33,10 @@ def pages() -> list[Path]:
     return sorted(path for path in found if "_build" not in path.parts)
 
 
-def blocks(path: Path) -> Iterator[Block]:
-    """The blocks of one page."""
+def blocks(path: Path, language: str = "") -> Iterator[Block]:
+    """The blocks of one page; language: only those in it."""
     text = path.read_text()
     for match in _BLOCK.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
-        yield Block(path, line, match["language"], match["code"], match["file"])
+        if not language or match["language"] == language:
+            yield Block(path, line, match["language"], match["code"], match["file"])

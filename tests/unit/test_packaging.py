@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tarfile
 import tomllib
+import urllib.request
+import venv
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
+from functools import partial
 from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
@@ -17,6 +21,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from doc_blocks import blocks
+from support import answers, free_port, running, wait_until
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -73,6 +80,51 @@ def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> No
     assert done.stdout.strip() == str(tmp_path / "flask_offload" / "__init__.py"), done.stderr
 
 
+@pytest.fixture(scope="module")
+def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with the wheel, and what it and its extra `lab` require: no more."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    for found in required_distributions("lab"):
+        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+            (site / top).symlink_to(str(found.locate_file(top)))
+    return folder / "bin" / "python"
+
+
+@pytest.mark.processes
+def test_the_quickstart_runs_from_the_wheel(clean: Path, tmp_path: Path) -> None:
+    quickstart = next(blocks(ROOT / "README.md", "python"))
+    (tmp_path / "app.py").write_text(quickstart.code)
+    flask = [str(clean), "-m", "flask"]
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    command = [*flask, "run", "--port", str(port)]
+    with running(command, cwd=tmp_path, env={}, ready=lambda _: answers(origin)):
+        reply = urllib.request.urlopen(f"{origin}/", data=b"names=Ann")
+        job = f"{origin}/offload/jobs/{json.load(reply)['id']}"
+        reply.close()
+        wait_until(partial(has_succeeded, job), 30, "the job has not ended")
+        command = [*flask, "offload", "check"]
+        done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def has_succeeded(job: str) -> bool:
+    with urllib.request.urlopen(job) as reply:
+        return bool(json.load(reply)["status"] == "SUCCESSFUL")
+
+
+@pytest.mark.processes
+def test_the_lab_starts_from_the_wheel(clean: Path, tmp_path: Path) -> None:
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    command = [str(clean), "-m", "flask", "offload", "lab", "--no-table", "--port", str(port)]
+    with running(command, cwd=tmp_path, env={}, ready=lambda _: answers(f"{origin}/measure")):
+        assert answers(f"{origin}/why")
+
+
 def test_the_metadata_is_what_an_installer_needs(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -119,8 +171,8 @@ def test_ci_runs_the_lowest_versions_that_are_declared() -> None:
 # --- the core install --------------------------------------------------------------------------
 
 
-def core_distributions() -> Iterator[Distribution]:
-    """Flask-Offload's requirements without extras, and theirs."""
+def required_distributions(*extras: str) -> Iterator[Distribution]:
+    """What Flask-Offload requires with these extras, and what that requires."""
     seen: set[str] = set()
     waiting = ["Flask-Offload"]
     while waiting:
@@ -133,7 +185,10 @@ def core_distributions() -> Iterator[Distribution]:
             yield found
         for text in found.requires or []:
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            wanted = extras if name == "flask-offload" else ()
+            if requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in ["", *wanted]
+            ):
                 waiting.append(requirement.name)
 
 
@@ -144,7 +199,7 @@ def size(found: Distribution) -> int:
 
 
 def test_a_core_install_stays_small() -> None:
-    sizes = {canonicalize_name(found.name): size(found) for found in core_distributions()}
+    sizes = {canonicalize_name(found.name): size(found) for found in required_distributions()}
     flask = {"flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker"}
     assert set(sizes) == flask | {"apsw", "msgspec", "cronsim"}
     package = sum((SOURCE / name).stat().st_size for name in source_files())
@@ -164,6 +219,6 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
     assert done.returncode == 0, done.stderr
     owners = packages_distributions()
     loaded = {canonicalize_name(o) for root in done.stdout.split() for o in owners.get(root, [])}
-    core = {canonicalize_name(found.name) for found in core_distributions()} | {"flask-offload"}
+    core = {canonicalize_name(found.name) for found in required_distributions()} | {"flask-offload"}
     core.add("typing-extensions")  # msgspec uses it where it happens to be installed
     assert loaded <= core, "an extra's package is imported without the extra"
