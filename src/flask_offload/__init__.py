@@ -1,5 +1,6 @@
 """Flask-Offload: move slow work out of Flask requests, and prove that it helped."""
 
+from .engines.base import Finding
 from .errors import (
     ConfigError,
     DatabaseCorrupt,
@@ -32,7 +33,8 @@ from .errors import (
 from .extension import Offload
 from .jobs import log as _log  # connects its receivers  # noqa: F401
 from .jobs.context import current_job
-from .jobs.job import Attempt, Error, Job, JobStatus, Progress
+from .jobs.job import Attempt, Error, Job, JobList, JobStatus, Progress
+from .jobs.options import EnqueuedBy
 from .jobs.rate import Rate
 from .tasks.options import from_config
 from .tasks.retry import exponential
@@ -49,12 +51,15 @@ __all__ = [
     "DatabaseTooNew",
     "Discard",
     "EngineUnavailable",
+    "EnqueuedBy",
     "Error",
+    "Finding",
     "InvalidTransition",
     "Job",
     "JobCancelled",
     "JobExpired",
     "JobFailed",
+    "JobList",
     "JobNotFound",
     "JobStatus",
     "JobTimeout",

@@ -9,7 +9,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, Response
 
 from . import dashboard, web
+from .checks import check_all
 from .config import Config
+from .engines.base import Finding
 from .jobs.job import Job
 from .profiler.install import install as install_profiler
 from .profiler.timing import span
@@ -57,6 +59,11 @@ class Offload(AppRegistry):
         install_profiler(app, state.profiler_settings())
         app.before_request(state.on_request)
         app.cli.add_command(_commands())
+
+    def health(self) -> list[Finding]:
+        """What `flask offload check` finds in the current app: settings, database, workers, queues
+        and jobs. It takes up to seconds, and raises nothing but NotInitialized."""
+        return check_all(self.current_state())
 
     def accepted(self, job: Job) -> Response:
         """A response for a request whose work continues in `job`: 202 with its address; browsers

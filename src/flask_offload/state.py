@@ -12,13 +12,13 @@ from flask import Flask, current_app
 
 from . import signals
 from .config import Config
-from .engines.base import Engine
+from .engines.base import Engine, JobQuery
 from .engines.host import Host
 from .engines.registry import make_engine
 from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .feature_checks import check_schedule, check_settings, check_task, check_using, require_flag
 from .jobs import log
-from .jobs.job import Job, JobRecord
+from .jobs.job import Job, JobList, JobRecord, JobStatus
 from .jobs.new_job import NewJob
 from .payload.spool import Spool
 from .profiler.install import ProfilerSettings
@@ -27,6 +27,9 @@ from .tasks.registry import Registry
 from .tasks.schedule import Schedule
 from .tasks.task import Task, TaskCall
 from .worker.keeper import Keeper
+
+SEARCHED = 20_000
+"""Jobs that one call of `offload.jobs` looks at."""
 
 
 class AppState(Host):
@@ -84,9 +87,9 @@ class AppState(Host):
                 signals.send(signals.enqueued, self.app, job=job)
         return jobs
 
-    def job(self, record: JobRecord) -> Job:
-        """The job of this record."""
-        return Job(record, self.engine, self.registry.codecs)
+    def job(self, record: JobRecord, *, is_listed: bool = False) -> Job:
+        """The job of this record. is_listed: it came in a list, without its result."""
+        return Job(record, self.engine, self.registry.codecs, self.spool, is_listed=is_listed)
 
     def _discard_files(self, job: NewJob) -> None:
         """Remove the spooled files of a call that did not become a job."""
@@ -205,6 +208,58 @@ class AppRegistry(Registry):
         if not isinstance(job_id, str):  # such as None, from a request that names none
             raise JobNotFound(f"there is no job {job_id!r}: an id is a text, see job.id")
         return state.job(state.engine.get(job_id))
+
+    def find_unique(self, key: str) -> Job | None:
+        """The job that holds a unique key."""
+        state = self.current_state()
+        require_flag(state.engine, "unique", "find()")
+        record = state.engine.find_unique(key)
+        return None if record is None else state.job(record)
+
+    def jobs(
+        self,
+        *,
+        status: JobStatus | str | None = None,
+        task: str | Task[Any, Any] | None = None,
+        queue_name: str | None = None,
+        owner: str | None = None,
+        text: str | None = None,
+        limit: int = 50,
+        before: str | Job | None = None,
+    ) -> JobList:
+        """The current app's jobs, the newest first.
+
+        status, task, queue_name, owner: only such jobs. text: in the arguments, an error or the
+        progress message, whatever the case. limit: 1 to 1000. before: only jobs that were enqueued
+        before this one (a job or its id), or `next` of an earlier list, so that pages don't move
+        while new jobs come.
+
+        A call looks at SEARCHED jobs at most (with owner=: at as many of the owner's), so a list
+        may be shorter than `limit` though there are more: then `next` goes on. Raises ValueError,
+        and UnsupportedByEngine for engines that list no jobs.
+        """
+        state = self.current_state()
+        require_flag(state.engine, "lists", "offload.jobs()")
+        if not 1 <= limit <= 1000:
+            raise ValueError(f"limit={limit!r}: give a number from 1 to 1000")
+        query = JobQuery(
+            status=None if status is None else JobStatus(status),
+            task=task.name if isinstance(task, Task) else task,
+            queue_name=queue_name,
+            owner=owner,
+            text=text,
+            limit=limit,
+            after=before.id if isinstance(before, Job) else before,
+        )
+        page = state.engine.page(query, SEARCHED)
+        found = (state.job(record, is_listed=True) for record in page.jobs)
+        return JobList(found, page.next)
+
+    def count(self) -> dict[JobStatus, int]:
+        """How many jobs of the current app have each status. Raises UnsupportedByEngine."""
+        engine = self.engine
+        require_flag(engine, "lists", "offload.count()")
+        return engine.count()
 
 
 def state_of(app: Flask) -> AppState:

@@ -92,6 +92,11 @@ class CeleryEngine(Engine):
                 raise
             return new_record(waiting, now=self._clock())
 
+    def find_unique(self, key: str) -> JobRecord | None:
+        """The job that holds a unique key."""
+        job_id = self._ask("GET", f"unique:{key}")
+        return None if job_id is None else self.get(job_id)
+
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first. A filter reads
         the newest EXAMINED jobs."""

@@ -29,11 +29,12 @@ FLOORS: Sequence[Sequence[str]] = (
     ("engine_api", "worker"),
     ("feature_checks",),
     ("state",),
+    ("checks",),
     ("web",),
     ("dashboard",),
     ("extension",),
     (PACKAGE,),
-    ("checks", "testing"),
+    ("testing",),
     ("cli", "pytest_plugin"),
 )
 

@@ -14,10 +14,15 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from ..errors import JobNotFound, UnsupportedByEngine
+from ..errors import UnsupportedByEngine
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from .counter_row import CounterRow
+from .job_lists import LOOK as LOOK
+from .job_lists import FailureGroup as FailureGroup
+from .job_lists import JobPage as JobPage
+from .job_lists import JobQuery as JobQuery
+from .job_lists import group_failures, page_of_list
 from .store import Store, StoreOptions, WorkerInfo
 
 
@@ -94,55 +99,6 @@ class WorkOptions(msgspec.Struct, kw_only=True, frozen=True):
     log_level: str = "info"
 
 
-class JobQuery(msgspec.Struct, kw_only=True, frozen=True):
-    """Which jobs to list or count; None means any. At most `limit` (1 to 1000), newest first.
-
-    The rest is for `Engine.page` only. error: the type of the last error. text: is in the
-    arguments, an error or the progress message, whatever the case. since, until: when it was
-    enqueued (unix seconds). after: `JobPage.next` of the page before; `offset` is for `list`.
-    """
-
-    status: JobStatus | None = None
-    task: str | None = None
-    queue_name: str | None = None
-    owner: str | None = None
-    limit: int = 50
-    offset: int = 0
-    error: str | None = None
-    text: str | None = None
-    since: float | None = None
-    until: float | None = None
-    after: str | None = None
-
-
-LOOK = 2000
-"""Jobs that `Engine.page` looks at, where no index leads to those that are wanted."""
-
-
-class JobPage(msgspec.Struct, kw_only=True, frozen=True):
-    """A part of a list of jobs, newest first.
-
-    next: where the next page begins; None: there is no more. is_partial: the look ended before the
-    page was full, so that there may be more behind it.
-    """
-
-    jobs: Sequence[JobRecord]
-    next: str | None
-    is_partial: bool = False
-
-
-class FailureGroup(msgspec.Struct, kw_only=True, frozen=True):
-    """FAILED jobs of one task with one type of error (None: unknown). job_id, message and at (unix
-    seconds): of the newest."""
-
-    task: str
-    error: str | None
-    count: int
-    job_id: str
-    message: str | None
-    at: float | None
-
-
 class QueueInfo(msgspec.Struct, kw_only=True, frozen=True):
     """A queue, how many jobs wait in it, and since when it is paused (unix seconds)."""
 
@@ -199,6 +155,10 @@ class Engine(ABC):
     @abstractmethod
     def get(self, job_id: str) -> JobRecord:
         """One job with its attempts and its result. Raises JobNotFound."""
+
+    def find_unique(self, key: str) -> JobRecord | None:
+        """The job that holds a unique key, whatever its status. For engines with `unique`."""
+        raise self.unsupported("unique")
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs without their results, newest first."""
@@ -341,63 +301,3 @@ class Engine(ABC):
             f"the {self.name} engine can't do this (flag {flag!r} is off):"
             " choose another OFFLOAD_ENGINE, or leave it out"
         )
-
-
-def page_of_list(engine: Engine, query: JobQuery, look: int) -> JobPage:
-    """`Engine.page` by `Engine.list`. Its pages begin at an offset, so that they move while new
-    jobs come."""
-    place = int(query.after) if query.after and query.after.isdecimal() else 0
-    last, found = place + look, []
-    while place < last:
-        size = min(200, last - place)
-        records = engine.list(msgspec.structs.replace(query, limit=size, offset=place))
-        for record in records:
-            place += 1
-            if _matches(engine, record, query):
-                found.append(record)
-                if len(found) == query.limit:
-                    return JobPage(jobs=found, next=str(place))
-        if len(records) < size:
-            return JobPage(jobs=found, next=None)
-    return JobPage(jobs=found, next=str(place), is_partial=True)
-
-
-def _matches(engine: Engine, record: JobRecord, query: JobQuery) -> bool:
-    """Whether it meets the conditions of a query that `list` does not know."""
-    if query.error is not None and (record.error is None or record.error.type != query.error):
-        return False
-    if query.since is not None and record.enqueued_at < query.since:
-        return False
-    if query.until is not None and record.enqueued_at >= query.until:
-        return False
-    if query.text is None:
-        return True
-    errors = [attempt.error for attempt in record.attempts if attempt.error is not None]
-    texts = [record.message or "", *(f"{error.type} {error.message}" for error in errors)]
-    if any(query.text.lower() in text.lower() for text in texts):
-        return True
-    try:
-        return query.text.lower() in engine.arguments(record.id).lower()
-    except JobNotFound:  # it was deleted meanwhile
-        return False
-
-
-def group_failures(records: Sequence[JobRecord]) -> list[FailureGroup]:
-    """Groups of these FAILED jobs, which come newest first."""
-    groups: dict[tuple[str, str | None], FailureGroup] = {}
-    for record in records:
-        error = record.error
-        key = record.task, error.type if error else None
-        known = groups.get(key)
-        if known is not None:
-            groups[key] = msgspec.structs.replace(known, count=known.count + 1)
-        else:
-            groups[key] = FailureGroup(
-                task=record.task,
-                error=key[1],
-                count=1,
-                job_id=record.id,
-                message=error.message if error else None,
-                at=record.finished_at,
-            )
-    return list(groups.values())

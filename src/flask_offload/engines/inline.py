@@ -88,6 +88,11 @@ class InlineEngine(Engine):
         """Raises JobNotFound."""
         return _copy(self._find(job_id)[1])
 
+    def find_unique(self, key: str) -> JobRecord | None:
+        """The job that holds a unique key."""
+        _, record = self._jobs.get(self._unique.get(key, ""), (None, None))
+        return None if record is None else _copy(record)
+
     def list(self, query: JobQuery) -> list[JobRecord]:
         """The newest first."""
         with self._lock:

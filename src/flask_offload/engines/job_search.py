@@ -14,7 +14,7 @@ from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
 from .attempt_writes import SqlConnection
 from .base import FailureGroup, JobPage, JobQuery
 from .dialect import Dialect
-from .rows import COLUMNS, IS_FINISHED, STATES, filters, states_sql
+from .rows import COLUMNS, IS_FINISHED, SECRET_LENGTH, STATES, filters, states_sql
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
 RANGE = "SELECT min(seq), max(seq) FROM offload.jobs"
@@ -88,7 +88,10 @@ class Search:
     def _window(self, query: JobQuery, look: int) -> tuple[str, list[Any]]:
         """The jobs to look at, found by indexes."""
         conditions, bindings = self._between(query)
-        if query.status is not None and query.status.is_finished:
+        if query.owner is not None:  # by its index; the status is among the tests
+            conditions.append("owner = ?")
+            bindings.append(_plain(query.owner))
+        elif query.status is not None and query.status.is_finished:
             conditions += [f"state IN ({states_sql(query.status)})", IS_FINISHED]
         elif query.status is not None:
             some = self._few(query.status, look)
@@ -143,7 +146,7 @@ class Search:
     def _tests(self, query: JobQuery) -> tuple[list[str], list[Any]]:
         tests: list[str] = []
         values: list[Any] = []
-        if query.status is not None and not query.status.is_finished:
+        if query.status is not None:
             tests.append(f"state IN ({states_sql(query.status)})")
         for column, value in filters(query):
             tests.append(f"{column} = ?")
@@ -198,8 +201,10 @@ class Search:
 
 
 def _number(cursor: str) -> int:
-    """The number that a cursor stands for; a wrong one begins at the end of the list."""
+    """The number that a cursor, or a job's id, stands for; a wrong one begins at the end of the
+    list."""
     try:
+        cursor = cursor[:-SECRET_LENGTH] if len(cursor) > SECRET_LENGTH else cursor
         return min(int(cursor, 16), 2**63 - 1) if len(cursor) <= 16 else 0
     except ValueError:
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -18,6 +19,7 @@ from .options import EnqueuedBy
 
 if TYPE_CHECKING:
     from ..payload.calls import Codecs
+    from ..payload.spool import Spool
 
 
 class JobStatus(StrEnum):
@@ -141,6 +143,7 @@ class JobEngine(Protocol):
     """The part of an engine that a job uses."""
 
     def get(self, job_id: str) -> JobRecord: ...
+    def arguments(self, job_id: str) -> str: ...
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord: ...
     def retry(self, job_id: str) -> JobRecord: ...
 
@@ -148,12 +151,23 @@ class JobEngine(Protocol):
 class Job:
     """One enqueued call of a task, as of the last read; `refresh()` reads it again."""
 
-    __slots__ = ("_codecs", "_engine", "_record")
+    __slots__ = ("_call", "_codecs", "_engine", "_is_listed", "_record", "_spool")
 
-    def __init__(self, record: JobRecord, engine: JobEngine, codecs: Codecs) -> None:
+    def __init__(
+        self,
+        record: JobRecord,
+        engine: JobEngine,
+        codecs: Codecs,
+        spool: Spool | None = None,
+        *,
+        is_listed: bool = False,
+    ) -> None:
         self._record = record
         self._engine = engine
         self._codecs = codecs
+        self._spool = spool
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._is_listed = is_listed  # lists come without results
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.task} {self.status}>"
@@ -206,6 +220,28 @@ class Job:
     def is_duplicate(self) -> bool:
         """Whether enqueue() of a unique task returned this job instead of a new one."""
         return self._record.is_duplicate
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments, decoded: rows are fetched, files opened.
+
+        Raises JobNotFound, RowGone and FileGone for what no longer exists (the files of a
+        SUCCESSFUL job do not), PayloadError, and UnsupportedByEngine.
+        """
+        return self._decoded_call()[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments; as `args`."""
+        return self._decoded_call()[1]
+
+    def _decoded_call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        from ..payload.calls import decode_call
+
+        if self._call is None:
+            data = self._engine.arguments(self.id)
+            self._call = decode_call(data, self._codecs, self.task, spool=self._spool)
+        return self._call
 
     # --- state ---
 
@@ -275,6 +311,8 @@ class Job:
         """
         from ..payload.calls import decode_value
 
+        if self._is_listed and self.status is JobStatus.SUCCESSFUL:
+            self.refresh()
         result = self._record.result
         return None if result is None else decode_value(result, self._codecs)
 
@@ -296,6 +334,7 @@ class Job:
     def refresh(self) -> Job:
         """Read it again. Raises JobNotFound when its retention time is over."""
         self._record = self._engine.get(self.id)
+        self._is_listed = False
         return self
 
     def wait(self, timeout: float | None = None) -> Job:
@@ -336,3 +375,14 @@ class Job:
         """
         self._record = self._engine.retry(self.id)
         return self
+
+
+class JobList(list[Job]):
+    """Jobs, the newest first.
+
+    next: give it as `before=` to get those that follow; None: there are no more.
+    """
+
+    def __init__(self, jobs: Iterable[Job], next: str | None) -> None:
+        super().__init__(jobs)
+        self.next = next

@@ -101,16 +101,7 @@ class CallSpec:
         Raises PayloadError for data that can't be decoded, or no longer fits the signature; RowGone
         and FileGone. Rows are fetched here, so errors of their database are raised, too.
         """
-        what = f"task {self.task_name!r}: the stored arguments can't be read"
-        args, kwargs = _read(_decode_call, data, what)
-        walk = Unpacking(self._codecs.unpackers, spool)
-        try:
-            values = tuple(walk.unpack_all(args, 1))
-            named = walk.unpack_fields(kwargs, 1)
-        except FetchFailed as failed:
-            raise failed.error from failed.error.__cause__
-        except (PayloadError, RecursionError) as error:
-            raise _explained(error, what) from error.__cause__
+        values, named = decode_call(data, self._codecs, self.task_name, spool=spool)
         self._signature.slots(values, named)
         return values, named
 
@@ -203,6 +194,22 @@ def encode_value(value: Any, codecs: Codecs, *, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise PayloadTooLarge(f"{what} takes {show_bytes(len(data))}; {_too_large(limit)}")
     return data
+
+
+def decode_call(
+    data: bytes | str, codecs: Codecs, task_name: str, *, spool: Spool | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the keyword arguments of CallSpec.encode(), whatever the signature is.
+    Raises as CallSpec.decode()."""
+    what = f"task {task_name!r}: the stored arguments can't be read"
+    args, kwargs = _read(_decode_call, data, what)
+    walk = Unpacking(codecs.unpackers, spool)
+    try:
+        return tuple(walk.unpack_all(args, 1)), walk.unpack_fields(kwargs, 1)
+    except FetchFailed as failed:
+        raise failed.error from failed.error.__cause__
+    except (PayloadError, RecursionError) as error:
+        raise _explained(error, what) from error.__cause__
 
 
 def encode_json_call(args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:

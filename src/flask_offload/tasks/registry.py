@@ -62,6 +62,10 @@ class Registry(ABC):
         """The job that one call makes in the current app, not enqueued yet."""
 
     @abstractmethod
+    def find_unique(self, key: str) -> Job | None:
+        """The current app's job that holds a unique key."""
+
+    @abstractmethod
     def check_task(self, task: Task[Any, Any]) -> None:
         """Raise UnsupportedByEngine if an app's engine can't keep the task's options."""
 

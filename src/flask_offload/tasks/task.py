@@ -41,6 +41,7 @@ class Owner(Protocol):
     def new_job(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob: ...
+    def find_unique(self, key: str) -> Job | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,19 @@ class Task(Generic[P, R]):
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
         return TaskCall(self, self.owner.new_job(self, args, kwargs))
+
+    def find(self, /, *args: P.args, **kwargs: P.kwargs) -> Job | None:
+        """Of a unique task: the READY or RUNNING job of this call, or None.
+
+        Raises OptionError for a task without unique=, and PayloadError like `enqueue`.
+        """
+        if not self.options.unique:
+            raise OptionError(
+                f"{self.name}.find() needs unique=: write @offload.task(unique=True), or look with"
+                " offload.jobs(task=…)"
+            )
+        found = self.owner.find_unique(self._unique_key(args, kwargs))
+        return None if found is None or found.is_finished else found
 
     @_refuses_unknown
     def using(
@@ -243,11 +257,7 @@ class Task(Generic[P, R]):
     def _add_keys(self, job: NewJob, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = self.options
         if options.unique:
-            if options.unique is True:
-                key = self.spec.fingerprint(args, kwargs)
-            else:
-                key = str(options.unique(*args, **kwargs))
-            job.unique_key = f"{self.name}:{key}"
+            job.unique_key = self._unique_key(args, kwargs)
             job.unique_for = options.unique_for
             job.unique_states = options.unique_states
         if options.concurrency:
@@ -256,6 +266,13 @@ class Task(Generic[P, R]):
         if options.rate:
             job.rate = options.rate
             job.rate_key = self._key(options.rate_key, args, kwargs)
+
+    def _unique_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        if callable(self.options.unique):
+            key = str(self.options.unique(*args, **kwargs))
+        else:
+            key = self.spec.fingerprint(args, kwargs)
+        return f"{self.name}:{key}"
 
     def _key(
         self, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -64,7 +64,8 @@ NOTIFY = "SELECT pg_notify(%s, '')"
 KNOW_QUEUE = "INSERT INTO offload.queues (name) VALUES (%s) ON CONFLICT DO NOTHING"
 IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
 
-HOLDER = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s FOR UPDATE"
+FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s"
+HOLDER = f"{FOUND} FOR UPDATE"
 FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
 
 STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
@@ -189,6 +190,11 @@ class PostgresSender(Engine):
         """One job with its attempts and its result. Raises JobNotFound."""
         now = self.clock()
         return self.database.read(lambda connection: full(connection, job_id, now)[1])
+
+    def find_unique(self, key: str) -> JobRecord | None:
+        """The job that holds a unique key."""
+        row = self.database.read(lambda connection: connection.execute(FOUND, (key,)).fetchone())
+        return record(row) if row else None
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first."""

@@ -55,6 +55,8 @@ INSERT INTO jobs (seq, {NEW_COLUMNS})
 VALUES ({NEXT_SEQ}{", ?" * (NEW_COLUMNS.count(",") + 1)})
 """
 
+HOLDER = f"SELECT {COLUMNS} FROM jobs WHERE unique_key = ?"
+
 KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
 
 OPTIONS = "SELECT options FROM jobs WHERE seq = ?"
@@ -153,6 +155,11 @@ class SqliteSender(Engine):
         """One job with its attempts and its result. Raises JobNotFound."""
         now = self.clock()
         return self.database.read(lambda connection: full(connection, job_id, now)[1])
+
+    def find_unique(self, key: str) -> JobRecord | None:
+        """The job that holds a unique key."""
+        rows = self.database.read(lambda connection: connection.execute(HOLDER, (key,)).fetchall())
+        return record(rows[0]) if rows else None
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs with their attempts, without their results, newest first."""
@@ -320,9 +327,7 @@ def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | No
     """The job that already holds this unique key; None, and the key is free, if there is none."""
     if job.unique_key is None:
         return None
-    row = connection.execute(
-        f"SELECT {COLUMNS} FROM jobs WHERE unique_key = ?", (job.unique_key,)
-    ).fetchone()
+    row = connection.execute(HOLDER, (job.unique_key,)).fetchone()
     if row is None:
         return None
     found = record(row)
