@@ -3,14 +3,13 @@ of their own, stopped by their process."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proc import stopped
 from support import Running, find_tool, free_port, listening, missing, running
 
 
@@ -55,14 +54,8 @@ class Server:
     def frozen(self) -> Iterator[None]:
         """Inside the block it accepts connections, as its kernel does, and never answers."""
         assert self._process is not None
-        members = [self._process.pid, *self._process.family()]
-        for pid in members:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with stopped([self._process.pid, *self._process.family()]):
             yield
-        finally:
-            for pid in members:
-                os.kill(pid, signal.SIGCONT)
 
     def _run(self) -> AbstractContextManager[Running]:
         raise NotImplementedError

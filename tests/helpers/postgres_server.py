@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psycopg
 
+from proc import stopped
 from support import Running, find_tool, free_port, listening, missing, running, wait_until
 
 USER = "postgres"
@@ -87,14 +88,8 @@ class PostgresServer:
     def frozen(self) -> Iterator[None]:
         """Inside the block it accepts connections, as its kernel does, and never answers."""
         assert self._process is not None
-        members = [self._process.pid, *self._process.family()]
-        for pid in members:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with stopped([self._process.pid, *self._process.family()]):
             yield
-        finally:
-            for pid in members:
-                os.kill(pid, signal.SIGCONT)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run a statement as the superuser; its rows."""

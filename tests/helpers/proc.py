@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -16,10 +18,15 @@ def pids() -> set[int]:
     return {int(name) for name in os.listdir(PROC) if name.isdigit()} if AVAILABLE else set()
 
 
-def _stat(pid: int) -> list[str]:
-    """State, parent and the fields that follow; empty when the process is gone."""
+def _stat(pid: int, thread: str | None = None) -> list[str]:
+    """State, parent and the fields that follow; empty when the process or thread is gone."""
+    folder = PROC / str(pid)
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (
+            (folder / "task" / thread if thread else folder)
+            .joinpath("stat")
+            .read_text(errors="replace")
+        )
     except (FileNotFoundError, ProcessLookupError):
         return []
     # The second field is the program's name in parentheses, which may hold anything.
@@ -37,6 +44,41 @@ def alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+@contextmanager
+def stopped(pids: Iterable[int]) -> Iterator[None]:
+    """Inside the block these processes are stopped by SIGSTOP, with all their threads.
+
+    The signal is for one thread, which stops the others once it runs. On a busy machine that is
+    later than the return of kill(), and a server may answer in between.
+    """
+    members = list(pids)
+    try:
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        while any(_has_running_thread(pid) for pid in members):
+            assert time.monotonic() < deadline, f"not stopped by SIGSTOP: {members}"
+            time.sleep(0.001)
+        yield
+    finally:
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _has_running_thread(pid: int) -> bool:
+    states = [_stat(pid, thread)[:1] for thread in _threads(pid)]
+    return any(state not in ([], ["T"], ["t"], ["Z"], ["X"]) for state in states)
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(PROC / str(pid) / "task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def parent(pid: int) -> int | None:
