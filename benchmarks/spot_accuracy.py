@@ -1,111 +1,151 @@
-"""Does the profiler name the right function, and are its shares right? Routes with known answers.
+"""How often is the profiler right? Requests with known answers, beside py-spy and pyinstrument.
 
-    python -m benchmarks.spot_accuracy [--mixes 40] [--seed 6]
+    python -m benchmarks.spot_accuracy [--seed 6] [--count 20] [--fresh 12]
 
-The routes by hand and the random mixes are in tests/apps/blocking_app.py;
-tests/profiler/test_spot_accuracy.py runs a part of the mixes. A mix counts as right when the first
-function named is the one that really took longest; mixes whose two longest parts differ by less
-than 5 points are left out of that. The error of a share is its difference, in points, from what the
-function measured itself; it is taken over all functions that really had 10 % or more, and a
-function that was not named had 0.
-Ends with 1 when the promise is broken: 95 % right, mean error at most 3 points.
+A request is clear when its two largest parts differ by more than 10 points, and right when the
+first function named is the one that really took longest. The error of a share is its difference,
+in points, from what the function measured itself, over all functions that really had 10 % or more;
+one that was not named had 0. py-spy samples the same requests, from another process, 200 times a
+second; pyinstrument runs in another request to the same route, because it slows it down. Prints
+the tables of docs/profiler-evidence.md. Ends with 1 when the promise is broken: in each group 95 %
+of the clear ones right (or all but one).
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from statistics import mean, median
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "apps"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-
-from flask.testing import FlaskClient
-
-from blocking_app import CASES, Found, Mix, add_mixes, make_app, random_mixes, services, shares_of
-from flask_offload.profiler.findings import SpotReport
-
-NAMED_FROM = 0.1
-CLEAR = 0.05
+NAMED_FROM, CLEAR = 0.1, 0.1
+Line = dict[str, Any]
 
 
-def run_cases(client: FlaskClient, found: Found) -> int:
-    """Run the routes made by hand; how many were right."""
-    right = 0
-    for case in CASES:
-        with client.get(case.path) as answer:
-            answer.get_data()
-        report = found.next()
-        if case.path == "/nested":
-            report = found.next()  # the inner request is reported first
-        first = report.blockers[0] if report.blockers else None
-        is_right = (
-            first is not None
-            and first.function == case.function
-            and case.waiting in (None, first.waiting)
+def run(*options: str) -> list[Line]:
+    """Run the child under py-spy; its lines, with py-spy's shares."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "stacks.txt"
+        spy = ["py-spy", "record", "--idle", "--nonblocking", "-r", "200", "-F", "-f", "raw"]
+        child = [sys.executable, "-m", "benchmarks.spot_mixes", *options]
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / spy[0]), *spy[1:], "-o", str(raw), "--", *child],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=900,
         )
-        right += is_right
-        print("right" if is_right else "WRONG", report.sentence)
-    return right
+        lines = [json.loads(text) for text in done.stdout.splitlines() if text.startswith("{")]
+        if not lines:
+            raise SystemExit(f"{' '.join(child)} printed nothing")
+        stacks = [line.rpartition(" ") for line in raw.read_text().splitlines()]
+    seen = [([_name(part) for part in stack.split(";")], int(count)) for stack, _, count in stacks]
+    for line in lines:
+        within = [(names, count) for names, count in seen if line["name"] in names]
+        total = sum(count for _, count in within)
+        wanted = line["true"] or {line["first"]: 1.0}
+        line["py-spy"] = {
+            name: sum(count for names, count in within if _name(name) in names) / total
+            for name in wanted
+            if total and not line.get("is_async")
+        }
+    return lines
 
 
-def errors_of(mix: Mix, report: SpotReport) -> list[float]:
+def _name(frame: str) -> str:
+    """The plain name of a function, of `app.<locals>.view (app.py)`."""
+    return frame.partition(" (")[0].rpartition(".")[2]
+
+
+def is_clear(line: Line) -> bool:
+    """Whether one function really took longest, and not by a hair."""
+    largest = sorted(line["true"].values(), reverse=True)
+    return len(largest) < 2 or largest[0] - largest[1] > CLEAR
+
+
+def is_right(line: Line) -> bool:
+    """Whether the first function named is the one that took longest."""
+    wanted = line.get("wanted") or max(line["true"], key=lambda name: line["true"][name])
+    return bool(line["first"] == wanted)
+
+
+def errors(line: Line, tool: str) -> list[float]:
     """In points, for each function that really had a share worth naming."""
-    named = shares_of(report)
-    true = {function: seconds / report.seconds for function, seconds in mix.true.items()}
     return [
-        abs(share - named.get(function, 0.0)) * 100
-        for function, share in true.items()
+        abs((line[tool].get(name) or 0.0) - share) * 100
+        for name, share in line["true"].items()
         if share >= NAMED_FROM
     ]
 
 
-def is_clear(mix: Mix, report: SpotReport) -> bool:
-    """Whether one function really took longest, and not by a hair."""
-    longest = sorted(mix.true.values(), reverse=True)
-    return len(longest) < 2 or (longest[0] - longest[1]) / report.seconds > CLEAR
+def apart(lines: list[Line], tool: str) -> float | None:
+    """The largest difference, in points, between the profiler's mean share and another tool's, over
+    the requests to one route."""
+    names = lines[0]["true"] or {lines[0]["first"]: 1.0}
+    found = [
+        abs(mean(line["ours"].get(name, 0.0) for line in lines) - lines[0][tool][name]) * 100
+        for name, share in names.items()
+        if share >= NAMED_FROM and name in lines[0].get(tool, {})
+    ]
+    return max(found, default=None)
 
 
-def is_right(mix: Mix, report: SpotReport) -> bool:
-    """Whether the first function named is the one that took longest."""
-    longest = max(mix.true, key=lambda function: mix.true[function])
-    return bool(report.blockers) and report.blockers[0].function == longest
+def text_of(values: list[float]) -> str:
+    """Mean and largest."""
+    return f"{mean(values):.1f} / {max(values):.0f}" if values else ""
 
 
 def main() -> int:
-    """Run everything and print the figures."""
+    """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mixes", type=int, default=40)
     parser.add_argument("--seed", type=int, default=6)
-    arguments = parser.parse_args()
-    found = Found()
-    app = make_app(found.settings())
-    app.logger.setLevel(logging.ERROR)
-    mixes = random_mixes(arguments.mixes, arguments.seed)
-    add_mixes(app, mixes)
-    client = app.test_client()
-    with services():
-        right = run_cases(client, found)
-    errors: list[float] = []
-    clear = clear_right = 0
-    for number, mix in enumerate(mixes):
-        client.get(f"/mix/{number}")
-        report = found.next()
-        errors += errors_of(mix, report)
-        if is_clear(mix, report):
-            clear += 1
-            clear_right += is_right(mix, report)
-    errors.sort()
-    mean = sum(errors) / len(errors)
-    print(f"routes by hand: {right} of {len(CASES)} right")
-    print(
-        f"random mixes (seed {arguments.seed}): {clear_right} of {clear} clear ones right,", end=" "
-    )
-    print(f"{len(mixes) - clear} without a clear answer")
-    print(f"error of {len(errors)} shares: mean {mean:.1f} points,", end=" ")
-    print(f"p95 {errors[int(len(errors) * 0.95)]:.1f}, largest {errors[-1]:.1f}")
-    kept = right >= 0.95 * len(CASES) and clear_right >= 0.95 * clear and mean <= 3
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--fresh", type=int, default=12)
+    given = parser.parse_args()
+    options = ("--seed", str(given.seed), "--count", str(given.count))
+    lines = run(*options)
+    for number in range(given.fresh):
+        lines += run(*options, "--fresh", str(number))
+    by_group: dict[str, list[Line]] = {}
+    for line in lines:
+        by_group.setdefault(line["group"], []).append(line)
+    kept = True
+    print("| group | requests | clear | right | error of a share: ours | py-spy | pyinstrument |")
+    print("|---|---|---|---|---|---|---|")
+    for group, each in by_group.items():
+        clear = [line for line in each if is_clear(line)]
+        right = sum(map(is_right, clear))
+        kept &= right >= min(0.95 * len(clear), len(clear) - 1)
+        found = {
+            tool: [error for line in each if tool in line for error in errors(line, tool)]
+            for tool in ("ours", "py-spy", "pyinstrument")
+        }
+        print(
+            f"| {group} | {len(each)} | {len(clear)} | **{right}** |"
+            f" {' | '.join(text_of(values) for values in found.values())} |"
+        )
+    by_route: dict[str, list[Line]] = {}
+    for line in lines:
+        by_route.setdefault(line["name"], []).append(line)
+    print("\n| the same share as | routes | median / largest difference | above 10 points |")
+    print("|---|---|---|---|")
+    for tool in ("py-spy", "pyinstrument"):
+        differences = [(apart(each, tool), each[0]) for each in by_route.values()]
+        known = [(value, line) for value, line in differences if value is not None]
+        far = [(value, line) for value, line in known if value > 10]
+        values = [value for value, _ in known]
+        print(f"| {tool} | {len(known)} | {median(values):.1f} / {max(values):.0f} | {len(far)} |")
+        for value, line in far:
+            print(f"  {tool} {value:.0f}: {line}", file=sys.stderr)
+    for line in lines:
+        if is_clear(line) and not is_right(line):
+            print(f"  WRONG {line}", file=sys.stderr)
+    samples = [line["samples"] / (line["seconds"] * 10) for line in lines]
+    print(f"\nsamples for 100 ms: {median(samples):.0f} (median), {min(samples):.1f} at least")
     return 0 if kept else 1
 
 

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import argon2
 import bcrypt
+import flask
 import httpx
 import requests
 from flask import (
@@ -813,6 +814,191 @@ def stream_with_a_length() -> Any:
             yield "r"
 
     return Response(rows(), headers={"Content-Length": "3"})
+
+
+# --- what looks like something else ------------------------------------------------------------
+
+
+def wait_until_ready() -> None:
+    began = time.monotonic()
+    while time.monotonic() < began + SECONDS:
+        time.sleep(0.01)
+
+
+@situation("respond_async", "leave", method="POST", words="decides")
+def helper_that_waits_for_something() -> str:
+    wait_until_ready()
+    return "done"
+
+
+@situation("respond_async", "leave", method="POST", words="decides")
+def view_that_waits_for_something() -> str:
+    began = time.monotonic()
+    while time.monotonic() < began + SECONDS:
+        time.sleep(0.01)
+    return "done"
+
+
+GUARD = threading.Lock()
+
+
+@situation("leave", method="POST", words="lock")
+def lock_of_another_name() -> str:
+    GUARD.acquire()
+    threading.Timer(SECONDS, GUARD.release).start()
+    with GUARD:
+        return "done"
+
+
+@functools.lru_cache
+def load_model(number: int) -> int:
+    return compute()
+
+
+@situation("leave", "cache", words="only the first call")
+def value_that_is_kept() -> str:
+    return str(load_model(time.monotonic_ns()))
+
+
+@situation("cache", "leave", method="POST")
+def session_by_the_module() -> Any:
+    total = make_report()
+    flask.session["total"] = len(total)
+    return total
+
+
+@situation("cache", "leave", method="POST")
+def session_that_is_imported_in_the_view() -> Any:
+    from flask import session
+    from flask import session as _  # noqa: F401
+
+    session["total"] = 1
+    return make_report()
+
+
+@situation("cache", "leave", method="POST")
+def cookie_by_its_header() -> Any:
+    return make_report(), 200, {"Set-Cookie": "seen=1"}
+
+
+def remember_user() -> None:
+    session.permanent = True
+    session.update(user=7)
+
+
+@situation("cache", "leave", method="POST")
+def session_in_a_helper() -> Any:
+    remember_user()
+    return make_report()
+
+
+def store_row(name: str) -> None:
+    db.session.add(Author(name=name))
+    db.session.commit()
+    time.sleep(SECONDS)
+
+
+@situation("task", "respond_async", method="POST", words="store_row.enqueue")
+def helper_that_stores_a_row() -> str:
+    store_row("Ada")
+    return "done"
+
+
+COUNTS: dict[str, int] = {}
+RECENT: list[str] = []
+
+
+def note(word: str) -> None:
+    time.sleep(SECONDS)
+    RECENT.append(word)
+
+
+@situation("leave", "cache", method="POST", words="this process")
+def list_of_the_process() -> str:
+    note("bought")
+    return "done"
+
+
+def count(word: str) -> None:
+    global LAST
+    time.sleep(SECONDS)
+    LAST = word
+
+
+LAST = ""
+
+
+@situation("leave", "cache", method="POST", words="this process")
+def global_name() -> str:
+    count("bought")
+    return "done"
+
+
+@situation("respond_async", "cache", "leave", method="POST")
+def answer_of_a_service_is_checked() -> Any:
+    answer = requests.post(url(), json={"amount": 7}, timeout=5)
+    if answer.status_code != 200:
+        abort(502)
+    return "done"
+
+
+@situation("respond_async", "cache", "leave", method="POST")
+def service_in_a_try() -> Any:
+    try:
+        requests.post(url(), json={"amount": 7}, timeout=5)
+    except requests.RequestException:
+        return "try again", 503
+    return "done"
+
+
+@situation("task", "respond_async", method="POST")
+def errors_are_suppressed() -> str:
+    with contextlib.suppress(requests.RequestException):
+        requests.post(url(), json={"order": 7}, timeout=5)
+    return "done"
+
+
+def process(record: int) -> None:
+    save_record(record)
+
+
+def save_record(record: int) -> None:
+    time.sleep(SECONDS)
+
+
+@situation("respond_async", "leave", method="POST", words="decides")
+def handler_further_out() -> Any:
+    try:
+        process(7)
+    except OSError:
+        return "bad record", 400
+    return "done"
+
+
+class Report:
+    def __init__(self, year: int) -> None:
+        self.total = compute()
+
+
+@situation("respond_async", "cache", "task", method="POST", words='always=["POST"]')
+def made_by_a_class() -> Any:
+    return jsonify(Report(2024).total)
+
+
+@situation("respond_async", "cache", "task", method="PUT", words='always=["PUT"]')
+def method_put() -> Any:
+    return make_report()
+
+
+@situation("cache", "respond_async")
+def service_in_a_loop() -> Any:
+    return jsonify([httpx.get(url(), timeout=5).status_code for _ in range(3)])
+
+
+@situation("query", words="EXPLAIN")
+def slow_statement_and_session() -> str:
+    session["total"] = total_sold()
+    return "done"
 
 
 # --- around the view ---------------------------------------------------------------------------

@@ -120,6 +120,7 @@ _METHODS_IN_C = {
     ),
     **dict.fromkeys(("fullmatch", "match", "search", "findall", "finditer"), Activity.PATTERN),
     "acquire": Activity.LOCK,
+    "derive": Activity.HASH,
 }
 
 
@@ -149,7 +150,7 @@ def of_call(name: str | None, full_name: str | None, value: Any) -> Activity | N
     if name is None:
         return None
     if name.startswith("with "):
-        return Activity.LOCK if "lock" in name.lower() or "mutex" in name.lower() else None
+        return Activity.LOCK  # what else is entered in C does not take long
     whole = full_name or name
     known = _IN_C.get(whole) or _of_module(whole.rpartition(".")[0])
     if known is not None:

@@ -175,6 +175,7 @@ def _short(statement: str) -> str:
 
 def _advice_for_code(part: Part, activity: Activity | None, around: Surroundings) -> Advice:
     call = part.call
+    assert call.code is not None
     outermost = list(call.callers())[-1]
     if is_template(call.module):
         return Advice(
@@ -198,6 +199,10 @@ def _advice_for_code(part: Part, activity: Activity | None, around: Surroundings
             "Its value is used while rendering: keep it in a cache, or compute it beforehand in a"
             " task, and render what that has stored",
         )
+    if any(_is_kept(caller) for caller in call.callers()):
+        return Advice(
+            "leave", "Its value is kept (lru_cache), so only the first call pays: leave it"
+        )
     use = use_of(call, around)
     if use is Use.FREE:
         return Advice("task", _enqueue_it(part, around))
@@ -209,8 +214,14 @@ def _advice_for_code(part: Part, activity: Activity | None, around: Surroundings
     return _not_free(part, use, activity, around)
 
 
+def _is_kept(call: CallNode) -> bool:
+    """Whether a function's values are kept by functools.lru_cache."""
+    assert call.code is not None
+    return hasattr(call.module.get(call.code.co_name), "cache_info")
+
+
 def _for_view(part: Part, activity: Activity | None, around: Surroundings) -> Advice:
-    if around.streams:
+    if around.is_stream(part.call):
         return _while_streaming()
     use = use_of_line(part, activity, around)
     if use is Use.FREE:
@@ -236,7 +247,7 @@ _REASONS = {
 def _not_free(part: Part, use: Use, activity: Activity | None, around: Surroundings) -> Advice:
     """For what the answer depends on: the whole view can answer later, or nothing can."""
     call = part.call
-    if around.streams and view_of(call, around) is None and call.by is None:
+    if around.is_stream(call):
         return _while_streaming()
     if use in _REASONS:
         reason = _REASONS[use]

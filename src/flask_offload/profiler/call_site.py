@@ -34,13 +34,14 @@ class Usage(Enum):
 class CallSite:
     """The call at a place. name: the called function as it is written, such as "time.sleep"; None
     if no call stands there. passes_on: its value is that of the function around it, a decorator's
-    wrapper or a lambda. is_guarded: an error in it is handled, by more than a line in a log. call:
-    the expression."""
+    wrapper or a lambda. is_guarded: an error in it is handled, by more than a line in a log.
+    is_polling: it stands in a `while`. call: the expression."""
 
     name: str | None
     usage: Usage
     passes_on: bool
     is_guarded: bool = False
+    is_polling: bool = False
     call: ast.Call | None = field(default=None, compare=False)
 
 
@@ -68,6 +69,7 @@ def call_site(place: Place) -> CallSite:
         _usage(outward, source),
         _passes_on(call, outward, place.code),
         _is_guarded(found),
+        any(isinstance(each, ast.While) for each in outward),
         call,
     )
 

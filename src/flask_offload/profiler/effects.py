@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+import flask
 from werkzeug.exceptions import HTTPException
 
 from .call_site import names_read, parsed
@@ -74,6 +75,7 @@ def _effects(code: CodeType, module: _Module, depth: int) -> Effects:
     for node in _own_nodes(definition):
         changed |= _changed_roots(node)
         if isinstance(node, ast.Call):
+            changed |= _changed_by_method(node, local, module)
             name = _last_name(node.func)
             session |= name in _SESSION
             commits |= name in _COMMITS
@@ -94,13 +96,17 @@ def _effects(code: CodeType, module: _Module, depth: int) -> Effects:
             answers |= _answers(node, code, module)
         elif isinstance(node, ast.Global):
             changed.add("<shared>")
+        elif isinstance(node, ast.While):
+            answers |= _waits(node)
+        elif isinstance(node, ast.Constant):
+            session |= node.value == "Set-Cookie"
     roots = changed - local
-    session |= bool(roots & {"session", "g"})
+    proxies = {root for root in roots if _is_any_of(root, module, (flask.session, flask.g))}
     return Effects(
         frozenset(changed & parameters),
-        bool(roots - {"session", "g", "request", "response", "current_app"} - {"db"}),
+        any(not _is_elsewhere(root, module) for root in roots - proxies),
         answers,
-        session,
+        session or bool(proxies),
         request or bool(read & ({"request"} - local)),
         commits,
     )
@@ -141,6 +147,8 @@ def _assigned(definition: ast.AST) -> set[str]:
             outer.update(node.names)
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.module == "flask":
+            outer.update(each.asname or each.name for each in node.names)
     return names - outer
 
 
@@ -156,19 +164,60 @@ def _changed_roots(node: ast.AST) -> set[str]:
     elif isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id == "setattr" and node.args:
             return {root_of(node.args[0])} - {""}
-        if isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
-            return {root_of(node.func.value)} - {""}
         return set()
     flat = [each for target in targets for each in getattr(target, "elts", [target])]
     inside = [each for each in flat if isinstance(each, ast.Attribute | ast.Subscript)]
     return {root_of(each) for each in inside} - {""}
 
 
+def _changed_by_method(node: ast.Call, local: set[str], module: _Module) -> set[str]:
+    """The name of the container that a call of a method changes: `rows.append(7)`."""
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in _CHANGING:
+        return set()
+    root = root_of(node.func.value)
+    kind = type(module.names.get(root)).__module__
+    is_container = kind in ("builtins", "collections", "queue", "_queue")
+    is_proxy = _is_any_of(root, module, (flask.session, flask.g))
+    return {root} if root and (root in local or is_container or is_proxy) else set()
+
+
+def _is_any_of(root: str, module: _Module, values: tuple[object, ...]) -> bool:
+    """Whether a name, or a name of the module `flask`, refers to one of these objects."""
+    value = module.names.get(root)
+    if value is None:
+        value = getattr(flask, root.removeprefix("flask."), None)
+    return any(value is each for each in values)
+
+
+def _is_elsewhere(root: str, module: _Module) -> bool:
+    """Whether what a name refers to belongs to the request or to the database."""
+    kind = type(module.names.get(root)).__module__.partition(".")[0]
+    return (
+        root in ("request", "response", "db", "flask.request")
+        or _is_any_of(root, module, (flask.request, flask.current_app))
+        or kind in ("sqlalchemy", "flask_sqlalchemy")
+    )
+
+
+def _waits(loop: ast.While) -> bool:
+    """Whether a loop sleeps until something has happened."""
+    calls = (node for node in ast.walk(loop) if isinstance(node, ast.Call))
+    return any(_last_name(call.func) == "sleep" for call in calls)
+
+
 def root_of(node: ast.AST) -> str:
-    """The name at the beginning of `name.attribute[key].attribute`; "" when there is none."""
+    """The name at the beginning of `name.attribute[key].attribute`; "" when there is none.
+
+    `flask.session` counts as a name.
+    """
+    inner: ast.AST = node
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+        inner, node = node, node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    if node.id == "flask" and isinstance(inner, ast.Attribute):
+        return f"flask.{inner.attr}"
+    return node.id
 
 
 def _last_name(function: ast.expr) -> str:

@@ -27,7 +27,8 @@ class Blocker:
     share: of the request's time, 0 to 1. waiting: it waited (True) or computed (False); None: not
     known. line: where in the function. what: what it did, and where. advice: "task",
     "respond_async", "query", "cache" or "leave"; "" when there is none. remedy: what to do about
-    it, a sentence without the full stop.
+    it, a sentence without the full stop. callers: names and shares of its time, when it was called
+    in several ways.
     """
 
     function: str
@@ -38,10 +39,20 @@ class Blocker:
     what: str
     advice: str
     remedy: str
+    callers: tuple[tuple[str, float], ...] = ()
 
 
 UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "", "")
 """The blocker of a request, or of its part, in which nothing was sampled."""
+
+_HELD = replace(
+    UNKNOWN,
+    waiting=False,
+    advice="leave",
+    remedy="If it matches a pattern: change the pattern, or limit the length of the text; a job"
+    " would take as long",
+)
+"""The blocker of a request of which only that is known."""
 
 
 class Figures(NamedTuple):
@@ -73,6 +84,8 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
     """Find what blocked a request, from its complete tree of calls."""
     parts = parts_of(root, around.is_view, figures.seconds) if figures.samples else []
     blockers = tuple(_blocker(part, figures, around) for part in parts)
+    if not figures.samples and figures.held >= figures.seconds / 2:
+        blockers = (_HELD,)
     sentence = _sentence(route, figures, blockers) + _statements(around)
     queries = sum(query.times for query in around.queries)
     return SpotReport(route, figures.seconds, figures.samples, blockers, sentence, queries)
@@ -80,14 +93,14 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
 
 def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> str:
     text = f"{route} blocked {figures.seconds * 1000:,.0f} ms"
+    if blockers == (_HELD,):
+        is_all = figures.held >= MOST * figures.seconds
+        time = "all the time" if is_all else f"for {figures.held * 1000:,.0f} ms of it"
+        return (
+            f"{text}, and could not be looked at while it ran: {time} a function written in C"
+            f" kept Python's interpreter to itself, as a regular expression does. {_HELD.remedy}"
+        )
     if not blockers:
-        if figures.held >= figures.seconds / 2:
-            is_all = figures.held >= MOST * figures.seconds
-            time = "all the time" if is_all else f"for {figures.held * 1000:,.0f} ms of it"
-            return (
-                f"{text}, and could not be looked at while it ran: {time} a function written in C"
-                " kept Python's interpreter to itself, as a regular expression does"
-            )
         return f"{text}, and was not seen: the sampler did not get to run meanwhile"
     first, *others = blockers
     text = f"{text}: {first.what}"
@@ -127,6 +140,7 @@ def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
         what=f"{_share(share, part)} {what}",
         advice=found.kind,
         remedy=found.text,
+        callers=tuple(callers_of(part)),
     )
 
 

@@ -27,7 +27,7 @@ from .request_sample import RequestSample, clock
 from .stacks import follow_async, frames_within, read_stack
 from .thread_clock import cpu_seconds, native_id, queued_seconds
 
-_POLL = 0.018
+_POLL = 0.010
 """Seconds between two rounds while no request is slow; less than FIRST_SAMPLE, so none is late."""
 _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""

@@ -119,6 +119,8 @@ def use_of_line(part: Part, activity: Activity | None, around: Surroundings) -> 
         return Use.DECIDES
     if activity is Activity.MAIL and (site.name or "").startswith("with "):
         return Use.FREE
+    if activity is Activity.SLEEP and site.is_polling:
+        return Use.DECIDES  # it waits for something
     if site.usage in _BY_VALUE:
         return _BY_VALUE[site.usage]
     if activity in OUTWARD or site.call is None:

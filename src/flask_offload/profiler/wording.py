@@ -43,8 +43,14 @@ class Surroundings:
         """Whether a function reads the request, which a task does not have."""
         return call.code is not None and effects_of(call.code, call.module).request
 
+    def is_stream(self, call: CallNode) -> bool:
+        """Whether a call runs while the response streams, after the view."""
+        return self.streams and list(call.callers())[-1].by is None
+
     def is_view(self, call: CallNode) -> bool:
-        """Whether this call is the call of the view."""
+        """Whether this call is the call of the view, or of the generator that streams for it."""
+        if self.is_stream(call) and call.parent is not None and call.parent.code is None:
+            return True
         if self.view_codes:
             return call.code in self.view_codes
         return call.by == "dispatch_request"
