@@ -87,7 +87,7 @@ def apart(lines: list[Line], tool: str) -> float | None:
     the requests to one route."""
     names = lines[0]["true"] or {lines[0]["first"]: 1.0}
     found = [
-        abs(mean(line["ours"].get(name, 0.0) for line in lines) - lines[0][tool][name]) * 100
+        abs(mean(line["profiler"].get(name, 0.0) for line in lines) - lines[0][tool][name]) * 100
         for name, share in names.items()
         if share >= NAMED_FROM and name in lines[0].get(tool, {})
     ]
@@ -114,7 +114,9 @@ def main() -> int:
     for line in lines:
         by_group.setdefault(line["group"], []).append(line)
     kept = True
-    print("| group | requests | clear | right | error of a share: ours | py-spy | pyinstrument |")
+    print(
+        "| group | requests | clear | right | error of a share: profiler | py-spy | pyinstrument |"
+    )
     print("|---|---|---|---|---|---|---|")
     for group, each in by_group.items():
         clear = [line for line in each if is_clear(line)]
@@ -122,7 +124,7 @@ def main() -> int:
         kept &= right >= min(0.95 * len(clear), len(clear) - 1)
         found = {
             tool: [error for line in each if tool in line for error in errors(line, tool)]
-            for tool in ("ours", "py-spy", "pyinstrument")
+            for tool in ("profiler", "py-spy", "pyinstrument")
         }
         print(
             f"| {group} | {len(each)} | {len(clear)} | **{right}** |"

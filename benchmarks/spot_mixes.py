@@ -190,17 +190,17 @@ class Driver:
 
 def line_about(group: str, name: str, report: SpotReport, mix: Mix | None) -> dict[str, Any]:
     """What was found, by function; a helper that several called is split into them."""
-    ours: dict[str, float] = {}
+    named_shares: dict[str, float] = {}
     for blocker in report.blockers:
         for caller, share in blocker.callers or ((blocker.function, 1.0),):
-            ours[caller] = ours.get(caller, 0.0) + share * blocker.share
+            named_shares[caller] = named_shares.get(caller, 0.0) + share * blocker.share
     true = {each: took / report.seconds for each, took in mix.true.items()} if mix else {}
     return {
         "group": group,
         "name": name,
         "true": true,
-        "ours": ours,
-        "first": next(iter(ours), ""),
+        "profiler": named_shares,
+        "first": next(iter(named_shares), ""),
         "samples": report.samples,
         "seconds": report.seconds,
         "sentence": report.sentence,

@@ -6,6 +6,7 @@ It is not the sampler's: a first report takes a tenth of a second, in which requ
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from contextlib import suppress
@@ -27,12 +28,16 @@ class Reporter:
 
     def __init__(self) -> None:
         self.profilers: WeakSet[Profiler] = WeakSet()
+        self._writing = threading.Lock()
+        # a process that is forked during a write would believe that it has the file locked itself
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, in a forked child: it has neither the thread nor its requests."""
         for profiler in self.profilers:
             profiler.reset()
+        self._writing = threading.Lock()
         self._queue: queue.SimpleQueue[RequestSample | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._write_at = 0.0
@@ -96,5 +101,12 @@ class Reporter:
                 self._write()
 
     def _write(self) -> None:
-        for profiler in list(self.profilers):
-            profiler.write()
+        with self._writing:
+            for profiler in list(self.profilers):
+                profiler.write()
+
+    def _before_fork(self) -> None:
+        self._writing.acquire()
+
+    def _after_fork(self) -> None:
+        self._writing.release()
