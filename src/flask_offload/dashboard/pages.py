@@ -7,7 +7,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import request
 
@@ -17,14 +17,45 @@ from ..errors import OffloadError
 from ..jobs.job import JobRecord, JobStatus
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
+from ..textui import ago, duration
 from .bulk import FURTHER, possible
 from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
 from .forms import SENTENCES, page
 from .masking import Masking
 
+FIRST_LOOK = 300
+"""Jobs that a page looks at when it is asked for first, so that it takes as long as any other."""
 FEW = 5
 RUNNING_SHOWN = 200
+
+
+class JobRow(NamedTuple):
+    """A job in the list, in texts."""
+
+    status: str
+    id: str
+    task: str
+    queue: str
+    enqueued: str
+    ran: str
+    says: str
+
+
+def _row(record: JobRecord, now: float) -> JobRow:
+    began, ended = record.started_at, record.finished_at
+    says = record.message or (f"waits for {record.waiting_for}" if record.waiting_for else "")
+    if record.error is not None and record.status is not JobStatus.SUCCESSFUL:
+        says = f"{record.error.type}: {record.error.message}"
+    return JobRow(
+        record.status.lower(),
+        record.id,
+        record.task,
+        record.queue_name,
+        ago(now - record.enqueued_at),
+        "" if began is None or ended is None else duration(ended - began),
+        says[:300],
+    )
 
 
 class Pages:
@@ -71,11 +102,12 @@ class Pages:
 
     def jobs(self) -> str:
         """The list, narrowed by filters, in pages that begin at a job."""
-        chosen = Filters.of(request.args)
+        chosen, now = Filters.of(request.args), time.time()
         after = request.args.get("after")
         is_further = "further" in request.args
         query = chosen.query(limit=PAGE, after=after)
-        found = self._offload.engine.page(query, FURTHER if is_further else LOOK)
+        look = FURTHER if is_further else FIRST_LOOK
+        found = self._offload.engine.page(query, look)
         return page(
             "jobs",
             filters=chosen,
@@ -83,7 +115,9 @@ class Pages:
             found=found,
             after=after,
             actions=possible(self._offload.engine, chosen),
-            look=FURTHER if is_further else LOOK,
+            look=look,
+            is_further=is_further,
+            rows=[_row(record, now) for record in found.jobs],
             statuses=list(JobStatus),
             within=WITHIN,
             tasks=sorted(self._offload.tasks),

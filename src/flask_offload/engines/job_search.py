@@ -17,7 +17,7 @@ from .dialect import Dialect
 from .rows import COLUMNS, IS_FINISHED, SECRET_LENGTH, STATES, filters, states_sql
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
-RANGE = "SELECT min(seq), max(seq) FROM offload.jobs"
+RANGE = "SELECT (SELECT min(seq) FROM offload.jobs), (SELECT max(seq) FROM offload.jobs)"
 
 LAST_ERROR = """
 SELECT 1 FROM offload.attempts WHERE attempts.seq = looked.seq AND number = attempt

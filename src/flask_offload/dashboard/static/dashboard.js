@@ -106,4 +106,8 @@ document.addEventListener("submit", (event) => {
 // Bites of a long bulk action follow each other.
 document.querySelector("form[data-continue]")?.requestSubmit();
 
+// A search that found nothing among the newest jobs goes on by itself, once.
+const further = document.querySelector("a[data-further]");
+if (further) location.replace(further.href);
+
 localTimes(document);
