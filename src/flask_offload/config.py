@@ -241,6 +241,18 @@ class Config:
         'a list of words such as ["password", "token"]',
     )
 
+    health_max_wait: float = _key(
+        600.0,
+        "seconds that the first job in line may have waited before /offload/health answers 503",
+        *_number(0, 365 * DAY),
+    )
+    metrics: bool | str = _key(
+        False,
+        "/offload/metrics for Prometheus: True, or a token that scrapers send (Bearer)",
+        lambda value: isinstance(value, bool) or (isinstance(value, str) and bool(value)),
+        "True, False or a token",
+    )
+
     @classmethod
     def from_app(cls, app: Flask) -> Config:
         """Read the keys of this app. Raises ConfigError for unknown keys and unusable values."""

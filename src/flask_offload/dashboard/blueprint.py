@@ -10,13 +10,20 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request, ur
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..errors import EngineUnavailable, InvalidTransition, JobNotFound, UnsupportedByEngine
+from ..errors import (
+    ConfigError,
+    EngineUnavailable,
+    InvalidTransition,
+    JobNotFound,
+    UnsupportedByEngine,
+)
 from ..state import AppRegistry
 from ..web.hosts import EveryHost
 from . import access, forms
 from .actions import Actions
 from .assets import asset_url, send_asset
 from .bulk import Bulk
+from .health import health
 from .pages import Pages
 
 NAME = "offload_dashboard"
@@ -43,6 +50,27 @@ def install(app: Flask, offload: AppRegistry, prefix: str) -> None:
     app.before_request(partial(_before_routing_errors, path))
     app.register_blueprint(_make_blueprint(offload, path), url_prefix=path)
     access.exempt_from_flask_wtf(app, NAME)
+    app.register_blueprint(_make_status_blueprint(app, offload), url_prefix=prefix)
+
+
+def _make_status_blueprint(app: Flask, offload: AppRegistry) -> Blueprint:
+    """`health`, and `metrics` if the app has switched it on. Raises ConfigError."""
+    blueprint = Blueprint("offload_status", __name__)
+    blueprint.add_url_rule("/health", "health", partial(health, offload))
+    if offload.state_of(app).config.metrics is not False:
+        try:
+            from .metrics import metrics
+        except ImportError as error:
+            raise ConfigError(
+                "OFFLOAD_METRICS needs prometheus-client: pip install 'Flask-Offload[metrics]'"
+            ) from error
+        blueprint.add_url_rule("/metrics", "metrics", partial(metrics, offload))
+
+    @blueprint.errorhandler(EngineUnavailable)
+    def unavailable(error: EngineUnavailable) -> Response:
+        return Response("The engine can't be reached.\n", 503, mimetype="text/plain")
+
+    return blueprint
 
 
 def _before_routing_errors(path: str) -> None:

@@ -222,7 +222,8 @@ class Pages:
     def _routes(self) -> list[Any]:
         path = self._offload.current_state().profiler_settings().store_path
         with contextlib.suppress(OffloadError):
-            return list(spot_rows(path)) if path else []
+            own = f" {self._offload.current_state().config.url_prefix}/"
+            return [row for row in spot_rows(path) if own not in row.route] if path else []
         return []
 
 
