@@ -138,6 +138,29 @@ def test_the_flags_of_the_interpreter_are_kept(shop: Shop) -> None:
         assert shop.notes("charged")[0].split()[2] == "True"
 
 
+HOSTED = """
+import time
+from shop import create_app
+app = create_app("bank")
+time.sleep(0.5)     # uvicorn imports this inside of its loop: not yet served
+"""
+
+TORNADO = """
+import asyncio, sys
+from tornado.httpserver import HTTPServer
+from tornado.wsgi import WSGIContainer
+from shop import create_app
+
+app = create_app()
+
+async def main():
+    HTTPServer(WSGIContainer(app)).listen(int(sys.argv[1]), "127.0.0.1")
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -145,16 +168,36 @@ def test_the_flags_of_the_interpreter_are_kept(shop: Shop) -> None:
         ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "--preload", "-w", "2", "shop:create_app()"),
         ("-m", "waitress", "--listen=127.0.0.1:PORT", "--call", "shop:create_app"),
         ("-m", "flask", "--app", "shop", "run", "--port", "PORT"),
+        ("-m", "hypercorn", "-b", "127.0.0.1:PORT", "wsgi:hosted:app"),
+        ("-m", "granian", "--interface", "wsgi", "--port", "PORT", "hosted:app"),
+        ("-m", "uvicorn", "--interface", "wsgi", "--workers", "2", "--port", "PORT", "hosted:app"),
+        ("torn.py", "PORT"),
     ],
-    ids=["gunicorn", "gunicorn --preload", "waitress", "flask run"],
+    ids=[
+        *("gunicorn", "gunicorn --preload", "waitress", "flask run"),
+        *("hypercorn", "granian", "uvicorn --workers", "tornado in asyncio"),
+    ],
 )
 def test_schedules_run_before_anybody_visits(shop: Shop, command: tuple[str, ...]) -> None:
-    with shop.serve(*command, request=False):
+    (shop.folder / "hosted.py").write_text(HOSTED)
+    (shop.folder / "torn.py").write_text(TORNADO)
+    with shop.serve(*command, request=False) as process:
         wait_until(lambda: shop.notes("beat"), 30, "the schedule has run without a request")
+        assert "threads of the web process" not in process.output()
 
 
-def test_a_web_process_that_ends_waits_for_its_worker(shop: Shop) -> None:
-    with shop.serve("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()") as process:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()"),
+        ("-m", "hypercorn", "-b", "127.0.0.1:PORT", "wsgi:hosted:app"),
+        ("-m", "granian", "--interface", "wsgi", "--port", "PORT", "hosted:app"),
+    ],
+    ids=["gunicorn", "hypercorn", "granian"],
+)
+def test_a_web_process_that_ends_waits_for_its_worker(shop: Shop, command: tuple[str, ...]) -> None:
+    (shop.folder / "hosted.py").write_text(HOSTED)
+    with shop.serve(*command) as process:
         http_get(f"{shop.url}/slow")
         wait_until(lambda: shop.notes("slow began"), 30, "the job runs")
         process.send(signal.SIGTERM)

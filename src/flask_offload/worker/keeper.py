@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -27,10 +28,12 @@ from .app_identity import as_variable
 from .app_locator import cli_words, flask_command, import_targets, python_path
 from .code_identity import other_code, own_code, publish
 from .serving import (
+    call_in_workers_of_uwsgi,
     has_server,
     is_forking_server,
     is_serving,
     is_unknown_server_request,
+    lacks_threads,
 )
 from .supervisor import EXIT_IMPORT
 from .thread_worker import ThreadWorker
@@ -59,6 +62,15 @@ STOPPED_FOR = 30
 """So many tries in a row that find the process with the lock stopped (SIGSTOP), until this one
 takes its place."""
 
+UNKNOWN_SERVER = (
+    "a request is handled by a server that is not known, so this process keeps no worker: start"
+    " `flask offload worker` beside it, with OFFLOAD_WORKER = 'off'"
+)
+NO_THREADS = (
+    "uWSGI runs no threads, so this process keeps no worker: set enable-threads = true, or start"
+    " `flask offload worker` beside it, with OFFLOAD_WORKER = 'off'"
+)
+
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
 
@@ -85,9 +97,11 @@ class Keeper:
         if self._decided or self._mode == "off" or is_worker():
             return
         if not self._is_web_process():
-            self._warn_about_unknown_server()
+            if is_unknown_server_request():
+                self._warn("unknown_server", UNKNOWN_SERVER)
             return
-        self._begin()
+        if not lacks_threads():
+            self._begin()
 
     def start_with_server(self) -> None:
         """At init_app: if this process belongs to a known server, start when it begins to serve, so
@@ -96,6 +110,10 @@ class Keeper:
         if self._mode == "off" or is_worker() or state is None or self._is_test(state):
             return
         is_run = self._context is not None and self._context.info_name == "run"
+        if lacks_threads():
+            self._warn("no_threads", NO_THREADS)
+            return
+        call_in_workers_of_uwsgi(self.forget_parent)
         if is_run or (self._context is None and has_server() and not is_forking_server()):
             threading.Thread(target=self._await_server, name="offload-start", daemon=True).start()
 
@@ -114,6 +132,8 @@ class Keeper:
                 return
             self._decided = True
         atexit.register(self._stop)
+        # a process that multiprocessing has forked for a server ends without the above
+        multiprocessing.util.Finalize(self, self._stop, exitpriority=0)
         if self._mode == "thread":
             self._run_in_threads()
         else:
@@ -132,18 +152,11 @@ class Keeper:
     def _is_test(state: Host) -> bool:
         return state.app.testing or "_pytest" in sys.modules
 
-    def _warn_about_unknown_server(self) -> None:
+    def _warn(self, action: str, message: str) -> None:
         state = self._state()
-        if self._has_warned or state is None or self._is_test(state):
-            return
-        if is_unknown_server_request():
+        if not self._has_warned and state is not None and not self._is_test(state):
             self._has_warned = True
-            log.write(
-                logging.WARNING,
-                "unknown_server",
-                "a request is handled by a server that is not known, so this process keeps no"
-                " worker: start `flask offload worker` beside it, with OFFLOAD_WORKER = 'off'",
-            )
+            log.write(logging.WARNING, action, message)
 
     # --- as a thread ---
 
@@ -286,6 +299,8 @@ class Keeper:
     def _stop(self) -> None:
         """At exit: release the lock and the worker, and wait until it has finished what it runs: in
         a container, the end of this process may be the end of them all."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         process, state = self._process, self._state()
         is_debug = state is not None and state.app.debug  # a reload should not wait for jobs

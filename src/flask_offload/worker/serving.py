@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from types import FrameType
 
 from flask import has_request_context, request
@@ -18,6 +19,7 @@ SERVERS = frozenset(
 )
 """Modules that only a process which serves an app has loaded."""
 
+GRANIAN = ("wsgi", "asgi", "asgi_lifespan", "rsgi")
 LOOPS = frozenset(
     {
         *(("gunicorn/arbiter.py", "spawn_worker"), ("waitress/server.py", "run")),
@@ -25,10 +27,18 @@ LOOPS = frozenset(
         *(("uvicorn/server.py", "serve"), ("cheroot/server.py", "serve")),
         *(("gevent/baseserver.py", "serve_forever"), ("socketserver.py", "serve_forever")),
         *(("hypercorn/run.py", "run"), ("tornado/platform/asyncio.py", "start")),
-        *(("daphne/server.py", "run"), ("granian/server.py", "_spawn_worker")),
+        *(("daphne/server.py", "run"), ("eventlet/wsgi.py", "server")),
+        *(("hypercorn/asyncio/run.py", "_run"), ("hypercorn/trio/run.py", "trio_worker")),
+        *(("granian/server/mp.py", f"_spawn_{kind}_worker") for kind in GRANIAN),
     }
 )
 """Functions that run for as long as their server serves: the end of the file's path, the name."""
+
+ASYNCIO = "asyncio/base_events.py", "run_forever"
+TORNADO = {"tornado.httpserver", "tornado.wsgi"}
+"""With both loaded, a running event loop of asyncio is that of a server."""
+IMPORTING = "<frozen importlib"
+"""The file of frames that import a module: a server may import the app inside of its loop."""
 
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """In the environ of requests by Flask's test client."""
@@ -45,11 +55,32 @@ def has_server() -> bool:
 
 
 def is_serving() -> bool:
-    """Whether a known server's loop runs now, in any thread of this process."""
+    """Whether a known server's loop runs now, in any thread of this process, and has imported the
+    app."""
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None:
-        return bool(uwsgi.worker_id())
-    return any(_is_loop(frame) for frame in _frames())
+        return bool(uwsgi.worker_id()) and not any(map(_is_importing, _frames()))
+    return any(_serves(stack) for stack in _stacks())
+
+
+def lacks_threads() -> bool:
+    """Whether this is uWSGI, started so that Python's threads do not run."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and not {"enable-threads", "threads", "gevent"} & uwsgi.opt.keys()
+
+
+def call_in_workers_of_uwsgi(function: Callable[[], object]) -> None:
+    """In uWSGI's master, which has imported the app for its workers: let each of them call this
+    when it begins. Its fork is not announced to Python (without `py-call-osafterfork`)."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and not uwsgi.worker_id():
+        before = getattr(uwsgi, "post_fork_hook", lambda: None)
+
+        def hook() -> None:
+            before()
+            function()
+
+        uwsgi.__dict__["post_fork_hook"] = hook
 
 
 def is_forking_server() -> bool:
@@ -58,18 +89,36 @@ def is_forking_server() -> bool:
     return bool(names) and "spawn_worker" not in names
 
 
-def _frames() -> Iterator[FrameType]:
+def _stacks() -> Iterator[list[FrameType]]:
+    """The frames of each thread, the innermost first."""
     for frame in sys._current_frames().values():
+        stack: list[FrameType] = []
         here: FrameType | None = frame
         while here is not None:
-            yield here
+            stack.append(here)
             here = here.f_back
+        yield stack
 
 
-def _is_loop(frame: FrameType) -> bool:
-    code = frame.f_code
-    path = code.co_filename.replace(os.sep, "/")
-    return any(code.co_name == name and path.endswith("/" + file) for file, name in LOOPS)
+def _frames() -> Iterator[FrameType]:
+    return chain.from_iterable(_stacks())
+
+
+def _serves(stack: list[FrameType]) -> bool:
+    """Whether a server's loop is among the frames, and imports nothing now."""
+    loops = [*LOOPS, *([ASYNCIO] if sys.modules.keys() >= TORNADO else [])]
+    for frame in stack:
+        if _is_importing(frame):
+            return False
+        code = frame.f_code
+        path = code.co_filename.replace(os.sep, "/")
+        if any(code.co_name == name and path.endswith("/" + file) for file, name in loops):
+            return True
+    return False
+
+
+def _is_importing(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(IMPORTING)
 
 
 def _is_arbiter(frame: FrameType) -> bool:
