@@ -101,6 +101,10 @@ class JobExpired(JobCancelled):
     """The job was not started within its `expires=`, and was discarded."""
 
 
+class StepTooLarge(PayloadTooLarge):
+    """The result of current_job.once() is too large: return an id, and keep the data elsewhere."""
+
+
 class Retry(OffloadError):
     """Raise it inside a task to run the job again, after `after` seconds.
 

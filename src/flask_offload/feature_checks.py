@@ -30,11 +30,12 @@ FLAG_OF_OPTION: Final[Mapping[str, str]] = {
     "rate_key": "limits",
     "keep": "retention",
     "result_ttl": "retention",
+    "on_failure": "on_failure",
 }
 """The flag that each option of a task needs, unless the option has its default."""
 
 EVERY_ENGINE: Final = frozenset(
-    {"queue_name", "retry", "timeout", "on_crash", "expose", "expires", "from_app"}
+    {"queue_name", "retry", "timeout", "on_crash", "expose", "expose_args", "expires", "from_app"}
 )
 """Options that need no flag."""
 

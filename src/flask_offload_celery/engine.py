@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from flask_offload.engine_api import (
+    Claim,
     Engine,
     Finding,
     Flags,
@@ -58,6 +59,7 @@ class CeleryEngine(Engine):
         schedules=True,
         isolates=True,
         retention=True,
+        steps=True,
         transactional_batches=True,
         worker_command=True,
         outbox=True,
@@ -91,6 +93,14 @@ class CeleryEngine(Engine):
             if waiting is None:
                 raise
             return new_record(waiting, now=self._clock())
+
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """See Engine.step: it is a field of the job's hash."""
+        store = self.connections.store
+        held, *found = self.connections.bounded(
+            lambda: store.run("step", claim.id, claim.attempt, name, value or "")
+        )
+        return bool(held), found[0] if found else None
 
     def find_unique(self, key: str) -> JobRecord | None:
         """The job that holds a unique key."""

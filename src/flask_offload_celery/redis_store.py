@@ -50,6 +50,7 @@ SCRIPTS: Final = (
     "claim",
     "finish",
     "report",
+    "step",
     "cancel",
     "retry",
     "postpone",

@@ -33,12 +33,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rate_key": {"rate": "5/m", "rate_key": lambda: "key"},
     "keep": {"keep": 60},
     "result_ttl": {"result_ttl": 60},
+    "on_failure": {"on_failure": print},
 }
 """Each option that needs a flag, as a user writes it."""
 
 USES: dict[str, dict[str, Any]] = {
     "priorities": {"priority": -1},
     "deferred": {"run_after": datetime(2020, 1, 1, tzinfo=UTC)},
+    "retention": {"keep": 60},
 }
 """What `using` takes that needs a flag."""
 

@@ -7,13 +7,14 @@ worker. What comes too late (from a worker that was stopped or given up) is refu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from ..jobs.attempt import Claim, Ending, Outcome, Report
+from ..jobs.failure import failure_job
 from ..jobs.job import Error, JobStatus
-from ..jobs.new_job import QUARANTINED
+from ..jobs.new_job import QUARANTINED, NewJob
 from ..jobs.transition import follow
 from .rows import Freed
 from .store import Retention
@@ -94,6 +95,8 @@ class AttemptWrites(ABC, Generic[C]):
     now: float
     freed: Freed = field(default_factory=Freed)
     counted: list[Counted] = field(default_factory=list)
+    insert: Callable[[C, Sequence[NewJob], float], object] | None = None
+    """Enqueues jobs within the transaction."""
 
     @abstractmethod
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
@@ -154,6 +157,10 @@ class AttemptWrites(ABC, Generic[C]):
             times = (outcome.started_at, outcome.finished_at, self.now + keep)
             state = what.status.lower()
             self.connection.execute(self.sql.end, (state, *counts, *times, outcome.seq))
+            if what.status is JobStatus.FAILED and held.task in self.retention.on_failure:
+                assert self.insert is not None
+                follower = failure_job(held.id, held.queue_name, held.context, self.now)
+                self.insert(self.connection, [follower], self.now)
         return True
 
     def count(

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from ..errors import UnsupportedByEngine
+from ..jobs.attempt import Claim
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from .counter_row import CounterRow
@@ -55,6 +56,10 @@ class Flags:
     """`@offload.every` is kept, each tick once."""
     isolates: bool = False
     """`isolate=True`: a process of its own for the job."""
+    steps: bool = False
+    """`current_job.once` is kept."""
+    on_failure: bool = False
+    """`on_failure=` is kept: its job is enqueued with the outcome of the failed one."""
     retention: bool = False
     """`keep=` and `result_ttl=` are kept: a job and its result are forgotten in their time."""
     transactional_batches: bool = False
@@ -159,6 +164,12 @@ class Engine(ABC):
     def find_unique(self, key: str) -> JobRecord | None:
         """The job that holds a unique key, whatever its status. For engines with `unique`."""
         raise self.unsupported("unique")
+
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """A step of `current_job.once`: whether the attempt still holds its job, and what is stored
+        under that name. value: store this first, durably, if the attempt does. For engines with
+        `steps`."""
+        raise self.unsupported("steps")
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """Jobs without their results, newest first."""

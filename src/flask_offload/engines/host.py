@@ -20,6 +20,7 @@ from ..jobs.attempt import Claim, Report
 from ..jobs.context import JobContext
 from ..jobs.job import JobStatus
 from ..jobs.options import options_of
+from ..jobs.steps import Steps
 from ..payload.spool import Spool
 from ..tasks.registry import Registry
 from ..tasks.task import Task
@@ -72,7 +73,13 @@ class Host:
         """The context in which `claim` will run. Raises UnknownTask."""
         own = options_of(claim.options).timeout
         declared = self.task(claim.task).options.timeout
-        return JobContext(claim, emit, declared if own is None else own)
+        steps = Steps(self.engine, self.registry.codecs, claim)
+        return JobContext(claim, emit, declared if own is None else own, steps)
+
+    def has_on_failure(self, task: str) -> bool:
+        """Whether a task has an `on_failure=`."""
+        declared = self.registry.tasks.get(task)
+        return declared is not None and declared.options.on_failure is not None
 
     def keep_unsuccessful(self, task: str, status: JobStatus) -> float:
         """Seconds for which a job of this task is kept that has FAILED or was CANCELLED."""

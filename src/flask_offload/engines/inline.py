@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 import msgspec
 
 from ..errors import JobNotFound
-from ..jobs.attempt import Outcome, Report
+from ..jobs.attempt import Claim, Outcome, Report
+from ..jobs.failure import failure_job
 from ..jobs.job import Attempt, JobRecord, JobStatus, moment
 from ..jobs.new_job import NewJob
 from ..jobs.transition import check_cancel, check_retry, follow
@@ -45,6 +46,8 @@ class InlineEngine(Engine):
         cancels_waiting=True,
         retries=True,
         unique=True,
+        steps=True,
+        on_failure=True,
         transactional_batches=True,
     )
     ignores: ClassVar[frozenset[str]] = frozenset(
@@ -56,6 +59,7 @@ class InlineEngine(Engine):
         self._jobs: OrderedDict[str, tuple[NewJob, JobRecord]] = OrderedDict()
         self._unique: dict[str, str] = {}  # key -> id of the job that holds it
         self._numbers = itertools.count(1)
+        self._steps: dict[str, dict[str, str]] = {}
         self._lock = threading.RLock()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
@@ -144,6 +148,13 @@ class InlineEngine(Engine):
             for name in names
         ]
 
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """See Engine.step."""
+        steps = self._steps.setdefault(claim.id, {})
+        if value is not None:
+            steps[name] = value
+        return True, steps.get(name)
+
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job. Raises UnsupportedByEngine for a running one."""
         _, record = self._find(job_id)
@@ -166,6 +177,7 @@ class InlineEngine(Engine):
         with self._lock:
             self._jobs.clear()
             self._unique.clear()
+            self._steps.clear()
 
     # --- accept ---
 
@@ -201,6 +213,7 @@ class InlineEngine(Engine):
             finished = (id for id, (_, record) in self._jobs.items() if record.status.is_finished)
             for job_id in list(itertools.islice(finished, surplus)):
                 del self._jobs[job_id]
+                self._steps.pop(job_id, None)
 
     # --- run ---
 
@@ -255,6 +268,10 @@ class InlineEngine(Engine):
             status = _record_outcome(record, outcome)
             if status is JobStatus.FAILED and errors is not None and context.exception is not None:
                 errors.append(context.exception)
+            if status is JobStatus.FAILED and self._state.has_on_failure(record.task):
+                now = self._state.clock()
+                follower = failure_job(job.id, job.queue_name, job.context, now)
+                self._run(follower, self._accept(follower))
             if status.is_finished:
                 return record
             failures += 1

@@ -24,18 +24,26 @@ from .slots import Slots
 class Retention:
     """How long finished jobs are kept, in seconds, and how many at most.
 
-    own: the `keep=` of the tasks that have one, by their names.
+    own: the `keep=` of the tasks that have one, by their names. on_failure: the names of those with
+    an `on_failure=`, whose jobs get a follower when they fail.
     """
 
     successful: float
     failed: float
     count: int
     own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
+    on_failure: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: Config, own: Mapping[str, Mapping[JobStatus, float]]) -> Retention:
+    def of(
+        cls,
+        config: Config,
+        own: Mapping[str, Mapping[JobStatus, float]],
+        on_failure: Iterable[str] = (),
+    ) -> Retention:
         """From the settings of the app and of its tasks."""
-        return cls(config.keep_successful, config.keep_failed, config.keep_count, own)
+        counts = (config.keep_successful, config.keep_failed, config.keep_count)
+        return cls(*counts, own, frozenset(on_failure))
 
     def unsuccessful(self, task: str, status: JobStatus, options: str | None = None) -> float:
         """For a job that has FAILED or was CANCELLED, also where its task could not be asked.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from werkzeug.local import LocalProxy
 
@@ -15,8 +17,10 @@ from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError, Paylo
 from ..payload.propagation import load_context
 from . import reported
 from .attempt import Claim, Report
+from .steps import Steps, check_name, stable_key
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 REPORT_EVERY = 0.25
 """Seconds between two writes of a job's progress; of reports in between the last one is kept."""
@@ -36,6 +40,7 @@ class JobContext:
     """One attempt; tasks use it through `current_job`.
 
     emit: receives the reports, to be written to the store. timeout: seconds, None for no limit.
+    steps: keeps the results of `once`.
     """
 
     __slots__ = (
@@ -45,6 +50,7 @@ class JobContext:
         "_emit",
         "_message",
         "_next_report",
+        "_steps",
         "_total",
         "claim",
         "exception",
@@ -54,7 +60,11 @@ class JobContext:
     )
 
     def __init__(
-        self, claim: Claim, emit: Callable[[Report], None], timeout: float | None = None
+        self,
+        claim: Claim,
+        emit: Callable[[Report], None],
+        timeout: float | None = None,
+        steps: Steps | None = None,
     ) -> None:
         self.claim = claim
         self.stop: StopReason | None = None
@@ -69,6 +79,7 @@ class JobContext:
         self._total: float | None = None
         self._message: str | None = None
         self._cursor: str | None = None
+        self._steps = steps
 
     # --- the job ---
 
@@ -107,6 +118,72 @@ class JobContext:
         """The values that `@offload.carry` saved in the request, by name."""
         saved = load_context(self.claim.context)
         return {name: value for name, value in saved.items() if not name.startswith("_")}
+
+    # --- effects once ---
+
+    @overload
+    def once(
+        self,
+        name: str,
+        function: Callable[P, Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def once(
+        self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    def once(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do a step of the job once: call the function and store its result at once, so that an
+        attempt after a crash or a retry returns that result and skips the call. Await it for an
+        async function::
+
+            receipt = current_job.once("charge", charge, order.id)
+
+        A crash between the call's effect and its record repeats the call: pass `key(name)` to what
+        it calls, such as an API with idempotency keys. A call that raises is not done.
+
+        name: unique in the job. Raises StepTooLarge and PayloadError for a result that can't be
+        stored (the step counts as done), and JobCancelled in an attempt that is no longer the
+        job's.
+        """
+        if inspect.iscoroutinefunction(function):
+            return self._once_async(name, function, args, kwargs)
+        steps = self._steps
+        if steps is None:  # a plain call
+            check_name(name)
+            return function(*args, **kwargs)
+        done = steps.load(name)
+        if done is not None:
+            return done[0]
+        result = function(*args, **kwargs)
+        steps.save(name, result)
+        return result
+
+    async def _once_async(
+        self, name: str, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        from asyncio import to_thread  # only async tasks need it
+
+        steps = self._steps
+        if steps is None:
+            check_name(name)
+            return await function(*args, **kwargs)
+        done = await to_thread(steps.load, name)
+        if done is not None:
+            return done[0]
+        result = await function(*args, **kwargs)
+        await to_thread(steps.save, name, result)
+        return result
+
+    def key(self, name: str) -> str:
+        """32 hexadecimal digits that are the same in every attempt of this job, for an API's
+        Idempotency-Key or a Message-ID. In a plain call they are new each time."""
+        check_name(name)
+        return stable_key(self.id or os.urandom(16).hex(), name)
 
     # --- progress and checkpoints ---
 

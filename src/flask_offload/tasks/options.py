@@ -11,7 +11,7 @@ from typing import Any, Literal
 from flask import current_app
 
 from ..errors import OptionError
-from ..jobs.job import JobStatus
+from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import ASYNC, ISOLATED, MAX_PRIORITY, MIN_PRIORITY, THREADS
 from ..jobs.rate import Rate
 from .retry import RetryPolicy, check_max_attempts
@@ -35,6 +35,7 @@ class TaskOptions:
     keep: how long a finished job is kept, one number or one per status; result_ttl: its result.
     expires: a job that has not started by then, counted from its enqueue or its run_after, is
     discarded. from_app: options by name whose functions are called when a job is enqueued.
+    on_failure: called with a job that has FAILED, in a job of its own.
     expose: "result" includes the result in the job resource over HTTP.
     expose_args: whether the dashboard shows arguments and results, masked by their names.
     """
@@ -56,6 +57,7 @@ class TaskOptions:
     result_ttl: float | None = None
     expires: float | None = None
     from_app: FromApp = ()
+    on_failure: Callable[[Job], object] | None = None
     expose: Literal["result"] | None = None
     expose_args: bool = True
 
@@ -70,6 +72,8 @@ class TaskOptions:
         is_key = isinstance(self.unique, bool) or callable(self.unique)
         _check(is_key, "unique", self.unique, "True, False or a function of the arguments")
         _check(isinstance(self.rate, Rate | None), "rate", self.rate, 'a text such as "100/m"')
+        usable = self.on_failure is None or callable(self.on_failure)
+        _check(usable, "on_failure", self.on_failure, "a function of the failed job")
         for name in ("timeout", "unique_for", "result_ttl", "expires"):
             value = getattr(self, name)
             _check(value is None or value > 0, name, value, "seconds above 0, or None")

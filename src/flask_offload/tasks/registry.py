@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 from zoneinfo import ZoneInfo
 
-from ..errors import OptionError
+from ..errors import Discard, JobNotFound, OptionError
+from ..jobs.failure import ON_FAILURE
 from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
 from ..jobs.rate import Rate
@@ -45,6 +47,11 @@ class Registry(ABC):
         self.apps_made = 0
         """How many apps have been given this registry so far."""
         self._declared_at: dict[str, int] = {}
+        patient = TaskOptions(retry=RetryPolicy(max_attempts=10, backoff=exponential(10.0)))
+        self.built_in: dict[str, Task[Any, Any]] = {
+            ON_FAILURE: Task(self, self._call_on_failure, ON_FAILURE, patient)
+        }
+        """Tasks of this package, by their names."""
         self.propagators: list[Propagator] = list(BUILT_IN)
         self.authorizer: Callable[[Job], bool] | None = None
         self.dashboard_accessor: Callable[[], Any] | None = None
@@ -60,6 +67,10 @@ class Registry(ABC):
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob:
         """The job that one call makes in the current app, not enqueued yet."""
+
+    @abstractmethod
+    def get_job(self, job_id: str) -> Job:
+        """The current app's job with this id. Raises JobNotFound."""
 
     @abstractmethod
     def find_unique(self, key: str) -> Job | None:
@@ -102,6 +113,7 @@ class Registry(ABC):
         keep: float | timedelta | Mapping[str, float | timedelta] | Callable[[], Any] | None = None,
         result_ttl: float | timedelta | None = None,
         expires: float | timedelta | Callable[[], Any] | None = None,
+        on_failure: Callable[[Job], object] | None = None,
         expose: Literal["result"] | None = None,
         expose_args: bool = True,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -126,6 +138,8 @@ class Registry(ABC):
         keep, result_ttl: how long a finished job and its result are kept.
         expires (never): a job that has not started so long after its enqueue, or after its
         run_after, is discarded.
+        on_failure: a function that is called with a job that has FAILED, whatever ended it, in the
+        app's context and in a job of its own, which is retried.
         queue_name, priority, max_attempts, timeout, keep and expires may also be functions, which
         are called whenever a job is enqueued: see `from_config`.
         expose: "result" shows the result over HTTP.
@@ -264,10 +278,25 @@ class Registry(ABC):
             found.append((schedule, new_job))
         return found
 
+    def _call_on_failure(self, job_id: str) -> None:
+        """Call the `on_failure=` of a job's task."""
+        try:
+            job = self.get_job(job_id)
+        except JobNotFound:
+            raise Discard("the failed job is deleted already") from None
+        task = self.find_task(job.task)
+        if task is None or task.options.on_failure is None:
+            raise Discard(f"{job.task} has no on_failure= any more")
+        called = task.options.on_failure(job)
+        if inspect.iscoroutine(called):
+            import asyncio  # only where a function needs it
+
+            asyncio.run(called)
+
     def find_task(self, name: str) -> Task[Any, Any] | None:
         """The task of this name. A plain function of the app's own code is made a task, as it is in
         a web process that enqueues it by `offload.task(function)` inside a view."""
-        task = self.tasks.get(name)
+        task = self.tasks.get(name) or self.built_in.get(name)
         if task is None:
             function = find_declared(name)
             task = None if function is None else self._declare({}, function)

@@ -14,7 +14,7 @@ from ..engines.schedules import ScheduleSpec
 from ..engines.store import Retention, Store, StoreOptions
 from ..jobs.attempt import Claim, Ending, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
-from ..worker.settings import own_keeps, schedule_specs
+from ..worker.settings import own_keeps, schedule_specs, with_on_failure
 
 if TYPE_CHECKING:
     from ..state import AppState
@@ -77,7 +77,9 @@ class _StoreWorker(ManualWorker):
         self._state = state
         self._options = StoreOptions(
             kind="test",
-            retention=Retention.of(state.config, own_keeps(state.registry)),
+            retention=Retention.of(
+                state.config, own_keeps(state.registry), with_on_failure(state.registry)
+            ),
             places=1,
             capacity=1,
             queues=None if queue_name is None else frozenset({queue_name}),

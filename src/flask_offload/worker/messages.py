@@ -105,6 +105,8 @@ class WorkerSettings(msgspec.Struct, array_like=True, dict=True):
     schedules: list[ScheduleSpec]
     own_worker: bool
     """False: the app's engine has a worker of its own, or none."""
+    on_failure: list[str] = []
+    """The tasks that have an `on_failure=`."""
 
     @cached_property
     def config(self) -> Config:

@@ -25,6 +25,7 @@ def worker_settings(host: Host) -> WorkerSettings:
         },
         schedules=schedule_specs(host),
         own_worker=host.engine.flags.own_worker,
+        on_failure=with_on_failure(registry),
     )
 
 
@@ -35,6 +36,11 @@ def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
         for name, task in registry.tasks.items()
         if task.options.keep is not None
     }
+
+
+def with_on_failure(registry: Registry) -> list[str]:
+    """The names of the tasks that have an `on_failure=`."""
+    return [task.name for task in registry.tasks.values() if task.options.on_failure]
 
 
 def schedule_specs(host: Host) -> list[ScheduleSpec]:

@@ -19,7 +19,7 @@ from ..engines.store import Retention, Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..jobs import log
 from .dispatcher import Dispatcher
-from .settings import own_keeps, schedule_specs
+from .settings import own_keeps, schedule_specs, with_on_failure
 from .thread_pool import ThreadPool
 
 RESTART_PAUSE = 1.0
@@ -63,7 +63,9 @@ class ThreadWorker:
         store = host.engine.open_store(
             StoreOptions(
                 kind="thread",
-                retention=Retention.of(config, own_keeps(host.registry)),
+                retention=Retention.of(
+                    config, own_keeps(host.registry), with_on_failure(host.registry)
+                ),
                 places=ThreadPool.places(host),
                 capacity=config.worker_threads,
             )

@@ -226,7 +226,9 @@ class PostgresClaims:
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
 
     def _completion(self, connection: PgConnection, now: float) -> BatchCompletion:
-        return BatchCompletion(connection, self.worker_id, self._retention, now)
+        return BatchCompletion(
+            connection, self.worker_id, self._retention, now, insert=self.engine.insert
+        )
 
     # --- time ---
 

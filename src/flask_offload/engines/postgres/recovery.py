@@ -146,7 +146,9 @@ class DeadWorkers:
             before(worker_id)
             held = connection.execute(HELD_BY, (worker_id,)).fetchall()
             started = self._started(connection, worker_id)
-            completion = BatchCompletion(connection, worker_id, self._retention, now)
+            completion = BatchCompletion(
+                connection, worker_id, self._retention, now, insert=self._engine.insert
+            )
             completion.put_back(held, started)
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
             counters.write(connection, POSTGRES, worker_id, completion.counted)

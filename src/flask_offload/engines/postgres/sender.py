@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
+from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.options import options_of
@@ -71,6 +72,19 @@ FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
 STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
 
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = %s"
+
+HOLDS = "seq = %s AND attempt = %s AND state = 'running'"
+"""An attempt that has started is not given back, so its number is its fence."""
+SAVE_STEP = f"""
+WITH held AS (SELECT seq FROM offload.jobs WHERE {HOLDS} FOR SHARE)
+INSERT INTO offload.steps (seq, name, value) SELECT seq, name, value
+FROM (SELECT %s::text AS name, %s::text AS value) AS new, held
+ON CONFLICT (seq, name) DO UPDATE SET value = excluded.value
+"""
+STEP = f"""
+SELECT (SELECT value FROM offload.steps WHERE steps.seq = jobs.seq AND name = %s)
+FROM offload.jobs WHERE {HOLDS}
+"""
 
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = greatest(cancel, %s) WHERE seq = %s"
 
@@ -243,6 +257,19 @@ class PostgresSender(Engine):
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
         return self.database.read(queries.schedules)
+
+    # --- steps ---
+
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """See Engine.step."""
+        fence = (claim.seq, claim.attempt)
+        if value is not None:
+            values = (*fence, name, value)
+            self.database.write(lambda connection: connection.execute(SAVE_STEP, values).rowcount)
+        row = self.database.read(
+            lambda connection: connection.execute(STEP, (name, *fence)).fetchone()
+        )
+        return row is not None, None if row is None else row[0]
 
     # --- change ---
 

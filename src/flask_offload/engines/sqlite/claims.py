@@ -171,7 +171,9 @@ class SqliteClaims:
         return self.engine.database.read(work)
 
     def _completion(self, connection: Connection, now: float) -> Completion:
-        return Completion(connection, self.worker_id, self._retention, now)
+        return Completion(
+            connection, self.worker_id, self._retention, now, insert=self.engine.insert
+        )
 
     # --- time ---
 

@@ -95,7 +95,7 @@ def _recover_one(engine: SqliteSender, retention: Retention, worker_id: str, fol
         # slots are shared memory: those of another run of the machine mean nothing
         same_boot = row is not None and row[0] == boot()
         started = read_started(folder / f"{worker_id}.slots") if same_boot else None
-        completion = Completion(connection, worker_id, retention, now)
+        completion = Completion(connection, worker_id, retention, now, insert=engine.insert)
         completion.put_back(held, started)
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
         counters.write(connection, SQLITE, worker_id, completion.counted)

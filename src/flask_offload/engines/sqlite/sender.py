@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.options import options_of
@@ -60,6 +61,15 @@ HOLDER = f"SELECT {COLUMNS} FROM jobs WHERE unique_key = ?"
 KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
 
 OPTIONS = "SELECT options FROM jobs WHERE seq = ?"
+
+HOLDS = "seq = ? AND attempt = ? AND state = 'running'"
+"""An attempt that has started is not given back, so its number is its fence."""
+SAVE_STEP = f"""
+INSERT OR REPLACE INTO steps (seq, name, value) SELECT seq, ?, ? FROM jobs WHERE {HOLDS}
+"""
+STEP = f"""
+SELECT (SELECT value FROM steps WHERE steps.seq = jobs.seq AND name = ?) FROM jobs WHERE {HOLDS}
+"""
 
 ASK_TO_STOP = "UPDATE jobs SET cancel = max(cancel, ?) WHERE seq = ?"
 
@@ -208,6 +218,20 @@ class SqliteSender(Engine):
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
         return self.database.read(queries.schedules)
+
+    # --- steps ---
+
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """See Engine.step."""
+        fence = (claim.seq, claim.attempt)
+        if value is not None:
+            self.database.write(
+                lambda connection: connection.execute(SAVE_STEP, (name, value, *fence)).fetchall()
+            )
+        rows = self.database.read(
+            lambda connection: connection.execute(STEP, (name, *fence)).fetchall()
+        )
+        return bool(rows), rows[0][0] if rows else None
 
     # --- change ---
 
