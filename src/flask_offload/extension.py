@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, ParamSpec, TypeVar, overload
 
 from flask import Flask, Response
 
@@ -13,8 +13,8 @@ from .checks import check_all
 from .config import Config
 from .engines.base import Finding
 from .jobs.job import Job
+from .profiler import timing
 from .profiler.install import install as install_profiler
-from .profiler.timing import span
 from .state import AppRegistry, AppState
 
 P = ParamSpec("P")
@@ -29,7 +29,7 @@ class Offload(AppRegistry):
     can serve several apps.
     """
 
-    span = staticmethod(span)
+    span: ClassVar[type[timing.span]] = timing.span
 
     def __init__(self, app: Flask | None = None) -> None:
         super().__init__()

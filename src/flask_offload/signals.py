@@ -30,17 +30,17 @@ from blinker import NamedSignal, Namespace
 
 _signals = Namespace()
 
-enqueued = _signals.signal("offload-job-enqueued")
-started = _signals.signal("offload-job-started")
-retried = _signals.signal("offload-job-retried")
-succeeded = _signals.signal("offload-job-succeeded")
-failed = _signals.signal("offload-job-failed")
-cancelled = _signals.signal("offload-job-cancelled")
-crashed = _signals.signal("offload-job-crashed")
-action = _signals.signal("offload-action")
-worker_started = _signals.signal("offload-worker-started")
-worker_stopped = _signals.signal("offload-worker-stopped")
-worker_process_started = _signals.signal("offload-worker-process-started")
+enqueued: NamedSignal = _signals.signal("offload-job-enqueued")
+started: NamedSignal = _signals.signal("offload-job-started")
+retried: NamedSignal = _signals.signal("offload-job-retried")
+succeeded: NamedSignal = _signals.signal("offload-job-succeeded")
+failed: NamedSignal = _signals.signal("offload-job-failed")
+cancelled: NamedSignal = _signals.signal("offload-job-cancelled")
+crashed: NamedSignal = _signals.signal("offload-job-crashed")
+action: NamedSignal = _signals.signal("offload-action")
+worker_started: NamedSignal = _signals.signal("offload-worker-started")
+worker_stopped: NamedSignal = _signals.signal("offload-worker-stopped")
+worker_process_started: NamedSignal = _signals.signal("offload-worker-process-started")
 
 
 def send(signal: NamedSignal, sender: Any, **what: Any) -> None:

@@ -37,20 +37,20 @@ class AppState(Host):
 
     def __init__(self, app: Flask, registry: Registry, config: Config) -> None:
         super().__init__(app, registry, config)
-        self.engine = make_engine(self)
+        self.engine: Engine = make_engine(self)
         check_settings(self.engine, config)
         for task in registry.tasks.values():
             check_task(self.engine, task)
         for name in registry.schedules:
             check_schedule(self.engine, name)
         if self.engine.flags.files:
-            self.spool = Spool(
+            self.spool: Spool | None = Spool(
                 self.database.with_name(self.database.name + "-files"),
                 max_file=config.max_file,
                 max_total=config.max_spool,
                 durable=config.durability == "power",
             )
-        self.keeper = Keeper(self) if self.engine.flags.own_worker else None
+        self.keeper: Keeper | None = Keeper(self) if self.engine.flags.own_worker else None
         if self.keeper is not None:
             self.keeper.start_with_server()
         self._is_in_use = False

@@ -25,7 +25,9 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 MIN_PREFIX = 8
 """The shortest prefix of a job's id that is accepted, in characters."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option: Callable[[AnyFunction], AnyFunction] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document."
+)
 
 
 class AppCommand(click.Command):

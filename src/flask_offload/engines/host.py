@@ -34,9 +34,11 @@ class Host:
         self._app = weakref.ref(app)
         self.registry = registry
         self.config = config
-        self.has_test_database = config.sqlite_path is None and _is_test(app)
+        self.has_test_database: bool = config.sqlite_path is None and _is_test(app)
         """Whether the jobs are in a temporary database, as those of a test."""
-        self.database = _temporary_database(app) if self.has_test_database else config.database(app)
+        self.database: Path = (
+            _temporary_database(app) if self.has_test_database else config.database(app)
+        )
         self.clock: Callable[[], float] = _now
         self.spool: Spool | None = None
         self.engine: Engine

@@ -15,14 +15,16 @@ from .base import JobQuery, QueueInfo, ScheduleInfo
 WAITING = ("scheduled", "blocked", "throttled", "ready")
 """The states of READY, in the order in which a job passes them."""
 
-STATES = {
+STATES: dict[JobStatus, tuple[str, ...]] = {
     JobStatus.READY: WAITING,
     JobStatus.RUNNING: ("running",),
     JobStatus.SUCCESSFUL: ("successful",),
     JobStatus.FAILED: ("failed",),
     JobStatus.CANCELLED: ("cancelled",),
 }
-STATUS = {state: status for status, states in STATES.items() for state in states}
+STATUS: dict[str, JobStatus] = {
+    state: status for status, states in STATES.items() for state in states
+}
 WAITING_FOR = {"scheduled": "its time", "blocked": "concurrency", "throttled": "rate"}
 
 

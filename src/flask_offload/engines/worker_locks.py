@@ -34,11 +34,11 @@ class Registration:
         # a process that looks for dead workers may lock the new file first: then another name
         is_locked = False
         while not is_locked:
-            self.id = f"w{os.getpid()}-{secrets.token_hex(4)}"
-            self.lock = Lock(folder / f"{self.id}.lock")
+            self.id: str = f"w{os.getpid()}-{secrets.token_hex(4)}"
+            self.lock: Lock = Lock(folder / f"{self.id}.lock")
             is_locked = self.lock.acquire()
-        self.slots = Slots(folder / f"{self.id}.slots", slots)
-        self.notifier_path = folder / f"{self.id}.notify"
+        self.slots: Slots = Slots(folder / f"{self.id}.slots", slots)
+        self.notifier_path: Path = folder / f"{self.id}.notify"
 
     def close(self) -> None:
         """Leave, after everything that the worker held has been put back."""

@@ -66,13 +66,13 @@ class JobContext:
         timeout: float | None = None,
         steps: Steps | None = None,
     ) -> None:
-        self.claim = claim
+        self.claim: Claim = claim
         self.stop: StopReason | None = None
         self.exception: BaseException | None = None
         """What ended the attempt; an engine that runs it in the caller's thread may raise it."""
-        self.is_dirty = False
+        self.is_dirty: bool = False
         self._emit = emit
-        self.timeout = timeout
+        self.timeout: float | None = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._next_report = 0.0
         self._done: float | None = None

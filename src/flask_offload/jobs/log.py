@@ -15,7 +15,7 @@ from .. import signals
 from .attempt import Claim, Outcome
 from .context import active
 
-logger = logging.getLogger("flask_offload")
+logger: logging.Logger = logging.getLogger("flask_offload")
 
 
 def write(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:

@@ -145,7 +145,7 @@ class BackgroundClients:
             threading.Thread(target=self._client, args=(index * pace / clients,), daemon=True)
             for index in range(clients)
         ]
-        self.answered = 0
+        self.answered: int = 0
 
     def __enter__(self) -> BackgroundClients:
         for thread in self._threads:

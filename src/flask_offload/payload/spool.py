@@ -50,7 +50,7 @@ class Spool:
     def __init__(
         self, folder: str | os.PathLike[str], *, max_file: int, max_total: int, durable: bool = True
     ) -> None:
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.max_file = max_file
         self.max_total = max_total
         self.durable = durable

@@ -99,8 +99,8 @@ class CallTree:
     """Collects the samples of one request. Its root represents the whole request."""
 
     def __init__(self) -> None:
-        self.root = CallNode(None, {})
-        self.samples = 0
+        self.root: CallNode = CallNode(None, {})
+        self.samples: int = 0
         self._calls: list[CallNode] = []  # callers come before what they call
         self._path: list[tuple[object, CallNode]] = []
         self._last = (self.root, Position(None, None))

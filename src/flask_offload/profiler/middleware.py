@@ -165,7 +165,7 @@ def _is_event_stream(request: RequestSample) -> bool:
 BOUNDARIES = (ProfilerMiddleware.handle.__code__, _Streamed.__next__.__code__)
 """The code whose frames are the outer ends of requests on a stack."""
 
-sampler = Sampler(BOUNDARIES)
+sampler: Sampler = Sampler(BOUNDARIES)
 _active = sampler.active
 
 
@@ -174,7 +174,7 @@ def _log_of(thread: int) -> QueryLog | None:
     return request.query_log() if request is not None else None
 
 
-queries = QueryListener(_log_of)
+queries: QueryListener = QueryListener(_log_of)
 
 
 def cooperative_threads() -> str | None:

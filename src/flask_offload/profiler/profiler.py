@@ -48,7 +48,7 @@ class Profiler:
     ) -> None:
         self.above = above
         self.store = store
-        self.user_code = UserCode(app.root_path)
+        self.user_code: UserCode = UserCode(app.root_path)
         self._app = app
         self._is_task = is_task
         self._on_report = on_report

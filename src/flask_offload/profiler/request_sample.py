@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from werkzeug.routing import Rule
 
-clock = time.perf_counter
+clock: Callable[[], float] = time.perf_counter
 
 FIRST_SAMPLE = 0.012
 """Age in seconds of a request at its first sample. Starting later makes the shares much less exact
@@ -44,25 +44,25 @@ class RequestSample:
     next_start: StartResponse
     tree: CallTree | None = None
     next_sample = FIRST_SAMPLE
-    last_age = 0.0
-    pause = FIRST_SAMPLE / 2
+    last_age: float = 0.0
+    pause: float = FIRST_SAMPLE / 2
     last_thread: int | None = -1
     number: int | None = None
     last_cpu: float | None = None
     last_queued: float | None = None
-    queued_at = 0.0
-    held = 0.0
+    queued_at: float = 0.0
+    held: float = 0.0
     settled: Event | None = None
     log: QueryLog | None = None
     rule: Rule | None = None
     length: str | None = None
     headers: Sequence[tuple[str, str]] = ()
-    streams = False
-    is_over = False
+    streams: bool = False
+    is_over: bool = False
     outer: RequestSample | None = None
-    since = 0.0
-    seconds = 0.0
-    method = ""
+    since: float = 0.0
+    seconds: float = 0.0
+    method: str = ""
     _report: SpotReport | None = None
 
     def age(self, now: float) -> float:

@@ -57,7 +57,7 @@ class Sampler:
     def __init__(self, boundaries: tuple[CodeType, ...]) -> None:
         self._boundaries = boundaries
         self.active: dict[int, RequestSample] = {}
-        self.reporter = Reporter()
+        self.reporter: Reporter = Reporter()
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
         atexit.register(self.stop)
@@ -67,7 +67,7 @@ class Sampler:
         self.active.clear()
         self._slow: deque[RequestSample] = deque(maxlen=1_000)
         self.reporter.reset()
-        self.is_awake = False
+        self.is_awake: bool = False
         self._wake_up = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()

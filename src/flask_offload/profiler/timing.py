@@ -85,7 +85,7 @@ class RequestTiming:
     """The figures of one request, in seconds of a monotonic clock."""
 
     def __init__(self, queued: float | None = None) -> None:
-        self.began = _clock()
+        self.began: float = _clock()
         self.queued = queued
         self.app_began: float | None = None
         self.app_seconds: float | None = None
@@ -130,7 +130,7 @@ class span:
 
     def __init__(self, name: str, description: str | None = None) -> None:
         self.name = name
-        self.description = description or ""
+        self.description: str = description or ""
         self._timing: RequestTiming | None = None
         self._began = 0.0
 

@@ -43,7 +43,7 @@ class Registry(ABC):
     def __init__(self) -> None:
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Task[[], Any]]] = {}
-        self.codecs = Codecs()
+        self.codecs: Codecs = Codecs()
         self.apps_made = 0
         """How many apps have been given this registry so far."""
         self._declared_at: dict[str, int] = {}

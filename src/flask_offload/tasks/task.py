@@ -103,10 +103,10 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.options = options
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.spec = spec or CallSpec(function, name, owner.codecs)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
+        self.spec: CallSpec = spec or CallSpec(function, name, owner.codecs)
         self.owner = owner
-        self.overrides = using or Using()
+        self.overrides: Using = using or Using()
         self._lane = options.lane(self.is_async)
 
     def __repr__(self) -> str:

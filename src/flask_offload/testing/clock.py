@@ -11,7 +11,7 @@ class Clock:
     """A constant time until `move`; made by `travel`."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         """The time in unix seconds."""
 
     def __call__(self) -> float:

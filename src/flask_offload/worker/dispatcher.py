@@ -66,7 +66,7 @@ class Dispatcher:
         self._next_poll = self._next_recovery = 0.0
         self._next_maintenance = time.monotonic() + 1.0
         self._next_tick = self._tick_by = 0.0
-        self.is_draining = False
+        self.is_draining: bool = False
         self._has_found_nothing = False
 
     @property

@@ -162,7 +162,7 @@ class Channel:
         self._encode = msgspec.msgpack.Encoder().encode
         self._inward = bytearray()
         self._outward = bytearray()
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def fileno(self) -> int:
         """The descriptor to select on."""

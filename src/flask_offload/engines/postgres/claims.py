@@ -107,7 +107,7 @@ class PostgresClaims:
         self._lost: dict[int, int] = {}
         """Those that were put back by others while it had no session."""
         self._due: tuple[float | None] | None = None
-        self.tally = Tally(POSTGRES, worker_id)
+        self.tally: Tally = Tally(POSTGRES, worker_id)
 
     # --- claim and finish ---
 

@@ -56,7 +56,7 @@ class Names:
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
-        self.quoted = '"' + schema.replace('"', '""') + '"'
+        self.quoted: str = '"' + schema.replace('"', '""') + '"'
         self._known: dict[str, bytes] = {}
 
     def fill(self, statement: str) -> bytes:
@@ -82,8 +82,8 @@ class PgConnection:
         self, url: str, names: Names, *, timeout: float, prepares: bool = True, **options: Any
     ) -> None:
         self._names = names
-        self.schema = names.schema
-        self.raw = _Bounded.connect(
+        self.schema: str = names.schema
+        self.raw: _Bounded = _Bounded.connect(
             url,
             autocommit=True,
             prepare_threshold=5 if prepares else None,
@@ -92,7 +92,7 @@ class PgConnection:
             client_encoding="utf8",
             **options,
         )
-        self.pid = self.raw.info.backend_pid
+        self.pid: int = self.raw.info.backend_pid
         """Of the server's process for this session."""
 
     def execute(self, statement: str, parameters: Parameters = ()) -> Cursor:

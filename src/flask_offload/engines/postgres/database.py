@@ -34,14 +34,14 @@ class ConnectionStack:
     def __init__(
         self, url: str, schema: str, *, durable: bool, timeout: float, prepares: bool
     ) -> None:
-        self.url = driver_url(url)
-        self.place = place_of(self.url)
-        self.names = Names(schema)
+        self.url: str = driver_url(url)
+        self.place: str = place_of(self.url)
+        self.names: Names = Names(schema)
         self.durable = durable
         self.timeout = timeout
         self._prepares = prepares
         self._is_migrated = False
-        self.generation = 0
+        self.generation: int = 0
         """Changes when what was known of the database may no longer be true."""
         self._reset()
         _databases.add(self)

@@ -127,7 +127,7 @@ class PostgresSender(Engine):
         keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.database = ConnectionStack(
+        self.database: ConnectionStack = ConnectionStack(
             url,
             schema,
             durable=durable,
@@ -135,7 +135,7 @@ class PostgresSender(Engine):
             prepares=direct_url is None,  # with a pooler in between
         )
         self.direct_url = direct_url
-        self.channel = f"{schema} jobs"
+        self.channel: str = f"{schema} jobs"
         """Where workers listen for work."""
         self.clock = clock
         self._keep_cancelled = keep_cancelled

@@ -89,8 +89,8 @@ class Session:
         self._on_attach = on_attach
         self._connection: PgConnection | None = None
         self._pid: int | None = None
-        self.notifier = SessionNotifier(self._note_broken)
-        self.attached_at = 0.0
+        self.notifier: SessionNotifier = SessionNotifier(self._note_broken)
+        self.attached_at: float = 0.0
         """When this session began (monotonic seconds)."""
         self._answered_at = time.monotonic()
         self._broken_at: float | None = None

@@ -11,7 +11,8 @@ from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
 from ..counters import FOLD_EVERY
 from ..schedules import ScheduleSpec, next_fire
-from ..store import Pruned, Store, StoreOptions, WorkerInfo
+from ..slots import Slots
+from ..store import NotificationSource, Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers
 from ..worker_rows import registration_row
 from . import schedules
@@ -32,18 +33,18 @@ class PostgresStore(PostgresClaims, Store):
         self._folder = folder
         self._registration = Registration(folder, options.places)
         super().__init__(engine, self._registration.id, options.retention, options.queues)
-        self.slots = self._registration.slots
+        self.slots: Slots = self._registration.slots
         self._row = registration_row(self.worker_id, options, engine.clock())
         self._is_stopping = False
         self._next_fold = 0.0
-        self.session = Session(
+        self.session: Session = Session(
             engine.database,
             self.worker_id,
             url=engine.direct_url,
             channel=engine.channel,
             on_attach=self._on_attach,
         )
-        self.notifier = self.session.notifier
+        self.notifier: NotificationSource = self.session.notifier
         self._recovery = DeadWorkers(
             engine, self.session, folder, options.retention, self.worker_id
         )

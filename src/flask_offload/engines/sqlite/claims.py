@@ -66,7 +66,7 @@ class SqliteClaims:
         self.worker_id = worker_id
         self._retention = retention
         self._queues = queues
-        self.tally = Tally(SQLITE, worker_id)
+        self.tally: Tally = Tally(SQLITE, worker_id)
 
     # --- claim and finish ---
 

@@ -113,7 +113,7 @@ class Database(ClosesBeforeFork):
         self._busy_timeout = busy_timeout
         self._force = force
         self._writer, self._reader = self._new_pair()
-        self.generation = 0
+        self.generation: int = 0
         """It changes when what is remembered of the contents may no longer hold: when the file was
         opened, and when a transaction was undone."""
 

@@ -109,8 +109,10 @@ class SqliteSender(Engine):
         keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.database = Database(path, durable=durable, busy_timeout=busy_timeout, force=force)
-        self.notifiers = Notifiers(run_folder(path))
+        self.database: Database = Database(
+            path, durable=durable, busy_timeout=busy_timeout, force=force
+        )
+        self.notifiers: Notifiers = Notifiers(run_folder(path))
         self.clock = clock
         self._keep_cancelled = keep_cancelled
         self._known_queues: set[str] = set()

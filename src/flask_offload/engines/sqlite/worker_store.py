@@ -13,7 +13,8 @@ from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
 from ..counters import FOLD_EVERY
 from ..schedules import ScheduleSpec
-from ..store import Pruned, Store, StoreOptions, WorkerInfo
+from ..slots import Slots
+from ..store import NotificationSource, Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
 from .maintenance import fold_counters, give_space_back, is_log_long, known_files, prune
@@ -36,9 +37,9 @@ class SqliteStore(SqliteClaims, Store):
         super().__init__(engine, self._registration.id, options.retention, options.queues)
         self._seen_changes: int | None = None
         self._next_fold = 0.0
-        self.slots = self._registration.slots
+        self.slots: Slots = self._registration.slots
         self._pipe = NotificationPipe(self._registration.notifier_path)
-        self.notifier = self._pipe
+        self.notifier: NotificationSource = self._pipe
         try:
             register(engine, self.worker_id, options)
         except BaseException:

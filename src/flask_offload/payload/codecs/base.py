@@ -65,9 +65,9 @@ class Packing:
     __slots__ = ("files", "left", "packers", "spool")
 
     def __init__(self, packers: Mapping[type, Packer], limit: int, spool: Saves | None) -> None:
-        self.packers = packers
-        self.left = limit
-        self.spool = spool
+        self.packers: Mapping[type, Packer] = packers
+        self.left: int = limit
+        self.spool: Saves | None = spool
         self.files: list[str] = []
 
     def pack(self, value: Any, depth: int) -> Json:
@@ -151,8 +151,8 @@ class Unpacking:
     __slots__ = ("spool", "unpackers")
 
     def __init__(self, unpackers: Mapping[str, Unpacker], spool: Spool | None) -> None:
-        self.unpackers = unpackers
-        self.spool = spool
+        self.unpackers: Mapping[str, Unpacker] = unpackers
+        self.spool: Spool | None = spool
 
     def unpack(self, value: Json, depth: int) -> Any:
         """The value that was packed. Raises PayloadError for invalid data."""
