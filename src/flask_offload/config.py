@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,12 @@ def _number(low: float, high: float, *, whole: bool = False) -> tuple[Callable[[
 
 def _text() -> tuple[Callable[[Any], bool], str]:
     return lambda value: isinstance(value, str) and bool(value), "a text"
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(text, str) for pair in value.items() for text in pair
+    )
 
 
 def _is_path(value: Any) -> bool:
@@ -204,6 +210,12 @@ class Config:
         "the prefix of the job resource's addresses",
         _is_prefix,
         'a path like "/offload"',
+    )
+    words: str | Mapping[str, str] | None = _key(
+        None,
+        'the words of the pages: "de", "es", or a mapping of the English texts to your own',
+        lambda value: value in (None, "en", "de", "es") or _is_words(value),
+        'None, "en", "de", "es", or a mapping of texts',
     )
     poll_limit: float = _key(
         100.0, "polls a second that one client may make of one job; 0: no limit", *_number(0, 1e6)

@@ -65,11 +65,15 @@ class Offload(AppRegistry):
         and jobs. It takes up to seconds, and raises nothing but NotInitialized."""
         return check_all(self.current_state())
 
-    def accepted(self, job: Job) -> Response:
+    def accepted(self, job: Job, *, then: str | None = None) -> Response:
         """A response for a request whose work continues in `job`: 202 with its address; browsers
-        are redirected to its page (303)."""
+        are redirected to its page (303).
+
+        then: where the page leads when the job has succeeded, such as `url_for("show", id=1)`.
+        Raises ValueError if that is not an address of this app.
+        """
         self.current_state()
-        return web.accepted(job)
+        return web.accepted(job, then)
 
     @overload
     def respond_async(self, view: Callable[P, R], /) -> Callable[P, R]: ...

@@ -47,7 +47,7 @@ def test_a_slow_form_leads_to_its_result(ada: Visitor) -> None:
     ada.site.open("js-0")
     expect(page.get_by_role("status")).to_have_text("step 2 of 3")
     assert float(bar.get_attribute("value") or 0) == pytest.approx(1 / 3)
-    expect(page).to_have_title("33 % · Working on it")
+    expect(page).to_have_title("33% · Working on it")
     ada.site.open("js-1")
     expect(page.get_by_role("status")).to_have_text("step 3 of 3")
     assert page.evaluate("window.mark") == "the same document"

@@ -175,3 +175,15 @@ def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
         limiter.check(number, 10, NOW)
     assert len(limiter) == 100
     assert limiter.check("loud", 10, NOW) == 0
+
+
+def test_between_two_reports_the_time_counts_down() -> None:
+    def left(seconds: float, done: int) -> float | None:
+        job = job_with(id="steps of 5 s", started_at=NOW, done=done, total=6)
+        return remaining_seconds(job, NOW + seconds)
+
+    assert [left(second, 1) for second in (5, 6, 9)] == pytest.approx([25, 24, 21])
+    assert [left(second, 2) for second in (10, 14)] == pytest.approx([20, 16])
+    assert left(29, 2) == pytest.approx(1)
+    assert left(31, 2) is None  # it should be over: nothing is known any more
+    assert left(32, 5) == pytest.approx(32 / 5)

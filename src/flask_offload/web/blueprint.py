@@ -21,14 +21,10 @@ from .hosts import EveryHost
 from .pages import asset_url, duration, progress, send_asset, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
+from .words import NO_SUCH_JOB, UNAVAILABLE, language, say
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 """All methods are routed, so that unsupported ones get our 405 instead of Flask's."""
-
-NO_SUCH_JOB = (
-    "There is no such job: it never existed, the time for which it is kept is over, or it is not"
-    " yours."
-)
 
 
 def make_blueprint(offload: AppRegistry) -> Blueprint:
@@ -50,6 +46,8 @@ def make_blueprint(offload: AppRegistry) -> Blueprint:
     blueprint.add_app_template_global(partial(progress, offload), "offload_progress")
     blueprint.add_app_template_global(_new_key, "offload_idempotency_key")
     blueprint.add_app_template_filter(duration, "offload_duration")
+    blueprint.add_app_template_filter(say, "offload_say")
+    blueprint.add_app_template_global(language, "offload_language")
     blueprint.add_app_template_filter(sentence, "offload_sentence")
     return blueprint
 
@@ -93,8 +91,7 @@ def _handle_errors(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(EngineUnavailable)
     def unavailable(error: EngineUnavailable) -> Response:
-        detail = "The job can't be read at the moment. Nothing is lost; try again soon."
-        return problem(503, detail, headers={"Retry-After": "5"})
+        return problem(503, UNAVAILABLE, headers={"Retry-After": "5"})
 
 
 def _openapi() -> Response:

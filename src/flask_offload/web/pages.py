@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import urlencode
 
 from flask import Response, render_template, url_for
 from markupsafe import Markup
@@ -14,13 +15,20 @@ from werkzeug.exceptions import NotFound
 
 from ..jobs.job import Job
 from ..state import AppRegistry
+from .accepted import next_address
 from .polling import retry_after, waiting_headers
-from .representation import document
+from .representation import document, duration, took
+
+__all__ = ["asset_url", "duration", "job_page", "progress", "send_asset", "sentence"]
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {"offload-job.js": "text/javascript", "offload.css": "text/css"}
 
 YEAR = 365 * 24 * 3600
+
+REFERENCE = 12
+"""Characters of a job's id that a visitor can quote; the dashboard and `flask offload job` find the
+job by them."""
 
 FASTEST_RELOAD = 2
 """Seconds between two reloads of the waiting page where there is no JavaScript."""
@@ -31,7 +39,14 @@ def job_page(offload: AppRegistry, job: Job, status: int = 200) -> Response:
 
     While the job runs, the page reloads itself by header. The script on it stops that, and polls.
     """
-    html = render_template("offload/job.html", job=document(offload, job))
+    then = next_address()
+    html = render_template(
+        "offload/job.html",
+        job=document(offload, job),
+        took=took(job),
+        reference=job.id[:REFERENCE],
+        query=f"?{urlencode({'then': then})}" if then else "",
+    )
     response = Response(html, status, mimetype="text/html")
     if not job.is_finished:
         now = time.time()
@@ -54,20 +69,6 @@ def progress(offload: AppRegistry, job: Job) -> Markup:
     parts = Markup(render_template("offload/progress.html", job=shown))
     element = Markup('<offload-job class="offload-job" href="{}">{}</offload-job>')
     return element.format(shown["links"]["self"], parts)
-
-
-def duration(seconds: float) -> str:
-    """A rough duration for people: "less than 10 s", "about 40 s", "about 3 min", "about 2 h".
-
-    offload-job.js has the same texts.
-    """
-    if seconds < 10:
-        return "less than 10 s"
-    if seconds < 90:
-        return f"about {round(seconds / 10) * 10} s"
-    if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {round(seconds / 3600)} h"
 
 
 def sentence(text: str) -> str:

@@ -19,7 +19,7 @@ MIN_SECONDS, MIN_FRACTION = 3.0, 0.05
 """From this time and fraction on, the remaining time is estimated."""
 
 MAX_KEYS = 10_000
-"""Clients that are tracked; beyond that the least recent ones are dropped."""
+"""Clients, and jobs, that are tracked; beyond that the least recent ones are dropped."""
 
 BURST_SECONDS = 2.0
 """After a pause a client may make as many polls at once as it may make in this time."""
@@ -29,7 +29,8 @@ def remaining_seconds(job: Job, now: float) -> float | None:
     """Seconds until the end at the mean speed so far; None when that is unknown.
 
     The job must report a fraction and have run for a while. An attempt after the first may have
-    resumed at a checkpoint, so its mean speed would be too high.
+    resumed at a checkpoint, so its mean speed would be too high. Between two reports the time
+    counts down; None when it is over.
     now: unix seconds.
     """
     progress, started = job.progress, job.started_at
@@ -46,7 +47,34 @@ def remaining_seconds(job: Job, now: float) -> float | None:
     fraction = progress.fraction
     if elapsed < MIN_SECONDS or not MIN_FRACTION <= fraction < 1:
         return None
-    return elapsed * (1 - fraction) / fraction
+    reported = _seen.first((job.id, started), fraction, elapsed)
+    left = reported * (1 - fraction) / fraction - (elapsed - reported)
+    return left if left > 0 else None
+
+
+class _Seen:
+    """When the current fraction of each attempt was first seen here, in seconds after its start.
+
+    No engine keeps the time of a report. Kept in the memory of each web process.
+    """
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def first(self, attempt: Hashable, fraction: float, elapsed: float) -> float:
+        """When this fraction was first seen; now, if it is new."""
+        with self._lock:
+            found = self._found.pop(attempt, None)
+            if found is None or found[0] != fraction or found[1] > elapsed:
+                found = fraction, elapsed
+            self._found[attempt] = found
+            if len(self._found) > MAX_KEYS:
+                self._found.popitem(last=False)
+        return found[1]
+
+
+_seen = _Seen()
 
 
 def retry_after(job: Job, now: float) -> int:

@@ -13,9 +13,21 @@ from ..errors import PayloadError
 from ..jobs.job import Job, JobStatus
 from ..state import AppRegistry
 from .polling import remaining_seconds
+from .words import DID_NOT_WORK, NOT_SEEN, language, say
 
 RESPOND_ASYNC = "respond_async"
 """The origin of jobs that run a view."""
+
+HEADINGS = {
+    JobStatus.READY: "Waiting to start",
+    JobStatus.RUNNING: "Working on it",
+    JobStatus.SUCCESSFUL: "Done",
+    JobStatus.FAILED: DID_NOT_WORK,
+    JobStatus.CANCELLED: "Cancelled",
+}
+
+SILENT_FOR = 10
+"""Seconds after which the time that has passed is shown, where the remaining one is unknown."""
 
 PUBLIC_ERRORS = frozenset({"Discard", "JobCancelled", "JobTimeout", "WorkerDied"})
 """Errors whose message clients may see: a reason given by the task, or a text of this package."""
@@ -55,6 +67,7 @@ def document(offload: AppRegistry, job: Job) -> dict[str, Any]:
         "return_value": return_value(offload, job) if exposed else None,
         "error": public_error(job, exposed=exposed, debug=current_app.debug),
         "links": links(offload, job),
+        "texts": texts(job),
     }
 
 
@@ -76,8 +89,8 @@ def links(offload: AppRegistry, job: Job) -> dict[str, str]:
 
 
 def etag(offload: AppRegistry, job: Job) -> str:
-    """A digest that changes with the document, except for the estimate; weak for that reason. It is
-    cheap, because it is computed for every poll."""
+    """A digest that changes with the document, except for `remaining_seconds`, and is weak for that
+    reason. It is cheap, because it is computed for every poll."""
     state = (
         job.id,
         job.status,
@@ -89,6 +102,8 @@ def etag(offload: AppRegistry, job: Job) -> str:
         job.cancel_requested,
         job.waiting_for,
         has_expired(offload, job),
+        language(),
+        _time_text(job),
     )
     return blake2b(repr(state).encode(), digest_size=12).hexdigest()
 
@@ -106,25 +121,86 @@ def public_error(job: Job, *, exposed: bool, debug: bool) -> dict[str, str | Non
         return {"type": error.type, "message": error.message, "traceback": error.traceback}
     if exposed or error.type in PUBLIC_ERRORS:
         return {"type": error.type, "message": error.message}
-    return {"type": error.type, "message": "Something went wrong while it ran."}
+    return {"type": error.type, "message": say("Something went wrong while it ran.")}
 
 
 def summary(job: Job) -> str:
     """The state in a few words, for the visitor who waits."""
-    if job.status is JobStatus.RUNNING:
-        if job.cancel_requested:
-            return "Stopping…"
-        message = job.progress.message if job.progress else None
-        return message or "Working on it…"
-    if job.status is JobStatus.READY:
-        if job.attempts:
-            return "Trying again soon…"
-        return "Waiting for its time…" if job.waiting_for == "its time" else "Waiting to start…"
-    return {
+    ended = {
         JobStatus.SUCCESSFUL: "Done.",
         JobStatus.FAILED: "It failed.",
         JobStatus.CANCELLED: "It was cancelled.",
-    }[job.status]
+    }
+    if job.is_finished:
+        return say(ended[job.status])
+    message = _message(job)
+    if job.status is JobStatus.READY and job.attempts:
+        message = ""
+    return message or f"{heading(job)}…"
+
+
+def heading(job: Job) -> str:
+    """The state as the heading of a page."""
+    if job.status is JobStatus.RUNNING and job.cancel_requested:
+        return say("Stopping")
+    if job.status is JobStatus.READY and job.attempts:
+        return say("Trying again soon")
+    return say(HEADINGS[job.status])
+
+
+def texts(job: Job) -> dict[str, str]:
+    """What `<offload-job>` shows, in the visitor's language. Empty: nothing."""
+    fraction = job.progress.fraction if job.progress else None
+    percent = None if fraction is None else int(fraction * 100)
+    return {
+        "heading": heading(job),
+        "message": _message(job),
+        "percent": "" if percent is None else say("{number}%", number=percent),
+        "remaining": _time_text(job),
+        "offline": say("No connection. Trying again…"),
+        "gone": say(NOT_SEEN),
+    }
+
+
+def took(job: Job) -> str:
+    """How long a job ran, from its first attempt to its end; empty if it never ran."""
+    started_at = job.attempts[0].started_at if job.attempts else job.started_at
+    if started_at is None or job.finished_at is None:
+        return ""
+    return say("It took {time}.", time=duration((job.finished_at - started_at).total_seconds()))
+
+
+def duration(seconds: float) -> str:
+    """A rough duration for people: "less than 10 s", "about 40 s", "about 3 min", "about 2 h"."""
+    if seconds < 10:
+        return say("less than 10 s")
+    if seconds < 90:
+        return say("about {number} s", number=round(seconds / 10) * 10)
+    if seconds < 90 * 60:
+        return say("about {number} min", number=round(seconds / 60))
+    return say("about {number} h", number=round(seconds / 3600))
+
+
+def _time_text(job: Job) -> str:
+    """The remaining time; where it is unknown, for a while, the time so far."""
+    now = time.time()
+    remaining = remaining_seconds(job, now)
+    if remaining is not None:
+        return say("{time} left", time=duration(remaining))
+    if job.status is not JobStatus.RUNNING or job.started_at is None:
+        return ""
+    elapsed = now - job.started_at.timestamp()
+    return say("{time} so far", time=duration(elapsed)) if elapsed >= SILENT_FOR else ""
+
+
+def _message(job: Job) -> str:
+    """What there is to say beside the heading."""
+    if job.status is JobStatus.RUNNING and not job.cancel_requested:
+        return (job.progress.message if job.progress else None) or ""
+    if job.status is JobStatus.READY and job.attempts:
+        return say("Attempt {number} did not succeed.", number=len(job.attempts))
+    is_early = job.status is JobStatus.READY and job.waiting_for == "its time"
+    return say("Waiting for its time") + "…" if is_early else ""
 
 
 def is_reply(job: Job) -> bool:

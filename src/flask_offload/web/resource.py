@@ -13,7 +13,7 @@ from flask import Response, request
 from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import Job, JobStatus
 from ..state import AppRegistry
-from .accepted import see_job, see_result
+from .accepted import next_address, redirect, see_job, see_result
 from .pages import job_page
 from .polling import PollLimiter, waiting_headers
 from .preferences import prefers_html
@@ -52,6 +52,9 @@ class JobResource:
             is_gone = has_expired(self._offload, job)
             return expired(self._offload, job) if is_gone else see_result(job)
         browser = prefers_html(request.accept_mimetypes)
+        then = next_address()
+        if browser and then and job.status is JobStatus.SUCCESSFUL:
+            return redirect(then)
         response = job_page(self._offload, job) if browser else self._json(job)
         if for_result and response.status_code == 200:
             response.status_code = 202

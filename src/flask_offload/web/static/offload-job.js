@@ -14,14 +14,6 @@ const LONGEST_PAUSE = 30_000;
 const GIVE_UP_REQUEST = 20_000;
 const GONE = new Set([401, 403, 404, 410]);
 
-const HEADINGS = {
-  READY: "Waiting to start",
-  RUNNING: "Working on it",
-  SUCCESSFUL: "Done",
-  FAILED: "That didn’t work",
-  CANCELLED: "Cancelled",
-};
-
 class OffloadJob extends HTMLElement {
   static observedAttributes = ["href"];
 
@@ -113,7 +105,7 @@ class OffloadJob extends HTMLElement {
       this.#take(await response.json());
       this.#etag = response.headers.get("ETag");
     } else if (GONE.has(response.status) || response.type === "opaqueredirect") {
-      this.#setText("message", "This job can’t be seen any more.");
+      this.#setText("message", this.#job?.texts.gone ?? "This job can’t be seen any more.");
       this.#end("offload:failed", { ...this.#job, status: null });
     } else if (response.status !== 304 && response.status !== 429) {
       throw new Error(`${response.status}`);
@@ -125,7 +117,9 @@ class OffloadJob extends HTMLElement {
 
   #missed() {
     this.#misses += 1;
-    if (this.#misses > 1) this.#setText("message", "No connection. Trying again…");
+    if (this.#misses > 1) {
+      this.#setText("message", this.#job?.texts.offline ?? "No connection. Trying again…");
+    }
     const pause = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#misses);
     return pause * (0.75 + Math.random() / 2); // so that not all pages retry at the same time
   }
@@ -170,12 +164,11 @@ class OffloadJob extends HTMLElement {
       if (fraction === null) bar.removeAttribute("value");
       else bar.value = fraction * bar.max;
     }
-    const percent = fraction === null ? "" : `${Math.floor(fraction * 100)} %`;
-    const left = job.remaining_seconds;
-    const heading = HEADINGS[job.status];
+    const { heading, message, percent, remaining } = job.texts; // in the visitor's language
     this.#setText("percent", percent);
-    this.#setText("remaining", left === null ? "" : `${duration(left)} left`);
-    this.#setText("message", (this.#over && job.error?.message) || job.summary);
+    this.#setText("remaining", remaining);
+    const text = this.#parts("heading").length ? message : job.summary;
+    this.#setText("message", (this.#over && job.error?.message) || text);
     this.#setText("heading", heading);
     for (const cancel of this.#parts("cancel")) cancel.hidden = !job.links.cancel;
     if (this.hasAttribute("follow")) document.title = percent ? `${percent} · ${heading}` : heading;
@@ -192,12 +185,10 @@ class OffloadJob extends HTMLElement {
   }
 }
 
-/* The same texts as the server's. */
-function duration(seconds) {
-  if (seconds < 10) return "less than 10 s";
-  if (seconds < 90) return `about ${Math.round(seconds / 10) * 10} s`;
-  if (seconds < 90 * 60) return `about ${Math.round(seconds / 60)} min`;
-  return `about ${Math.round(seconds / 3600)} h`;
+/* On the page of a job that has ended: to the page with the form, which the waiting page replaced. */
+for (const back of document.querySelectorAll("[data-offload-back]")) {
+  back.hidden = history.length < 2;
+  back.addEventListener("click", () => history.back());
 }
 
 customElements.define("offload-job", OffloadJob);
