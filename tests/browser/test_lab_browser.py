@@ -306,13 +306,42 @@ def test_recall(browser: Browser, lab: RunningLab) -> None:
             fieldset = page.locator(f"#q{index}")
             answers = fieldset.get_by_role("radio")
             answers.nth((question.right + 1) % 4).check()
-            expect(fieldset.locator(".feedback")).to_contain_text("✗ No")
+            expect(fieldset.locator(".feedback")).to_contain_text("✗ Not yet")
             if index % 2:
                 answers.nth(question.right).check()
                 expect(fieldset.locator(".feedback")).to_contain_text("✓ Right.")
         expect(page.locator("#score")).to_have_text("6 of 12 right.")
         page.reload()
         expect(page.locator("#score")).to_have_text("6 of 12 right.")
+
+
+def test_a_guess_is_compared_and_what_was_measured_becomes_a_card(
+    browser: Browser, lab: RunningLab
+) -> None:
+    with opened(browser, lab, "/why") as page:
+        page.locator("[data-guess=why-sync] input").fill("100000")
+        page.locator("#run").click()
+        expect(page.locator("[data-guess=why-sync] output")).to_contain_text(
+            "You guessed 100.0 s; it was", timeout=LONG
+        )
+        expect(page.locator("[data-guess=why-sync] output")).to_contain_text("times too much")
+        expect(page.locator("[data-guess=why-background] output")).to_have_text("")
+        expect(page.locator("[data-guesses]")).to_contain_text("0 of 1 within a factor of two")
+        page.goto(lab.origin)
+        expect(page.locator("#finish h2")).to_contain_text("On your machine")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Save as a picture").click()
+        assert "On my machine" in download.value.path().read_text()
+
+
+def test_an_experiment_can_be_stopped(browser: Browser, lab: RunningLab) -> None:
+    with opened(browser, lab, "/deep") as page:
+        page.locator("[data-run=backlog]").click()
+        expect(page.locator("[data-run=backlog]")).to_have_text("Stop")
+        page.locator("[data-run=backlog]").click()
+        expect(page.locator("#backlog-status")).to_have_text("Stopped.")
+        page.locator("[data-run=notifier]").click()
+        expect(page.locator("#notifier-status")).to_contain_text("40 jobs", timeout=LONG)
 
 
 def test_recall_without_javascript(browser: Browser, lab: RunningLab) -> None:

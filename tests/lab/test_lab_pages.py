@@ -175,9 +175,21 @@ def test_the_quiz_explains_right_and_wrong(lab: RunningLab) -> None:
     assert score(page) == "1 of 12 right, 11 to go."
     wrong = (second.right + 1) % 4
     page, kept = answered(lab, {"q1": str(wrong)}, kept)
-    assert f"✗ No, {'ABCD'[second.right]}." in page
+    assert "✗ Not yet." in page  # the answer is not shown before a second try
+    assert second.because.partition("`")[0] not in Outline(page).text
     assert score(page) == "1 of 12 right, 10 to go."
+    page, same = answered(lab, {"q1": str(wrong)}, kept)
+    assert same == kept  # the form sends all its answers each time
+    other = (second.right + 2) % 4
+    page, _ = answered(lab, {"q1": str(other)}, kept)
+    assert f"✗ Not quite: it is {'ABCD'[second.right]}." in page
+    assert second.because.partition("`")[0] in Outline(page).text
     page, kept = answered(lab, {"q1": str(second.right)}, kept)
+    assert score(page) == "2 of 12 right, 10 to go."
+    assert second.variant.text in Outline(page).text  # what was missed is asked once more
+    assert first.variant.text not in Outline(page).text
+    page, kept = answered(lab, {"v1": str(second.variant.right)}, kept)
+    assert page.count("✓ Right.") == 3
     assert score(page) == "2 of 12 right, 10 to go."
     page, kept = answered(lab, {"again": "1"}, kept)
     assert score(page) == "0 of 12 right, 12 to go."

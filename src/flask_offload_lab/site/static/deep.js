@@ -1,5 +1,6 @@
 // Deep: experiments, each with its own chart.
 
+import { settle } from "./guess.js";
 import { $, $$, ms, onPress, run, setBar } from "./stream.js";
 import { node } from "./timeline.js";
 
@@ -23,6 +24,7 @@ async function gil(report) {
     drawGil();
   });
   const { thread, background } = gilRuns;
+  settle("deep-gil", thread.p50);
   report(`The home page’s median: ${ms(thread.p50)} beside computing threads, ${ms(background.p50)} beside a computing worker. The slowest: ${ms(thread.p99)} and ${ms(background.p99)}.`);
 }
 
@@ -86,6 +88,7 @@ async function backlog(report) {
     setBar(`backlog-${event.others}`, event.waited);
     setBar(`app-${event.others}`, event.app);
   });
+  settle("deep-backlog", last.waited);
   report(`With ${last.others} others the bystander waited ${ms(last.waited)}, and the app reported ${ms(last.app)}. The difference is the queue.`);
 }
 

@@ -1,5 +1,6 @@
 // Recall: the same form, sent without loading the page again.
 
+import "./guess.js";
 import { $ } from "./stream.js";
 
 const form = $("#quiz");
@@ -14,5 +15,8 @@ async function answer(question) {
   const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   $("#score").innerHTML = $("#score", page).innerHTML;
+  const missed = [...$("#variants", page).querySelectorAll("fieldset")].map((each) => each.id).join();
+  const shown = [...$("#variants").querySelectorAll("fieldset")].map((each) => each.id).join();
+  if (missed !== shown) $("#variants").innerHTML = $("#variants", page).innerHTML;
   $(`#${question} .feedback`).innerHTML = $(`#${question} .feedback`, page).innerHTML;
 }

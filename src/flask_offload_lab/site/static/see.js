@@ -1,5 +1,6 @@
 // See: three timelines of the same four requests, on one scale.
 
+import { settle } from "./guess.js";
 import { $, $$, ms, onPress, run } from "./stream.js";
 import { Timeline, onLanes, raceLanes } from "./timeline.js";
 
@@ -24,6 +25,7 @@ async function play(pattern, report) {
   } finally {
     timeline.stop();
   }
+  if (pattern === "sync") settle("see-sync", bystander);
   waits.sort((a, b) => a - b);
   const summary = `The members waited ${waits.map(ms).join(", ")}; the bystander ${ms(bystander)}. ${mails} mails arrived.`;
   $(`#sum-${pattern}`).textContent = summary;

@@ -1,5 +1,6 @@
 // Why: the same sign-up twice, with a bystander beside it. The figures count while they wait.
 
+import { keepFinish, settle } from "./guess.js";
 import { $, $$, ms, onPress, run, setBar, silent } from "./stream.js";
 
 const LANES = { visitor: "visitor 0", bystander: "bystander", work: "work" };
@@ -46,6 +47,9 @@ onPress($("#run"), $("#status"), async (report) => {
   for (const [pattern, spans] of [["sync", before], ["background", after]]) {
     for (const [key, value] of Object.entries(spans)) setBar(`${pattern}-${key}`, value, most);
   }
+  settle("why-sync", before.bystander);
+  settle("why-background", after.bystander);
+  keepFinish(before.visitor, after.visitor);
   $("#source").textContent = "Measured just now, on this machine.";
   report(`The new member waited ${ms(before.visitor)}, then ${ms(after.visitor)}. The bystander waited ${ms(before.bystander)}, then ${ms(after.bystander)}.`);
 });
