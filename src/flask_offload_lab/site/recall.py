@@ -21,7 +21,7 @@ FIRST, AGAIN = "abcd", "ABCD"
 
 
 @dataclass(frozen=True)
-class Variant:
+class QuestionVariant:
     """The same in other words, for those who missed it."""
 
     text: str
@@ -38,7 +38,7 @@ class Question:
     right: int
     mode: str
     because: str
-    variant: Variant
+    variant: QuestionVariant
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Asked:
 
     key: str
     question: Question
-    asked: Question | Variant
+    asked: Question | QuestionVariant
     state: str
 
     @property
