@@ -108,7 +108,7 @@ def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> st
         rest = ", ".join(other.what for other in others)
         said = first.remedy[0].lower() + first.remedy[1:]
         return f"{text}; {rest}. About {first.function}: {said}"
-    return f"{text}. {first.remedy}"
+    return f"{text}. {first.remedy}" if first.remedy else text
 
 
 def _statements(around: Surroundings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 
 from flask_offload.profiler import SpotRow, spot_rows
 
@@ -24,20 +25,24 @@ def spot(testbed: LabTestbed, name: str) -> Events:
     """One event with the response time, one with the finding: sentence, function, line, waiting,
     share, and chain, the lines from the blocking one out to the route's, as [line, function]."""
     route = f"GET /spots/{name}"
-    before = _row(testbed, route)
-    if name == "order":
-        testbed.sample_app.get("/spots/stocktaking")
-    yield {"status": f"Asking for /spots/{name}…"}
-    began = time.monotonic()
-    testbed.sample_app.get(f"/spots/{name}", timeout=60)
-    yield {"took": (time.monotonic() - began) * 1000}
-    if not testbed.until(lambda: _row(testbed, route) != before, WRITE_TIMEOUT):
-        raise WorkNotDone(
-            f"The profiler has found nothing in {route}: on this machine it took less than 200 ms."
-            " Run it again."
-        )
-    found = _row(testbed, route)
-    assert found is not None
+    for last in (False, False, True):
+        if name == "order":
+            testbed.sample_app.get("/spots/stocktaking")
+        yield {"status": f"Asking for /spots/{name}…"}
+        before = _row(testbed, route)
+        began = time.monotonic()
+        testbed.sample_app.get(f"/spots/{name}", timeout=60)
+        yield {"took": (time.monotonic() - began) * 1000}
+        if not testbed.until(partial(_has_changed, testbed, before, route), WRITE_TIMEOUT):
+            raise WorkNotDone(
+                f"The profiler has found nothing in {route}: on this machine it took less than"
+                " 200 ms. Run it again."
+            )
+        found = _row(testbed, route)
+        assert found is not None
+        if found.line or last:
+            break
+        yield {"status": "The profiler did not get to run during this request. Once more…"}
     yield {
         "sentence": found.sentence,
         "function": found.function,
@@ -46,6 +51,10 @@ def spot(testbed: LabTestbed, name: str) -> Events:
         "share": found.share,
         "chain": [[int(line), function] for _, line, function in STEP.findall(found.sentence)],
     }
+
+
+def _has_changed(testbed: LabTestbed, before: SpotRow | None, route: str) -> bool:
+    return _row(testbed, route) != before
 
 
 def _row(testbed: LabTestbed, route: str) -> SpotRow | None:
