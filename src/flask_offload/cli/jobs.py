@@ -15,6 +15,7 @@ from ..jobs.document import job_json
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..textui import ago, duration, fit
 from ..textui import plain as printable
+from .bulk import change_matching, filter_options, refuse_both, yes_option
 from .common import (
     app_command,
     current_state,
@@ -33,14 +34,7 @@ ARGUMENTS_SHOWN = 2000
 
 
 @app_command("jobs")
-@click.option(
-    "--status",
-    type=click.Choice([status.value for status in JobStatus], case_sensitive=False),
-    help="Only jobs of this status.",
-)
-@click.option("--task", metavar="NAME", help="Only jobs of this task.")
-@click.option("--queue", "queue_name", metavar="NAME", help="Only jobs of this queue.")
-@click.option("--owner", metavar="OWNER", help="Only jobs of this owner.")
+@filter_options
 @click.option(
     "--limit",
     type=click.IntRange(1, MOST),
@@ -98,27 +92,44 @@ def job(job_id: str, as_json: bool) -> None:
 
 
 @app_command("retry")
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="[ID…]", nargs=-1)
+@filter_options
+@yes_option
 @json_option
-def retry(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Run FAILED or CANCELLED jobs again, with attempts counted from 1 again."""
+def retry(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | None) -> None:
+    """Run FAILED or CANCELLED jobs again, with attempts counted from 1 again.
+
+    Give ids, or options that say which jobs are meant: `--status failed --task shop.send`.
+    """
     engine = engine_with("retries")
+    if not job_ids:
+        change_matching(engine, "retry", wanted, as_json=as_json, yes=yes)
+        return
+    refuse_both(wanted)
     _for_each(engine, job_ids, as_json, Job.retry, _after_retry)
 
 
 @app_command("cancel")
-@click.argument("job_ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("job_ids", metavar="[ID…]", nargs=-1)
+@filter_options
+@yes_option
 @click.option(
     "--force", is_flag=True, help="Stop a running job even if it does not reach a checkpoint."
 )
 @json_option
-def cancel(job_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Cancel jobs.
+def cancel(
+    job_ids: tuple[str, ...], force: bool, as_json: bool, yes: bool, **wanted: str | None
+) -> None:
+    """Cancel jobs: those of some ids, or all that the options describe.
 
     A waiting job never starts. A running one is asked to stop at its next checkpoint; with --force
     its process is replaced, and the other jobs in it are put back.
     """
     engine = current_state().engine
+    if not job_ids:
+        change_matching(engine, "cancel", wanted, as_json=as_json, yes=yes, force=force)
+        return
+    refuse_both(wanted)
 
     def cancel_one(job: Job) -> Job:
         running = job.status is JobStatus.RUNNING

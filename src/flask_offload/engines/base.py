@@ -7,14 +7,15 @@ commands check the flags first.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
 
-from ..errors import UnsupportedByEngine
+from ..errors import InvalidTransition, JobNotFound, UnsupportedByEngine
 from ..jobs.attempt import Claim
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
@@ -232,6 +233,15 @@ class Engine(ABC):
         """See Job.retry."""
         raise self.unsupported("retries")
 
+    def cancel_many(self, ids: Sequence[str], force: bool = False) -> int:
+        """Cancel those of some jobs that can be cancelled; how many. A store does it in one
+        transaction, so give it a hundred at most."""
+        return _count_changes(lambda job_id: self.cancel(job_id, force=force), ids)
+
+    def retry_many(self, ids: Sequence[str]) -> int:
+        """The same for `retry`."""
+        return _count_changes(self.retry, ids)
+
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue, until resume()."""
         raise self.unsupported("pauses")
@@ -312,3 +322,12 @@ class Engine(ABC):
             f"the {self.name} engine can't do this (flag {flag!r} is off):"
             " choose another OFFLOAD_ENGINE, or leave it out"
         )
+
+
+def _count_changes(change: Callable[[str], object], ids: Iterable[str]) -> int:
+    changed = 0
+    for job_id in ids:
+        with suppress(InvalidTransition, JobNotFound):
+            change(job_id)
+            changed += 1
+    return changed

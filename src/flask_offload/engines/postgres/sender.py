@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from contextlib import suppress
+from typing import Any, ClassVar
 
+from ...errors import InvalidTransition, JobNotFound
 from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
@@ -40,6 +42,7 @@ from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full
 from .schema import SIDE_TABLES
+from .steps import step
 
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
@@ -73,19 +76,6 @@ STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
 
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = %s"
 
-HOLDS = "seq = %s AND attempt = %s AND state = 'running'"
-"""An attempt that has started is not given back, so its number is its fence."""
-SAVE_STEP = f"""
-WITH held AS (SELECT seq FROM offload.jobs WHERE {HOLDS} FOR SHARE)
-INSERT INTO offload.steps (seq, name, value) SELECT seq, name, value
-FROM (SELECT %s::text AS name, %s::text AS value) AS new, held
-ON CONFLICT (seq, name) DO UPDATE SET value = excluded.value
-"""
-STEP = f"""
-SELECT (SELECT value FROM offload.steps WHERE steps.seq = jobs.seq AND name = %s)
-FROM offload.jobs WHERE {HOLDS}
-"""
-
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = greatest(cancel, %s) WHERE seq = %s"
 
 CANCEL = """
@@ -101,6 +91,10 @@ WHERE seq = %s RETURNING concurrency_key, rate_key
 """
 
 JOB_TABLES = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
+
+
+Change = Callable[[PgConnection, tuple[Any, ...], float], None]
+"""Changes one job: given its row of COLUMNS and the time."""
 
 
 class PostgresSender(Engine):
@@ -262,52 +256,66 @@ class PostgresSender(Engine):
 
     def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
         """See Engine.step."""
-        fence = (claim.seq, claim.attempt)
-        if value is not None:
-            values = (*fence, name, value)
-            self.database.write(lambda connection: connection.execute(SAVE_STEP, values).rowcount)
-        row = self.database.read(
-            lambda connection: connection.execute(STEP, (name, *fence)).fetchone()
-        )
-        return row is not None, None if row is None else row[0]
+        return step(self.database, claim, name, value)
 
     # --- change ---
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job; ask the worker of a running one to stop it."""
-        now = self.clock()
+        return self._change(job_id, lambda c, row, now: self._cancel(c, row, now, force))
 
-        def work(connection: PgConnection) -> JobRecord:
-            row = find(connection, job_id, lock=True)
-            status = STATUS[row[5]]
-            check_cancel(status, job_id)
-            if status is JobStatus.RUNNING:
-                connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
-            else:
-                own = options_of(connection.value(OPTIONS, (row[0],)))
-                keep = own.keep_for(JobStatus.CANCELLED)
-                keep = self._keep_cancelled(row[2]) if keep is None else keep
-                times = (now, now + keep)
-                keys = connection.one(CANCEL, (*times, row[0]))
-                admit(connection, now, [keys[0]], [keys[1]])
-            self.notify(connection)
-            return full(connection, job_id, now)[1]
-
-        return self.database.write(work)
+    def cancel_many(self, ids: Sequence[str], force: bool = False) -> int:
+        """See Engine.cancel_many."""
+        return self._change_many(ids, lambda c, row, now: self._cancel(c, row, now, force))
 
     def retry(self, job_id: str) -> JobRecord:
         """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
+        return self._change(job_id, _retry)
+
+    def retry_many(self, ids: Sequence[str]) -> int:
+        """See Engine.cancel_many."""
+        return self._change_many(ids, _retry)
+
+    def _change(self, job_id: str, change: Change) -> JobRecord:
         now = self.clock()
 
         def work(connection: PgConnection) -> JobRecord:
-            row = find(connection, job_id, lock=True)
-            check_retry(STATUS[row[5]], job_id)
-            keys = connection.one(RETRY, (row[0],))
-            admit(connection, now, [keys[0]], [keys[1]])
+            change(connection, find(connection, job_id, lock=True), now)
             self.notify(connection)
             return full(connection, job_id, now)[1]
 
-        return self.database.write(work)
+        result = self.database.write(work)
+        return result
+
+    def _change_many(self, ids: Sequence[str], change: Change) -> int:
+        now = self.clock()
+
+        def work(connection: PgConnection) -> int:
+            changed = 0
+            for job_id in ids:
+                with suppress(JobNotFound, InvalidTransition):
+                    change(connection, find(connection, job_id, lock=True), now)
+                    changed += 1
+            self.notify(connection)
+            return changed
+
+        result = self.database.write(work)
+        return result
+
+    def _cancel(
+        self, connection: PgConnection, row: tuple[Any, ...], now: float, force: bool
+    ) -> None:
+        status = STATUS[row[5]]
+        check_cancel(status, row[1])
+        if status is JobStatus.RUNNING:
+            connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
+            return
+        own = options_of(connection.value(OPTIONS, (row[0],)))
+        keep = own.keep_for(JobStatus.CANCELLED)
+        keep = self._keep_cancelled(row[2]) if keep is None else keep
+        times = (now, now + keep)
+        keys = connection.one(CANCEL, (*times, row[0]))
+        admit(connection, now, [keys[0]], [keys[1]])
 
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue; survives restarts."""
@@ -356,6 +364,12 @@ class PostgresSender(Engine):
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
         self.database.close()
+
+
+def _retry(connection: PgConnection, row: tuple[Any, ...], now: float) -> None:
+    check_retry(STATUS[row[5]], row[1])
+    keys = connection.one(RETRY, (row[0],))
+    admit(connection, now, [keys[0]], [keys[1]])
 
 
 def _insert_many(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...errors import InvalidTransition, JobNotFound
 from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
@@ -86,6 +88,10 @@ WHERE seq = ? RETURNING concurrency_key, rate_key
 """
 
 JOB_TABLES = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
+
+
+Change = Callable[[Connection, tuple[Any, ...], float], None]
+"""Changes one job: given its row of COLUMNS and the time."""
 
 
 class SqliteSender(Engine):
@@ -239,42 +245,60 @@ class SqliteSender(Engine):
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job; ask the worker of a running one to stop it."""
-        now = self.clock()
+        return self._change(job_id, lambda c, row, now: self._cancel(c, row, now, force))
 
-        def work(connection: Connection) -> JobRecord:
-            row = find(connection, job_id)
-            status = STATUS[row[5]]
-            check_cancel(status, job_id)
-            if status is JobStatus.RUNNING:
-                connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
-            else:
-                own = options_of(connection.execute(OPTIONS, (row[0],)).get)
-                keep = own.keep_for(JobStatus.CANCELLED)
-                keep = self._keep_cancelled(row[2]) if keep is None else keep
-                times = (now, now + keep)
-                keys = connection.execute(CANCEL, (*times, row[0])).fetchall()
-                admit(connection, now, [keys[0][0]], [keys[0][1]])
-            return full(connection, job_id, now)[1]
-
-        result = self.database.write(work)
-        self.notifiers.notify()
-        return result
+    def cancel_many(self, ids: Sequence[str], force: bool = False) -> int:
+        """See Engine.cancel_many."""
+        return self._change_many(ids, lambda c, row, now: self._cancel(c, row, now, force))
 
     def retry(self, job_id: str) -> JobRecord:
         """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
+        return self._change(job_id, _retry)
+
+    def retry_many(self, ids: Sequence[str]) -> int:
+        """See Engine.cancel_many."""
+        return self._change_many(ids, _retry)
+
+    def _change(self, job_id: str, change: Change) -> JobRecord:
         now = self.clock()
 
         def work(connection: Connection) -> JobRecord:
-            row = find(connection, job_id)
-            status = STATUS[row[5]]
-            check_retry(status, job_id)
-            keys = connection.execute(RETRY, (row[0],)).fetchall()
-            admit(connection, now, [keys[0][0]], [keys[0][1]])
+            change(connection, find(connection, job_id), now)
             return full(connection, job_id, now)[1]
 
         result = self.database.write(work)
         self.notifiers.notify()
         return result
+
+    def _change_many(self, ids: Sequence[str], change: Change) -> int:
+        now = self.clock()
+
+        def work(connection: Connection) -> int:
+            changed = 0
+            for job_id in ids:
+                with suppress(JobNotFound, InvalidTransition):
+                    change(connection, find(connection, job_id), now)
+                    changed += 1
+            return changed
+
+        result = self.database.write(work)
+        self.notifiers.notify()
+        return result
+
+    def _cancel(
+        self, connection: Connection, row: tuple[Any, ...], now: float, force: bool
+    ) -> None:
+        status = STATUS[row[5]]
+        check_cancel(status, row[1])
+        if status is JobStatus.RUNNING:
+            connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
+            return
+        own = options_of(connection.execute(OPTIONS, (row[0],)).get)
+        keep = own.keep_for(JobStatus.CANCELLED)
+        keep = self._keep_cancelled(row[2]) if keep is None else keep
+        times = (now, now + keep)
+        keys = connection.execute(CANCEL, (*times, row[0])).fetchone()
+        admit(connection, now, [keys[0]], [keys[1]])
 
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue; survives restarts."""
@@ -318,6 +342,12 @@ class SqliteSender(Engine):
         """Close the connections; the next call opens them again."""
         self.database.close()
         self.notifiers.close()
+
+
+def _retry(connection: Connection, row: tuple[Any, ...], now: float) -> None:
+    check_retry(STATUS[row[5]], row[1])
+    keys = connection.execute(RETRY, (row[0],)).fetchone()
+    admit(connection, now, [keys[0]], [keys[1]])
 
 
 def _insert(connection: Connection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:

@@ -1,0 +1,67 @@
+"""Retry or cancel many jobs, in bites between which other processes write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from ..jobs.job import JobStatus
+from .base import LOOK, Engine, JobQuery
+from .batches import in_turns
+
+Action = Literal["retry", "cancel"]
+
+STATUSES: Final = {
+    "retry": (JobStatus.FAILED, JobStatus.CANCELLED),
+    "cancel": (JobStatus.READY, JobStatus.RUNNING),
+}
+"""The statuses of jobs that an action changes."""
+
+BITE = 100
+"""Jobs that are changed in one transaction."""
+
+
+def matching(engine: Engine, action: Action, query: JobQuery) -> list[str]:
+    """The ids of the jobs that meet a query and that the action would change, the newest first.
+    query: its limit and its place don't count."""
+    found: list[str] = []
+    statuses = [query.status] if query.status is not None else STATUSES[action]
+    for status in statuses:
+        if status not in STATUSES[action]:
+            continue
+        after: str | None = None
+        while True:
+            wanted = msgspec.structs.replace(query, status=status, limit=1000, after=after)
+            page = engine.page(wanted, 10 * LOOK)
+            found += [record.id for record in page.jobs]
+            after = page.next
+            if after is None:
+                break
+    return found
+
+
+def change_all(
+    engine: Engine,
+    action: Action,
+    ids: Sequence[str],
+    *,
+    force: bool = False,
+    report: Callable[[int], object] = lambda done: None,
+) -> int:
+    """Retry or cancel these jobs; how many were changed. A job that has another status by now is
+    left. force: of `Job.cancel`. report: called with the number of jobs looked at so far."""
+    done = changed = 0
+
+    def bite() -> bool:
+        nonlocal done, changed
+        some = ids[done : done + BITE]
+        changed += engine.retry_many(some) if action == "retry" else engine.cancel_many(some, force)
+        done += len(some)
+        report(done)
+        return done < len(ids)
+
+    if ids:
+        in_turns(bite)
+    return changed
