@@ -16,7 +16,7 @@ class Item(NamedTuple):
 
 PLAN: dict[str, Item] = {
     "T1": Item(
-        "`kill -9` of everybody at random moments",
+        "`kill -9` of every process at random moments",
         "nothing lost, nothing stuck; only jobs whose process was killed ran again",
         ("worker/test_promises.py", "store/test_store_processes.py"),
     ),
@@ -51,7 +51,7 @@ PLAN: dict[str, Item] = {
     ),
     "T9": Item(
         "damaged, deleted, replaced databases",
-        "refused with the remedy, never silently made anew",
+        "refused with the remedy, never silently replaced by a new one",
         ("store/test_store_bad_days.py",),
     ),
     "T10": Item("the log is emptied while others write", "the file stays intact"),

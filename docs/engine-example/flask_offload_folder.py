@@ -1,6 +1,6 @@
 """An engine for Flask-Offload that keeps each job in a file: `OFFLOAD_ENGINE = "folder"`.
 
-The folder lies beside the place of the embedded engine's database. One lock guards all its files;
+The folder is beside the embedded engine's database. One lock guards all its files;
 each worker holds another for as long as it lives, so that its death is seen.
 """
 

@@ -56,6 +56,21 @@ RETIRED: Mapping[str, str] = {
     "see the module": "what a reader needs, here",
 }
 
+# Only for what users read: the README, the docs, the examples.
+PROSE: Mapping[str, str] = {
+    "anew": "again",
+    "as one likes": "as you like",
+    "everybody": "everyone",
+    "for ever": "without end, or stuck",
+    "in peace": "by itself",
+    "lies? (at|beside|in)": "is at, beside, in",
+    "shall": "will, is to",
+    "somebody": "someone, another program",
+    "stands? (beside|in|on) (the|its|a)": "is beside, in, on",
+    "what becomes of": "what happens to",
+    "whatever else": "anything else",
+}
+
 # How many still stand in each folder. A number may only fall: lower it here.
 LEFT: Mapping[str, int] = {
     "src/flask_offload/cli": 2,
@@ -78,7 +93,15 @@ LEFT_OUT = (
     "docs/evidence/moved-modules.md",
 )
 
-_WORD = re.compile(rf"(?<![a-z])({'|'.join(RETIRED)})(?![a-z])", re.IGNORECASE)
+READ = ("docs", "examples")
+
+
+def _any_of(*expressions: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z])({'|'.join(expressions)})(?![a-z])", re.IGNORECASE)
+
+
+_WORD = _any_of(*RETIRED)
+_WORD_OF_PROSE = _any_of(*RETIRED, *PROSE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -99,14 +122,16 @@ def uses(paths: Iterable[Path]) -> Iterator[Use]:
         built = name.startswith("docs/_build/")
         if not covered or built or path.suffix not in {*SUFFIXES, ""} or name.startswith(LEFT_OUT):
             continue
-        for line, word in words(path.read_text(errors="replace")):
+        is_prose = path.suffix == ".md" and folder_of(name).partition("/")[0] in (*READ, ".")
+        pattern = _WORD_OF_PROSE if is_prose else _WORD
+        for line, word in words(path.read_text(errors="replace"), pattern):
             yield Use(folder_of(name), name, line, word)
 
 
-def words(text: str) -> Iterator[tuple[int, str]]:
+def words(text: str, pattern: re.Pattern[str] = _WORD) -> Iterator[tuple[int, str]]:
     """The retired words of a text, with the numbers of their lines."""
     for number, line in enumerate(_CAMEL.sub("_", text).splitlines(), 1):
-        for match in _WORD.finditer(line):
+        for match in pattern.finditer(line):
             yield number, match.group().lower()
 
 
@@ -137,7 +162,8 @@ def problems(paths: Iterable[Path], left: Mapping[str, int] | None = None) -> li
 
 def instead(word: str) -> str:
     """What to write in place of a retired word."""
-    return next(new for old, new in RETIRED.items() if re.fullmatch(old, word, re.IGNORECASE))
+    known = {**RETIRED, **PROSE}.items()
+    return next(new for old, new in known if re.fullmatch(old, word, re.IGNORECASE))
 
 
 def doubled_classes(source: Path) -> dict[str, list[str]]:
