@@ -157,6 +157,18 @@ def test_a_failure_is_readable_and_can_be_tried_again(ada: Visitor) -> None:
 # --- the bad days ------------------------------------------------------------------------------
 
 
+def test_a_failure_has_a_reference_and_a_way_back_to_the_form(ada: Visitor) -> None:
+    page = ada.tab()
+    url = ada.send_form(page, "back", "Mallory")
+    form = f"{url.partition('/offload')[0]}/form/back"
+    open_all(ada.site, "back")
+    expect(page.get_by_role("heading", name=FAILED)).to_be_visible()
+    expect(page.get_by_text(f"Reference: {url.rpartition('/')[2][:12]}")).to_be_visible()
+    page.get_by_role("button", name="Back").click()
+    expect(page).to_have_url(form)
+    assert page.evaluate("window.violations") == []
+
+
 def test_the_page_survives_a_restart_of_the_server(browser: Browser, site: WebSite) -> None:
     port = free_port()
     with site.gunicorn("--threads", "4", port=port) as origin:

@@ -167,7 +167,9 @@ def took(job: Job) -> str:
     started_at = job.attempts[0].started_at if job.attempts else job.started_at
     if started_at is None or job.finished_at is None:
         return ""
-    return say("It took {time}.", time=duration((job.finished_at - started_at).total_seconds()))
+    seconds = (job.finished_at - started_at).total_seconds()
+    time_text = f"{max(1, round(seconds))} s" if seconds < 90 else duration(seconds)
+    return say("It took {time}.", time=time_text)
 
 
 def duration(seconds: float) -> str:
