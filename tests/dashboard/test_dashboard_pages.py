@@ -14,6 +14,8 @@ from flask_offload import JobStatus
 from flask_offload.config import MASKED
 from flask_offload.dashboard.masking import Masking
 from flask_offload.testing import drain
+from small_site import small_site
+from support import wait_until
 
 JOB_LINK = re.compile(rf'href="{PREFIX}/jobs/([0-9a-f]{{44}})"')
 
@@ -283,3 +285,27 @@ def test_a_bulk_action_needs_a_status_that_fits(made: Shop, form: dict[str, str]
     assert made.client().get(f"{PREFIX}/bulk", query_string=form or None).status_code == 400
     form = {**form, "status": "SUCCESSFUL"}
     assert act(made.client(), "/bulk", page="/queues", **form).status_code == 400
+
+
+SOURCE = """
+from flask import Flask
+from flask_offload import Offload
+app = Flask("shop")
+offload = Offload(app)
+"""
+
+
+@pytest.mark.processes
+def test_a_worker_is_asked_to_stop(tmp_path: Path) -> None:
+    with small_site(tmp_path, SOURCE) as site:
+        site.app.debug = True
+        client = site.app.test_client()
+        with site.worker() as process:
+            wait_until(site.offload.state_of(site.app).engine.workers, 20, "the worker is alive")
+            html = client.get(f"{PREFIX}/workers").get_data(as_text=True)
+            (name,) = re.findall(r'name="name" value="([^"]+)"', html)
+            wrong = act(client, "/workers", action="stop", name="unknown")
+            assert wrong.status_code == 400
+            assert act(client, "/workers", action="stop", name=name).status_code == 303
+            assert process.wait() == 0
+        assert b"No worker is alive" in client.get(f"{PREFIX}/workers").data

@@ -255,3 +255,12 @@ def test_old_minutes_are_folded_and_nothing_is_lost(store: Store) -> None:
     assert (total.attempts, sum(total.ran_up_to)) == (12, 12)
     [(rows,)] = store.query("SELECT count(*) FROM counters")
     assert rows == 2
+
+
+def test_one_worker_is_asked_to_stop(store: Store) -> None:
+    asked, other = store.worker(), store.worker()
+    assert {info.id for info in store.engine.workers()} >= {asked.id, other.id}
+    store.engine.stop_worker(asked.id)
+    store.engine.stop_worker("unknown")
+    assert asked.sqlite_store.is_asked_to_stop()
+    assert not other.sqlite_store.is_asked_to_stop()

@@ -62,7 +62,13 @@ class Actions:
 
     def on_worker(self) -> Response:
         """stop: ask the worker `name` to stop."""
-        abort(400)
+        action, name = request.form.get("action", ""), request.form.get("name", "")
+        engine = self._offload.engine
+        if action != "stop" or name not in {worker.id for worker in engine.workers()}:
+            abort(400)
+        engine.stop_worker(name)
+        record_action(action, f"worker={name}")
+        return _back("workers", action)
 
 
 def record_action(what: str, jobs: Sequence[str]) -> None:

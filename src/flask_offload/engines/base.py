@@ -204,6 +204,11 @@ class Engine(ABC):
         """The workers that are alive. For engines with `own_worker`."""
         raise self.unsupported("own_worker")
 
+    def stop_worker(self, worker_id: str) -> None:
+        """Ask a worker process to finish what it runs, and to stop; within a second or two it
+        begins to. For engines with `own_worker`."""
+        raise self.unsupported("own_worker")
+
     def counters(self, since: float) -> Sequence[CounterRow]:
         """What became of attempts since this moment (unix seconds), of all tasks, by the minute; by
         ten minutes where that is long ago."""

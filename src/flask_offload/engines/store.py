@@ -188,6 +188,10 @@ class Store(ABC):
     def workers(self) -> list[WorkerInfo]:
         """The workers that are alive now, this one among them."""
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether `Engine.stop_worker` was called for this worker."""
+        return False
+
     def peer_pids(self) -> set[int]:
         """Process ids of the other workers on this machine, so that their end is noticed at
         once."""

@@ -67,6 +67,7 @@ class Dispatcher:
         self._next_maintenance = time.monotonic() + 1.0
         self._next_tick = self._tick_by = 0.0
         self.is_draining: bool = False
+        self.is_asked_to_stop: bool = False
         self._has_found_nothing = False
 
     @property
@@ -157,6 +158,7 @@ class Dispatcher:
         if now < self._next_recovery:
             return
         self._next_recovery = now + RECOVER_EVERY
+        self.is_asked_to_stop = self._store.is_asked_to_stop()
         for worker, jobs in self._store.recover(before=kill_programs_of):
             self._look = True
             self._cooldown.note(now)

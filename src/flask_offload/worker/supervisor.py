@@ -177,7 +177,7 @@ class Supervisor:
 
     def _serve(self, dispatcher: Dispatcher) -> None:
         wait = 0.0
-        while not self._stops_asked:
+        while not self._stops_asked and not dispatcher.is_asked_to_stop:
             wait = self._turn(dispatcher, wait)
             if self._options.burst and self._is_done(dispatcher):
                 return

@@ -99,6 +99,12 @@ class PostgresEngine(PostgresSender):
         """The workers whose sessions hold their locks at this moment."""
         return self.database.read(live_workers)
 
+    def stop_worker(self, worker_id: str) -> None:
+        """Ask a worker process to finish what it runs, and to stop."""
+        statement = "UPDATE offload.workers SET stop_asked = true WHERE id = %s"
+        plain = worker_id.replace("\0", "")
+        self.database.write(lambda connection: connection.execute(statement, (plain,)).rowcount)
+
     def findings(self) -> Iterable[Finding]:
         """What is wrong with the server, the role, the workers and the jobs."""
         assert self.host is not None

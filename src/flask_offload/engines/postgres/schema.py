@@ -140,6 +140,7 @@ ALTER TABLE offload.jobs
     ADD COLUMN options text,           -- JSON: what using() set for this job alone
     ADD COLUMN enqueued_by text;       -- JSON: route, user and trace id of the request
 ALTER TABLE offload.schedules ADD COLUMN disabled_at float8;
+ALTER TABLE offload.workers ADD COLUMN stop_asked boolean NOT NULL DEFAULT false;
 CREATE INDEX jobs_by_owner ON offload.jobs (owner, seq) WHERE owner IS NOT NULL;
 
 -- results of `current_job.once`

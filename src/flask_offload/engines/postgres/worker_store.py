@@ -116,6 +116,15 @@ class PostgresStore(PostgresClaims, Store):
         """The workers that hold their locks at this moment."""
         return self.session.write(live_workers, promise=False)
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody has asked this worker to stop."""
+        statement = "SELECT stop_asked FROM offload.workers WHERE id = %s"
+        return bool(
+            self.session.write(
+                lambda connection: connection.value(statement, (self.worker_id,)), promise=False
+            )
+        )
+
     def peer_pids(self) -> set[int]:
         """Process ids of the other workers on this machine."""
         return other_workers(self._folder, self.worker_id)

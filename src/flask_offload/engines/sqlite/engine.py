@@ -16,7 +16,7 @@ from ..worker_locks import run_folder
 from .findings import findings
 from .maintenance import is_intact
 from .pruning import prune_now
-from .recovery import live_workers
+from .recovery import ask_to_stop, live_workers
 from .sender import SqliteSender
 from .worker_store import SqliteStore
 
@@ -71,6 +71,10 @@ class SqliteEngine(SqliteSender):
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that hold their locks at this moment."""
         return live_workers(self)
+
+    def stop_worker(self, worker_id: str) -> None:
+        """Ask a worker process to finish what it runs, and to stop."""
+        ask_to_stop(self, worker_id)
 
     def findings(self) -> Iterable[Finding]:
         """What is wrong with the file, its workers and its jobs."""

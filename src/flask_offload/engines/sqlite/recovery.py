@@ -68,6 +68,23 @@ def live_workers(engine: SqliteSender) -> list[WorkerInfo]:
     return [info for info in engine.database.read(work) if is_alive(folder, info.id)]
 
 
+def ask_to_stop(engine: SqliteSender, worker_id: str) -> None:
+    """See Engine.stop_worker."""
+
+    def work(connection: Connection) -> None:
+        connection.execute("UPDATE workers SET stop_asked = 1 WHERE id = ?", (worker_id,))
+
+    engine.database.write(work)
+
+
+def is_asked_to_stop(engine: SqliteSender, worker_id: str) -> bool:
+    """See Store.is_asked_to_stop."""
+    statement = "SELECT stop_asked FROM workers WHERE id = ?"
+    return bool(
+        engine.database.read(lambda connection: connection.execute(statement, (worker_id,)).get)
+    )
+
+
 def recover(
     engine: SqliteSender,
     retention: Retention,

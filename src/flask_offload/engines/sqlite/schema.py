@@ -128,6 +128,7 @@ VERSION_2 = """
 ALTER TABLE jobs ADD COLUMN options TEXT;      -- JSON: what using() set for this job alone
 ALTER TABLE jobs ADD COLUMN enqueued_by TEXT;  -- JSON: route, user and trace id of the request
 ALTER TABLE schedules ADD COLUMN disabled_at REAL;
+ALTER TABLE workers ADD COLUMN stop_asked INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX jobs_by_owner ON jobs (owner, seq) WHERE owner IS NOT NULL;
 
 -- results of `current_job.once`

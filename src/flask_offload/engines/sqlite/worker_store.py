@@ -19,7 +19,7 @@ from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
 from .maintenance import fold_counters, give_space_back, is_log_long, known_files, prune
 from .notifier import NotificationPipe
-from .recovery import live_workers, recover, register, set_stopping, unregister
+from .recovery import is_asked_to_stop, live_workers, recover, register, set_stopping, unregister
 from .schedules import next_tick, tick
 from .sender import SqliteSender
 
@@ -95,6 +95,10 @@ class SqliteStore(SqliteClaims, Store):
     def workers(self) -> list[WorkerInfo]:
         """The workers that hold their locks at this moment."""
         return live_workers(self.engine)
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody has asked this worker to stop."""
+        return is_asked_to_stop(self.engine, self.worker_id)
 
     def peer_pids(self) -> set[int]:
         """Process ids of the other workers."""
