@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import click
 import pytest
+from blinker import NamedSignal
 
+import flask_offload.errors
 from doc_blocks import ROOT, Block, blocks, pages
+from flask_offload import signals
 from flask_offload.cli import offload_group
 
 ALL = [block for page in pages() for block in blocks(page)]
@@ -100,3 +104,21 @@ def test_files_can_be_parsed(block: Block) -> None:
     else:
         # Units repeat keys, such as Environment.
         configparser.RawConfigParser(strict=False).read_string(block.code)
+
+
+# --- the reference -----------------------------------------------------------------------------
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    shown = set(re.findall(r"auto(?:class|function|exception):: (\w+)$", page, re.M))
+    errors = {name for name, thing in vars(flask_offload.errors).items() if inspect.isclass(thing)}
+    # Every error is on the page Troubleshooting, which is made from their module.
+    assert set(flask_offload.__all__) - errors - shown == {"current_job"}
+
+
+def test_every_signal_is_described() -> None:
+    text = signals.__doc__ or ""
+    names = [name for name, thing in vars(signals).items() if isinstance(thing, NamedSignal)]
+    assert names
+    assert [name for name in names if f"`{name}`" not in text] == []
