@@ -108,7 +108,7 @@ def test_a_moved_view_works_on_each_host(
 
 def test_an_unusable_host_gets_the_path(make: Callable[..., Flask]) -> None:
     client = make().test_client()
-    for host in ("evil<>", "shop.example:99999", "a b"):
+    for host in ("evil<>", "evil%40host", "a b"):
         response = client.get("/go", headers={"Host": host})
         assert response.status_code == 202
         assert response.headers["Location"].startswith("/offload/jobs/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +14,8 @@ from ..state import AppRegistry
 from .polling import waiting_headers
 from .preferences import prefers_html
 from .representation import links
+
+HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 MAX_PATH = 1000
 """Characters of an address that is kept for the page's links."""
@@ -87,9 +90,16 @@ def own_path(address: str) -> str | None:
 
 def _job_url(job: Job) -> str:
     """The absolute address of the job; the path, if the request names no usable host."""
-    if request.host:
-        return url_for("offload.job", job_id=job.id, _external=True)
-    return url_for("offload.job", job_id=job.id)
+    return url_for("offload.job", job_id=job.id, _external=_is_usable(request.host))
+
+
+def _is_usable(host: str) -> bool:
+    """Whether this can stand in an address. Werkzeug checks it from 3.1 on."""
+    try:
+        _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return HOST.fullmatch(host) is not None
 
 
 def redirect(location: str) -> Response:
