@@ -100,22 +100,22 @@ def test_more_jobs_of_a_status_than_are_looked_at(store: Store, status: JobStatu
 
 
 def test_the_look_is_bounded_and_says_so(store: Store) -> None:
-    wanted = store.enqueue(owner="ada")
+    wanted = store.enqueue(task="app.wanted")
     for _ in range(10):
         store.enqueue()
-    page = store.engine.page(JobQuery(owner="ada"), 4)
+    page = store.engine.page(JobQuery(task="app.wanted"), 4)
     assert (page.jobs, page.is_partial) == ([], True)
-    page = store.engine.page(JobQuery(owner="ada", after=page.next), 4)
+    page = store.engine.page(JobQuery(task="app.wanted", after=page.next), 4)
     assert (page.jobs, page.is_partial) == ([], True)
-    page = store.engine.page(JobQuery(owner="ada", after=page.next), 4)
+    page = store.engine.page(JobQuery(task="app.wanted", after=page.next), 4)
     assert ([record.id for record in page.jobs], page.next) == ([wanted.id], None)
 
 
 def test_matching_jobs_are_counted_without_being_listed(store: Store) -> None:
     for number in range(6):
-        store.enqueue(owner="ada" if number % 2 else "bob")
-    assert store.engine.matching(JobQuery(owner="ada")) == (3, False)
-    assert store.engine.matching(JobQuery(owner="ada"), 4) == (2, True)
+        store.enqueue(task="app.a" if number % 2 else "app.b")
+    assert store.engine.matching(JobQuery(task="app.a")) == (3, False)
+    assert store.engine.matching(JobQuery(task="app.a"), 4) == (2, True)
     assert store.engine.matching(JobQuery(status=JobStatus.FAILED)) == (0, False)
 
 

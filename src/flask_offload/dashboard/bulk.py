@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 
 from ..engines.base import LOOK, Engine, JobQuery
 from ..errors import InvalidTransition, JobNotFound
-from ..jobs.job import JobStatus
+from ..jobs.job import JobRecord, JobStatus
 from ..state import AppRegistry
 from .actions import record_action
 from .filters import Filters
@@ -62,41 +63,49 @@ class Bulk:
         )
 
     def act(self) -> str:
-        """A bite: change jobs for a second; the answer says what is left. Each change is a short
-        transaction of its own, so that no enqueue waits for all of them.
+        """A bite: change jobs for a second; the answer says what is left. At most a hundred are
+        changed in one transaction, so that no enqueue waits for all of them.
 
         The bites go from the newest job to the oldest, so that none is met twice, also when it
         fails again at once.
         """
         action, filters = self._chosen(request.form)
         query = filters.query(limit=BITE_JOBS, after=request.form.get("after") or None)
-        done, after = self._bite(action, query)
-        if done:
-            record_action(action, done)
+        ids, changed, after = self._bite(action, query)
+        if ids:
+            record_action(action, ids)
         return page(
             "bulk",
             action=action,
             filters=filters.chosen(),
             count=None,
             total=_number(request.form.get("total")),
-            changed=_number(request.form.get("changed")) + len(done),
+            changed=_number(request.form.get("changed")) + changed,
             after=after,
         )
 
-    def _bite(self, action: str, query: JobQuery) -> tuple[list[str], str | None]:
-        """The ids of the jobs that were changed, and where the next bite begins."""
-        engine, done = self._offload.engine, []
+    def _bite(self, action: str, query: JobQuery) -> tuple[list[str], int, str | None]:
+        """The ids of the jobs that were met, how many were changed (others have moved on
+        meanwhile), and where the next bite begins."""
+        engine, ids, changed = self._offload.engine, list[str](), 0
         until = time.monotonic() + BITE
         while True:
             found = engine.page(query, FURTHER)
-            for record in found.jobs:
-                with suppress(InvalidTransition, JobNotFound):  # it has moved on meanwhile
-                    job = self._offload.current_state().job(record)
-                    job.retry() if action == "retry" else job.cancel()
-                    done.append(record.id)
+            some = [record.id for record in found.jobs]
+            changed += engine.retry_many(some) if action == "retry" else self._cancel(found.jobs)
+            ids += some
             if found.next is None or time.monotonic() > until:
-                return done, found.next
+                return ids, changed, found.next
             query = msgspec.structs.replace(query, after=found.next)
+
+    def _cancel(self, records: Sequence[JobRecord]) -> int:
+        """One by one, as each sends its signal."""
+        state, count = self._offload.current_state(), 0
+        for record in records:
+            with suppress(InvalidTransition, JobNotFound):
+                state.job(record).cancel()
+                count += 1
+        return count
 
     def _chosen(self, values: MultiDict[str, str]) -> tuple[str, Filters]:
         action, filters = values.get("action", ""), Filters.of(values)
