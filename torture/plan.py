@@ -1,4 +1,4 @@
-"""The plan of the torture, T1 to T24: what is tried, what must hold, which tests do it."""
+"""The plan of the torture, T1 to T26: what is tried, what must hold, which tests do it."""
 
 from __future__ import annotations
 
@@ -105,5 +105,16 @@ PLAN: dict[str, Item] = {
         "odd values given to everything that a task can call",
         "refused in the task or carried; no process dies, no list or page is unreadable",
         ("unit/test_reported_values.py", "worker/test_worker_odd_tasks.py"),
+    ),
+    "T25": Item(
+        "each server, with each way to make the app, and each way to stop it",
+        "jobs run with the configuration of their web process; each is done in the end; no process"
+        " is left",
+        ("worker/test_same_app.py", "worker/test_keeper.py"),
+    ),
+    "T26": Item(
+        "clients that differ in one thing ask for the same, and for each other's jobs",
+        "each gets its own answer, a stranger none",
+        ("web/test_web_identity.py",),
     ),
 }
