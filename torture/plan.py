@@ -108,7 +108,7 @@ PLAN: dict[str, Item] = {
     ),
     "T25": Item(
         "each server, with each way to make the app, and each way to stop it",
-        "jobs run with the configuration of their web process; each is done in the end; no process"
+        "jobs run with the configuration of their web process; each is done after a restart; no process"
         " is left",
         ("worker/test_same_app.py", "worker/test_keeper.py"),
     ),

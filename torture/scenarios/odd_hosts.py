@@ -73,7 +73,7 @@ def odd_hosts(run: Run) -> None:
     run.figure("servers stopped while a job ran", found["stopped"])
     run.figure("jobs", f"{found['jobs']}; cut and run again {found['again']}")
     run.gate("jobs have the configuration of their web process", wrong or "all", not wrong)
-    run.gate("each job is done in the end", found["waiting"], not found["waiting"])
+    run.gate("each job is done after a restart", found["waiting"], not found["waiting"])
     run.gate("a stopped server leaves no process behind", found["left"], not found["left"])
 
 
