@@ -108,8 +108,8 @@ PLAN: dict[str, Item] = {
     ),
     "T25": Item(
         "each server, with each way to make the app, and each way to stop it",
-        "jobs run with the configuration of their web process; each is done after a restart; no process"
-        " is left",
+        "jobs run with the configuration of their web process; each is done after a restart; no"
+        " process is left",
         ("worker/test_same_app.py", "worker/test_keeper.py"),
     ),
     "T26": Item(
