@@ -25,6 +25,7 @@ extensions = [
 ]
 exclude_patterns = ["README.md", "_build", "_ext", "engine-example"]
 root_doc = "index"
+smartquotes = False  # they would change --options
 source_suffix = {".md": "markdown"}
 default_role = "code"  # a docstring's `backticks` are code, as everywhere else
 

@@ -78,7 +78,8 @@ def commands() -> Iterator[str]:
         for option in options:
             names = ", ".join(f"`{text}`" for text in option.opts + option.secondary_opts)
             if not option.is_flag:
-                names += f" {option.make_metavar(below)}"
+                metavar = option.make_metavar(below)
+                names += f" {_cell(metavar.removesuffix(' RANGE'))}"
             yield f"| {names} | {_cell(option.help or '')} |"
         yield ""
 
@@ -150,7 +151,7 @@ def plain_docstring(*arguments: Any) -> None:
     """
     lines: list[str] = arguments[-1]
     made: list[str] = []
-    literal = False
+    literal = in_prose = False
     for line in lines:
         before = made[-1] if made else ""
         if literal and line and not line.startswith(" "):
@@ -161,6 +162,11 @@ def plain_docstring(*arguments: Any) -> None:
                 made.append("")
             elif line.startswith(" ") and not in_list:
                 line = line.lstrip()
+        elif not literal and line.startswith("    ") and in_prose:
+            made += ["::", ""]  # an indented block after a paragraph is code
+            literal = True
+        if line.strip():
+            in_prose = not (_ITEM.match(line) or line.startswith(" "))
         literal = literal or line.endswith("::")
         made.append(line)
     lines[:] = made
