@@ -21,6 +21,7 @@ from .jobs import log
 from .jobs.job import Job, JobList, JobRecord, JobStatus
 from .jobs.new_job import NewJob
 from .payload.spool import Spool
+from .payload.tracing import note_job, producer_span
 from .profiler.install import ProfilerSettings
 from .profiler.timing import note_enqueue
 from .tasks.registry import Registry
@@ -157,7 +158,9 @@ class AppRegistry(Registry):
         """Enqueue one call in the current app."""
         began = time.perf_counter()
         state = self.current_state()
-        (job,) = state.enqueue((state.new_job(task, args, kwargs),))
+        with producer_span(task.name, _queue_of(task), "send"):
+            (job,) = state.enqueue((state.new_job(task, args, kwargs),))
+            note_job(job.id)
         note_enqueue(time.perf_counter() - began)
         return job
 
@@ -165,7 +168,8 @@ class AppRegistry(Registry):
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob:
         """The job of one call in the current app, not enqueued yet."""
-        return self.current_state().new_job(task, args, kwargs)
+        with producer_span(task.name, _queue_of(task), "create"):
+            return self.current_state().new_job(task, args, kwargs)
 
     def check_task(self, task: Task[Any, Any]) -> None:
         """Raise UnsupportedByEngine if an app's engine does not support one of the task's
@@ -277,3 +281,7 @@ def _new_job(call: object) -> NewJob:
             " offload.enqueue_many([task.call(…), …])"
         )
     return call.new_job
+
+
+def _queue_of(task: Task[Any, Any]) -> str:
+    return task.overrides.queue_name or task.options.queue_name

@@ -48,26 +48,25 @@ class Broker:
         # kombu writes redis://:**@ for a Redis without a password
         return str(connection.as_uri() if connection.password else connection.as_uri(True))
 
-    def send(self, job: NewJob, *, task: str | None = None) -> None:
+    def send(self, job: NewJob) -> None:
         """Send the message of a job; returns when the broker has it. Raises EngineUnavailable.
 
-        The message holds the arguments as plain Celery code sends them. task: the name of the
-        Celery task; by default the job's own.
+        The message holds the arguments as plain Celery code sends them.
         """
         try:
             with self._pool().acquire(block=True, timeout=self._timeout) as producer:
-                if task is None and isinstance(job, KeptJob) and job.signature is not None:
+                if isinstance(job, KeptJob) and job.signature is not None:
                     self._send_plain(producer, job.signature)
                 else:
-                    self._send(producer, job, task or job.task)
+                    self._send(producer, job)
         except Exception as error:
             raise self._explained(error) from error
 
-    def _send(self, producer: Any, job: NewJob, task: str) -> None:
+    def _send(self, producer: Any, job: NewJob) -> None:
         args, kwargs = json.loads(job.args)
         message = self._celery.amqp.create_task_message(
             job.id,
-            task,
+            job.task,
             args=args,
             kwargs=kwargs,
             argsrepr="…",  # keeps arguments out of logs and monitors
@@ -76,7 +75,7 @@ class Broker:
         )
         self._celery.amqp.send_task_message(
             producer,
-            task,
+            job.task,
             message,
             queue=self.queue(job.queue_name),
             priority=broker_priority(level_of(job.priority), self._driver),

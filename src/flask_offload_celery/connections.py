@@ -108,15 +108,12 @@ class Connections:
 
     # --- messages ---
 
-    def send(self, jobs: Sequence[NewJob], task: str | None = None) -> bool:
-        """Send messages; False if some could not be sent: workers then send those.
-
-        task: the name of the Celery task in the messages; by default each job's own.
-        """
+    def send(self, jobs: Sequence[NewJob]) -> bool:
+        """Send messages; False if some could not be sent: workers then send those."""
         done = 0
         try:
             for job in jobs:
-                self.broker.send(job, task=task)
+                self.broker.send(job)
                 done += 1
         except EngineUnavailable:
             now = self.host.clock()
@@ -124,9 +121,9 @@ class Connections:
         self.note_sent(jobs[:done])
         return done == len(jobs)
 
-    def send_again(self, ids: Sequence[str], task: str | None = None) -> bool:
+    def send_again(self, ids: Sequence[str]) -> bool:
         """The same for those of these jobs that are READY; not bounded."""
-        return self.send([decode_job(body) for body in self.store.waiting(ids)], task)
+        return self.send([decode_job(body) for body in self.store.waiting(ids)])
 
     def note_sent(self, jobs: Sequence[NewJob]) -> None:
         """Record that messages were sent. If that fails, they are sent twice, to no effect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +18,8 @@ from flask_offload.engine_api import Claim, Ending, Error, Outcome
 from .forked import kill_programs, prepare_process
 
 PR_SET_PDEATHSIG: Final = 1
+FLUSH: Final = 2.0
+"""Seconds."""
 
 
 def run_isolated(
@@ -52,5 +55,17 @@ def _run_child(work: Callable[[], Outcome], writing: int, app: Flask) -> NoRetur
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(msgspec.msgpack.encode(outcome))
         code = 0
+        _flush_monitors()
     finally:
         os._exit(code)  # without the exit handlers of the pool's process
+
+
+def _flush_monitors() -> None:
+    """Let sentry_sdk and OpenTelemetry send what they have: their threads end with this process."""
+    sentry, trace = sys.modules.get("sentry_sdk"), sys.modules.get("opentelemetry.trace")
+    with contextlib.suppress(Exception):
+        if sentry is not None:
+            sentry.flush(FLUSH)
+    with contextlib.suppress(Exception):
+        if trace is not None:
+            trace.get_tracer_provider().force_flush(int(FLUSH * 1000))

@@ -22,7 +22,6 @@ from flask_offload.engine_api import (
 )
 from flask_offload.errors import JobCancelled, JobTimeout
 
-from .broker import ANONYMOUS
 from .connections import Connections
 from .forked import kill_process, kill_programs
 from .heartbeats import Heartbeats
@@ -60,7 +59,7 @@ class Recovery:
             self._notes.append(lambda: self._lost(job_id, reason))
 
     def note_unknown(self, job_id: str, task: str) -> None:
-        """A message named a task that Celery doesn't know here."""
+        """A message named a task that this app doesn't have."""
         self._notes.append(lambda: self._unknown(job_id, task))
 
     # --- in the maintenance thread ---
@@ -127,10 +126,6 @@ class Recovery:
             self._connections.send_again([job_id])  # its process died before it had claimed the job
 
     def _unknown(self, job_id: str, task: str) -> None:
-        if self._host.registry.find_task(task) is not None:
-            # declared after Celery had listed the tasks, for example in a view
-            self._connections.send_again([job_id], task=ANONYMOUS)
-            return
         again = self._host.clock() + UNKNOWN_DELAY
         self._connections.store.run("postpone", job_id, again)
         message = "no task %s in this app: its jobs wait for a worker that has it"

@@ -117,7 +117,7 @@ class RedisStore:
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            socket_keepalive=True,
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
             decode_responses=True,
             # once, as a restarted server has closed the connection; scripts may run twice
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisGone,)),

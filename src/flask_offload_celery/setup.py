@@ -20,6 +20,8 @@ from .levels import PRIORITY_STEPS
 
 _parse_url: Any = parse_url  # the Redis client is typed in parts
 REDIS: Final = ("redis://", "rediss://", "unix://")
+KOMBU_SOCKET: Final = "redis+socket://"
+"""How broker_url and result_backend begin for a Redis on a Unix socket."""
 SILENCE: Final = 20
 """Seconds after which the connection to a host that does not answer is closed. Without it, a worker
 whose network was cut waits on the dead connection for up to 15 minutes (Linux's tcp_retries2)."""
@@ -89,6 +91,8 @@ def records_url(broker: object, backend: object, chosen: str | None) -> str:
     Raises ConfigError when none of them is a Redis. URLs are not shown: they hold passwords.
     """
     for url in (chosen, backend, broker):
+        if isinstance(url, str) and url.startswith(KOMBU_SOCKET):
+            url = url.replace(KOMBU_SOCKET, "unix://", 1).replace("virtual_host=", "db=")
         if isinstance(url, str) and url.startswith(REDIS):
             try:
                 _parse_url(url)

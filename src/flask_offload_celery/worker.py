@@ -25,6 +25,7 @@ from flask_offload.errors import EngineUnavailable
 
 from .celery_task import AnonymousTask, OffloadTask
 from .connections import Connections
+from .consumer import OffloadConsumer
 from .forked import prepare_process
 from .pool import CeleryPool
 from .setup import configure_worker, warnings_about
@@ -61,6 +62,7 @@ def work(connections: Connections, options: WorkOptions) -> int:
         loglevel=options.log_level.upper(),
         concurrency=offload_worker.pool.identity.capacity,
         queues=queues,
+        consumer_cls=OffloadConsumer,
         **QUIET,
     )
     worker.start()
@@ -132,7 +134,6 @@ class OffloadWorker:
         celery.steps["worker"].add(OffloadStep)
         celery_signals.worker_shutting_down.connect(self._asked_to_stop)
         celery_signals.worker_process_init.connect(self._process_started)
-        celery_signals.task_unknown.connect(self._task_unknown)
 
     # --- called by Celery ---
 
@@ -156,9 +157,6 @@ class OffloadWorker:
         """Called in a signal handler, so it only sets flags."""
         self._stops_asked += 1
         self.pool.identity.drain()
-
-    def _task_unknown(self, *, name: str, id: str, **_: Any) -> None:
-        self.pool.maintenance.recovery.note_unknown(id, name)
 
     # --- commands, run in the thread of Celery's loop ---
 

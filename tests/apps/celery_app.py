@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -147,6 +148,11 @@ def echo(value: Any, more: Any = None) -> None:
         file.write(line)
 
 
+@offload.task(isolate=True)
+def fail_alone(text: str) -> None:
+    raise ValueError(text)
+
+
 ODD: list[Callable[[], Any]] = [
     lambda: current_job.progress("5"),  # type: ignore[arg-type]
     lambda: current_job.progress(Decimal(1), Decimal("2.5"), ["a"]),  # type: ignore[arg-type]
@@ -188,6 +194,11 @@ def double(number: int) -> int:
     return 2 * number
 
 
+def triple(text: str) -> str:
+    """The same."""
+    return 3 * text
+
+
 @offload.task
 def surroundings() -> dict[str, Any]:
     return {"app": current_app.name, "tenant": g.get("tenant"), "owner": current_job.owner}
@@ -211,6 +222,11 @@ def create_app(**config: Any) -> Flask:
     if app.config.get("BEATS") and "celery_app.beat" not in offload.tasks:
         offload.every(timedelta(seconds=1), name="celery_app.beat")(beat)
     offload.init_app(app)
+    if "MAILS" in os.environ:
+        mails = logging.FileHandler(os.environ["MAILS"], delay=True)
+        mails.setFormatter(logging.Formatter("MAIL %(name)s %(message)s"))
+        mails.setLevel(logging.ERROR)
+        app.logger.addHandler(mails)
 
     @app.get("/")
     def index() -> str:

@@ -9,7 +9,10 @@ import pytest
 from celery import Celery
 from flask import Flask
 
-from flask_offload import ConfigError, Offload
+import celery_app
+from brokers import Redis, serving
+from celery_server import make_site
+from flask_offload import ConfigError, JobStatus, Offload
 from flask_offload_celery.engine import CeleryEngine
 from flask_offload_celery.setup import configure_worker
 
@@ -108,3 +111,26 @@ def test_the_mailbox_of_a_worker_belongs_to_no_connection_unless_the_app_says_so
 def test_a_broker_is_shown_without_its_password(tmp_path: Path, url: str, place: str) -> None:
     engine = make(tmp_path, CELERY={"broker_url": url, "result_backend": REDIS})
     assert engine.connections.broker.place == place
+
+
+class SocketRedis(Redis):
+    """A Redis that listens on a Unix socket too."""
+
+    def program(self, words: list[str]) -> list[str]:
+        return [*words, "--unixsocket", str(self.folder / "s")]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("records", ["unix", "redis+socket", None])
+def test_a_redis_on_a_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: str | None
+) -> None:
+    with serving(SocketRedis, tmp_path / "r") as redis:
+        place = f"{records}://{redis.folder}/s" if records else None
+        broker = {"broker_url": f"redis+socket://{redis.folder}/s?virtual_host=3"}
+        with make_site(
+            tmp_path, monkeypatch, redis, CELERY=broker, OFFLOAD_CELERY_RECORDS=place
+        ) as site:
+            job = celery_app.add.enqueue(1, 2)
+            assert job.refresh().status is JobStatus.READY
+            assert site.engine.connections.broker.depth("default") == 1

@@ -58,6 +58,20 @@ def test_a_job_that_ignores_its_timeout_is_killed_and_the_others_go_on(
     assert len(other.attempts) == 1
 
 
+def test_handlers_of_the_app_s_logger_get_the_exception_of_a_failed_job(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+) -> None:
+    mails = site.folder / "mails"
+    with site.worker(worker_process, MAILS=str(mails)):
+        site.wait(celery_app.fail.enqueue("one"), celery_app.fail_alone.enqueue("two"))
+    text = mails.read_text()
+    for task, error in ("fail", "one"), ("fail_alone", "two"):
+        assert text.count(f"MAIL flask_offload.task.celery_app.{task} ") == 1
+        assert text.count(f"\nValueError: {error}\n") == 1
+    assert text.count("celery_app.py") == 2  # one frame each: that of the task
+
+
 def test_a_job_that_listens_can_clean_up_at_its_timeout(site: CelerySite, worker: Forked) -> None:
     (job,) = site.wait(celery_app.listening.enqueue())
     assert job.error is not None
@@ -236,6 +250,42 @@ def test_a_plain_function_that_a_view_enqueues_is_found(site: CelerySite, worker
     del site.offload.tasks["celery_app.double"]
     site.wait(job)
     assert job.return_value == 42
+
+
+def test_no_log_line_holds_arguments_whatever_a_message_is_like(
+    site: CelerySite,
+    worker_process: Workshop,  # noqa: F811
+) -> None:
+    secret = "hunter-two"
+
+    @site.offload.task(name="celery_app.not_here")
+    def not_here(text: str) -> None: ...
+
+    dynamic = site.offload.task(celery_app.triple)
+    with site.worker(worker_process, "--log-level", "debug") as worker:
+        job = dynamic.enqueue(secret)
+        del site.offload.tasks["celery_app.triple"]
+        not_here.enqueue(secret)
+        del site.offload.tasks["celery_app.not_here"]
+        broker = site.engine.connections.broker
+        for body in ("{" + secret, f'[["{secret}"], 5]'):
+            with broker._pool().acquire(block=True) as producer:
+                producer.publish(
+                    body,
+                    routing_key="default",
+                    declare=[broker.queue("default")],
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    headers={"offload": 1, "id": "odd", "task": "celery_app.add"},
+                )
+        site.wait(job)
+        worker.wait_for("no task celery_app.not_here in this app")
+        worker.wait_for("the message of job odd can't be read")
+        site.wait(celery_app.add.enqueue(1, 1))  # the worker goes on
+        printed = worker.output()
+    assert job.return_value == secret * 3
+    assert secret not in printed
+    assert "unregistered" not in printed
 
 
 # --- plain Celery --------------------------------------------------------------------------------

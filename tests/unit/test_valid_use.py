@@ -296,6 +296,17 @@ def test_names_of_other_libraries_have_a_sentence(app: Flask) -> None:
         add.using(countdown=3, unique=True)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match=r"no apply_async: write task\.using"):
         add.apply_async((1, 2), countdown=3)
+    for name, instead in {
+        "send": r"task\.enqueue\(",  # Dramatiq, Celery's send_task
+        "queue": r"task\.enqueue\(",
+        "enqueue_in": r"run_after=",
+        "s": r"enqueue_many",
+        "call_local": r"task\(…\)",
+        "typo": r"'typo'$",
+    }.items():
+        with pytest.raises(AttributeError, match=rf"the task '.*add' has no attribute.*{instead}"):
+            getattr(add, name)
+        assert not hasattr(add, name)
     with pytest.raises(OptionError, match=r"function\.enqueue"):
         offload.enqueue(add, 1, 2)
     with pytest.raises(NotInitialized, match=r"with app\.app_context"):

@@ -28,6 +28,7 @@ from ..payload.propagation import (
     load_context,
     restored_context,
 )
+from ..payload.tracing import consumer_span
 from ..role import is_worker
 from ..tasks.options import TaskOptions
 from ..tasks.retry import Again, Decision, Discarded, GiveUp, decide
@@ -111,7 +112,11 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
         after=after,
         keep=_keep(options, own, JobStatus(ending)) if ending is not Ending.RETRY else None,
     )
-    signals.send(signal, host.app, claim=claim, outcome=outcome)
+    outcome.__dict__["exception"] = error
+    try:
+        signals.send(signal, host.app, claim=claim, outcome=outcome)
+    finally:
+        del outcome.__dict__["exception"]  # it holds the frames of the task
     return outcome
 
 
@@ -142,6 +147,7 @@ def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
             restored_context(host.registry.propagators, saved)
             if saved
             else contextlib.nullcontext(),
+            consumer_span(context.task, context.claim.queue_name, context.id, context.attempt),
         ):
             yield
     finally:

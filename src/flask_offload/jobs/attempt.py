@@ -61,7 +61,7 @@ class Claim(msgspec.Struct, array_like=True):
     """The job's JobOptions (JSON)."""
 
 
-class Outcome(msgspec.Struct, array_like=True):
+class Outcome(msgspec.Struct, array_like=True, dict=True):
     """How an attempt ended. Times in unix seconds, durations in seconds.
 
     after: before a RETRY may start. keep: how long the job is kept; None: the writer of the outcome
@@ -78,6 +78,12 @@ class Outcome(msgspec.Struct, array_like=True):
     after: float = 0.0
     keep: float | None = None
     result_ttl: float | None = None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What ended the attempt, while receivers of its signal are called in the process where it
+        was raised; None elsewhere."""
+        return self.__dict__.get("exception")
 
 
 class Report(msgspec.Struct, array_like=True):

@@ -6,10 +6,14 @@ attributes of the record, for formatters and filters.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from blinker import NamedSignal
+from flask.logging import default_handler
 
 from .. import signals
 from .attempt import Claim, Outcome
@@ -44,6 +48,57 @@ def schedule_fired(schedule: str, job_id: str, task: str) -> None:
     """Log that a worker has enqueued the job of a schedule."""
     message = "schedule %s: job %s enqueued"
     write(logging.INFO, "schedule_fired", message, schedule, job_id, job_id=job_id, task=task)
+
+
+def _log_failure(app: Any, claim: Claim, outcome: Outcome) -> None:
+    """Log the failure of a job to the logger of its task, and to the handlers of `app.logger` that
+    this logger does not reach, with the exception if it was raised in this process."""
+    error = outcome.exception
+    trace = outcome.error.traceback if outcome.error and error is None else None
+    lines = "".join(f"\n{plain(line)}" for line in trace.splitlines()) if trace else ""
+    own = logging.getLogger(f"{logger.name}.task.{claim.task}")
+    logger.disabled = own.disabled = False  # as in write()
+    if not own.isEnabledFor(logging.ERROR):
+        return
+    record = own.makeRecord(
+        own.name,
+        logging.ERROR,
+        __file__,
+        0,
+        "%s of %s, attempt %d: failed after %.3f s: %s%s",
+        (claim.id, claim.task, claim.attempt, _seconds(outcome), _why(outcome), lines),
+        None if error is None else (type(error), error, error.__traceback__),
+    )
+    fields = {"job_id": claim.id, "task": claim.task, "attempt": claim.attempt}
+    record.__dict__.update(fields, action="job_failed")
+    with _tags_for_sentry(claim):
+        own.handle(record)
+    if app is not None and app.logger.isEnabledFor(logging.ERROR):
+        reached = {*_handlers(own), default_handler}
+        for handler in _handlers(app.logger):
+            if handler not in reached and record.levelno >= handler.level:
+                handler.handle(record)
+
+
+def _handlers(start: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that get the lines of a logger."""
+    at: logging.Logger | None = start
+    while at is not None:
+        yield from at.handlers
+        at = at.parent if at.propagate else None
+
+
+@contextlib.contextmanager
+def _tags_for_sentry(claim: Claim) -> Iterator[None]:
+    """Let sentry_sdk, which sends each line of a failure, tag it with the job, if it is in use."""
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is None or not hasattr(sentry, "new_scope"):
+        yield
+        return
+    with sentry.new_scope() as scope:
+        scope.set_tag("job_id", claim.id)
+        scope.set_tag("task", claim.task)
+        yield
 
 
 def _write(level: int, action: str, claim: Claim, message: str, *values: Any) -> None:
@@ -108,17 +163,8 @@ def _retried(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
 
 @signals.failed.connect
 def _failed(sender: Any, *, claim: Claim, outcome: Outcome) -> None:
-    trace = outcome.error.traceback if outcome.error else None
-    lines = [plain(line) for line in trace.splitlines()] if trace else []
-    _write(
-        logging.ERROR,
-        "job_failed",
-        claim,
-        "failed after %.3f s: %s%s",
-        _seconds(outcome),
-        _why(outcome),
-        "".join(f"\n{line}" for line in lines),
-    )
+    with contextlib.suppress(SystemExit, GeneratorExit):  # a handler must not end the process
+        _log_failure(sender, claim, outcome)
 
 
 @signals.cancelled.connect
@@ -144,8 +190,15 @@ def _worker_stopped(sender: Any, *, worker: str) -> None:
     write(logging.INFO, "worker_stopped", "worker %s stopped", worker, worker=worker)
 
 
+class _PlainFormatter(logging.Formatter):
+    """The text of an exception can't forge a line of the log."""
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(plain(line) for line in super().formatException(ei).split("\n"))
+
+
 _own_handler = logging.StreamHandler()
-_own_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+_own_handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
 
 
 def set_up(level: str) -> None:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from flask import has_request_context, request
@@ -82,6 +82,41 @@ def _refuses_unknown(using: F) -> F:
     return checked  # type: ignore[return-value]
 
 
+_ENQUEUE = "write task.enqueue(…)"
+_LATER = "write task.using(run_after=timedelta(…)).enqueue(…), or run_after= an aware datetime"
+_USING = "write task.using(queue_name=…, priority=…, run_after=…).enqueue(…)"
+_RETRY = "write @offload.task(max_attempts=…, backoff=…), or raise Retry(after=…) inside the task"
+_CALL = "write offload.enqueue_many([task.call(…), …])"
+OTHER_LIBRARIES: Final = {
+    "send": _ENQUEUE,
+    "queue": _ENQUEUE,
+    "enqueue_call": _ENQUEUE,
+    "schedule": _LATER,
+    "defer": _ENQUEUE,
+    "kiq": _ENQUEUE,
+    "enqueue_at": _LATER,
+    "enqueue_in": _LATER,
+    "send_with_options": _USING,
+    "configure": _USING,
+    "retry": _RETRY,
+    "s": _CALL,
+    "si": _CALL,
+    "signature": _CALL,
+    "subtask": _CALL,
+    "message": _CALL,
+    "map": _CALL,
+    "starmap": _CALL,
+    "chunks": _CALL,
+    "call_local": "call the task itself: task(…)",
+    "run": "call the task itself: task(…)",
+    "apply": "call the task itself: task(…)",
+    "AsyncResult": "write offload.get_job(id)",
+    "request": "write current_job inside the task",
+    "update_state": "write current_job.progress(done, total) inside the task",
+}
+"""What to write for a name of Celery, RQ, Huey, Dramatiq or TaskIQ."""
+
+
 class Task(Generic[P, R]):
     """A function that may run in the background; made by `@offload.task`.
 
@@ -136,6 +171,18 @@ class Task(Generic[P, R]):
             f"{self.name} has no apply_async: write task.using(run_after=…, queue_name=…,"
             " priority=…).enqueue(…), or task.enqueue(…) without options."
         )
+
+    if not TYPE_CHECKING:  # for a type checker a name that does not exist stays an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Called for attributes that don't exist; names of other libraries get a sentence."""
+            instead = OTHER_LIBRARIES.get(name)
+            what = repr(self.__dict__.get("name", "task"))
+            raise AttributeError(
+                f"the task {what} has no attribute {name!r}" + (f": {instead}" if instead else ""),
+                name=name,
+                obj=self,
+            )
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """This call for `offload.enqueue_many`; raises PayloadError like `enqueue`."""
