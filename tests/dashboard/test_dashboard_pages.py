@@ -309,3 +309,12 @@ def test_a_worker_is_asked_to_stop(tmp_path: Path) -> None:
             assert act(client, "/workers", action="stop", name=name).status_code == 303
             assert process.wait() == 0
         assert b"No worker is alive" in client.get(f"{PREFIX}/workers").data
+
+
+def test_a_search_finds_nothing_that_is_hidden(made: Shop) -> None:
+    job = made.run(7, "sk-argument-1", note="for Ada")
+    made.run("sk-user-2", task=made.login)
+    assert ids(text(made, "/jobs", text="FOR ADA")) == [job.id]
+    assert ids(text(made, "/jobs", text='"for ada"')) == [job.id]
+    for hidden in ("sk-arg", "sk-argument-1", "sk-user", "sk-"):
+        assert ids(text(made, "/jobs", text=hidden)) == []

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from flask import abort, request
+from flask import abort, g, request
 from werkzeug.datastructures import MultiDict
 
 from ..engines.base import LOOK, Engine, JobQuery
@@ -49,6 +49,8 @@ class Bulk:
 
     def ask(self) -> str:
         """How many jobs would be changed, and the button."""
+        if g.offload_dashboard_access != "full":
+            abort(403)
         action, filters = self._chosen(request.args)
         count, is_partial = self._offload.engine.matching(filters.query(), FURTHER)
         return page(

@@ -60,6 +60,17 @@ class Masking:
             for name, value in shown
         ]
 
+    def shows(self, stored: str, task: Task[Any, Any] | None, text: str) -> bool:
+        """Whether a text is in what is shown of the arguments, whatever the case: a search must not
+        find what is hidden, which would reveal it letter by letter. stored: JSON."""
+        if task is None or not task.options.expose_args:
+            return False
+        args, kwargs = json.loads(stored)
+        named = [*zip(_names(task, len(args)), args, strict=True), *kwargs.items()]
+        shown = [self.masked({name: value}) for name, value in named]
+        compact = json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
+        return text.lower() in compact.lower()
+
     def result(self, stored: str | None, task: Task[Any, Any] | None) -> str | None:
         """The return value; None if there is none, or it may not be shown. stored: JSON."""
         if stored is None or task is None or not task.options.expose_args:

@@ -13,7 +13,7 @@ from flask import request
 
 from ..engines.base import LOOK, FailureGroup, JobQuery
 from ..engines.store import WorkerInfo
-from ..errors import OffloadError
+from ..errors import JobNotFound, OffloadError
 from ..jobs.job import JobRecord, JobStatus
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
@@ -117,11 +117,28 @@ class Pages:
             actions=possible(self._offload.engine, chosen),
             look=look,
             is_further=is_further,
-            rows=[_row(record, now) for record in found.jobs],
+            rows=[_row(record, now) for record in found.jobs if self._shows(record, chosen.text)],
             statuses=list(JobStatus),
             within=WITHIN,
             tasks=sorted(self._offload.tasks),
         )
+
+    def _shows(self, record: JobRecord, text: str) -> bool:
+        """Whether a searched text is in what the page of the job shows."""
+        if not text:
+            return True
+        errors = [attempt.error for attempt in record.attempts if attempt.error is not None]
+        texts = [record.message or "", *(f"{e.type}\n{e.message}" for e in errors)]
+        if any(text.lower() in each.lower() for each in texts):
+            return True
+        task = self._offload.tasks.get(record.task)
+        if record.origin == "respond_async":
+            return False
+        try:
+            stored = self._offload.engine.arguments(record.id)
+        except JobNotFound:
+            return False
+        return self._masking().shows(stored, task, text)
 
     def job(self, job_id: str) -> str:
         """One job, with all that is known about it."""
