@@ -132,7 +132,7 @@ def test_the_documentation_lists_every_option_of_a_task() -> None:
     text = (ROOT / "docs" / "control.md").read_text()
     table = text[: text.index("## Retries")]
     told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    options = {*TaskOptions.__dataclass_fields__, "name"} - {"retry"}
+    options = {*TaskOptions.__dataclass_fields__, "name"} - {"retry", "from_app"}
     options |= {"max_attempts", "backoff", "retry_on", "discard_on"}
     assert set(told) == options
     assert inspect.getdoc(Offload.task)
