@@ -1,6 +1,8 @@
 """What the profiler costs a request that is fast: the same app with and without, in turns.
 
-    python -m benchmarks.spot_cost [--processes 9] [--seconds 10]
+    python -m benchmarks.spot_cost [--processes 9] [--seconds 10] [--page]
+
+With --page the view renders a small page, else it does nothing.
 
 All variants run in one process, one after the other in blocks of 8 requests and in random order,
 so that a machine that speeds up or slows down does so for all; the first request of each block is
@@ -25,7 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from flask import Flask
+from flask import Flask, render_template
+from jinja2 import DictLoader
 from werkzeug.test import EnvironBuilder
 
 from flask_offload.profiler.install import ProfilerSettings, install
@@ -35,13 +38,20 @@ BLOCK = 8
 PLAIN = "plain"
 
 
-def make_app(settings: ProfilerSettings | None) -> Flask:
-    """An app with a view that does nothing."""
+PAGE = """<!doctype html><title>{{ title }}</title>
+<table>{% for row in rows %}<tr><td>{{ row.name }}</td><td>{{ row.total }}</td></tr>{% endfor %}
+</table>"""
+
+
+def make_app(settings: ProfilerSettings | None, page: bool) -> Flask:
+    """An app with a view that does nothing, or renders a page of 30 rows."""
     app = Flask(__name__)
+    app.jinja_loader = DictLoader({"page.html": PAGE})
+    rows = [{"name": f"order {number}", "total": number * 7} for number in range(30)]
 
     @app.get("/")
     def index() -> str:
-        return "ok"
+        return render_template("page.html", title="Orders", rows=rows) if page else "ok"
 
     if settings is not None:
         install(app, settings)
@@ -82,12 +92,12 @@ def variants(store: Path) -> dict[str, ProfilerSettings | None]:
     }
 
 
-def measure(seconds: float) -> tuple[dict[str, float], float]:
+def measure(seconds: float, page: bool) -> tuple[dict[str, float], float]:
     """Microseconds of a request to each variant, and the sampler's share of a processor."""
     logging.disable()  # a stall of the machine is reported, rightly
     with tempfile.TemporaryDirectory() as folder:
         settings = variants(Path(folder) / "evidence.sqlite3")
-        run = {name: requester(make_app(item)) for name, item in settings.items()}
+        run = {name: requester(make_app(item, page)) for name, item in settings.items()}
         took: dict[str, list[float]] = {name: [] for name in run}
         order = list(run)
         for name in order:
@@ -109,9 +119,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        found = list(pool.map(measure, [arguments.seconds] * arguments.processes))
+        seconds, page = [arguments.seconds], [arguments.page]
+        runs = arguments.processes
+        found = list(pool.map(measure, seconds * runs, page * runs))
     print(f"{'':<30}{'µs':>8}{'added':>8}   smallest … largest")
     for name in found[0][0]:
         added = [quiet[name] - quiet[PLAIN] for quiet, _ in found]
