@@ -59,7 +59,7 @@ class Figures(NamedTuple):
     """The figures of a request.
 
     seconds: how long it took. samples: how many were taken. held: of its seconds, those for which a
-    function written in C held Python's interpreter; only known of requests without samples.
+    function written in C held Python's interpreter after the last sample.
     """
 
     seconds: float
@@ -84,7 +84,8 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
     """Find what blocked a request, from its complete tree of calls."""
     parts = parts_of(root, around.is_view, figures.seconds) if figures.samples else []
     blockers = tuple(_blocker(part, figures, around) for part in parts)
-    if not figures.samples and figures.held >= figures.seconds / 2:
+    is_seen = any(not part.is_unseen for part in parts)
+    if not is_seen and figures.held >= figures.seconds / 2:
         blockers = (_HELD,)
     sentence = _sentence(route, figures, blockers) + _statements(around)
     queries = sum(query.times for query in around.queries)

@@ -35,7 +35,7 @@ class RequestSample:
     body is generated while it is sent. since: when its code began to run. seconds: how long it ran
     before that; once it is over, in all. settled: for gates; set once the sampler adds nothing any
     more. log: the statements that it runs. held: seconds for which a function written in C held the
-    interpreter, in a request without samples. The fields from `next_sample` to `queued_at` belong
+    interpreter after the last sample. The fields from `next_sample` to `queued_at` belong
     to the sampler's thread.
     """
 

@@ -25,7 +25,7 @@ from .profiler import Profiler
 from .reporter import Reporter
 from .request_sample import RequestSample, clock
 from .stacks import follow_async, frames_within, read_stack
-from .thread_clock import cpu_seconds, native_id, queued_seconds
+from .thread_clock import Queued, cpu_seconds, native_id, queued, queued_seconds
 
 _POLL = 0.010
 """Seconds between two rounds while no request is slow; less than FIRST_SAMPLE, so none is late."""
@@ -33,6 +33,9 @@ _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""
 _LATE = 0.05
 """Seconds. A round that is later than this was kept from running."""
+_A_TURN = 0.1
+"""Seconds. A thread that waits for the interpreter wants to run every 5 ms; on a busy machine it
+does so at least this often."""
 _COMPUTED_FROM = 0.1
 """The share of such a delay for which the thread that held the interpreter has computed, also on a
 busy machine."""
@@ -73,6 +76,7 @@ class Sampler:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._idle_at = 0.0
+        self._woken = (math.inf, 0.0)
 
     def add_profiler(self, profiler: Profiler) -> None:
         """Write the statistics of this app from now on."""
@@ -124,6 +128,8 @@ class Sampler:
     def _wake(self) -> None:
         with self._lock:
             self.is_awake = True
+            # the request may hold the interpreter before the thread has run for the first time
+            self._woken = (clock(), time.process_time())
             self._wake_up.set()
             if self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(
@@ -134,23 +140,28 @@ class Sampler:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        due, clocks = math.inf, _Clocks.now()
+        due, used = self._woken
+        line = Queued(0.0, 0)
         while not self._stopping.is_set():
-            now = clock()
-            late = now - due if now - due > _LATE else 0.0
-            held = _Clocks.now().held(late, clocks) if late else 0.0
+            now, before = clock(), used
+            used = time.process_time()
+            held = 0.0
+            if now - due > _LATE:
+                line, line_before = _own_line(), line
+                held = _held(now - due, line, line_before, used - before)
             try:
                 wait = self._round(now, held)
             except Exception:
                 _log.exception("Flask-Offload's sampler failed; it continues")
                 wait = _POLL
             if wait is None:
+                line = _own_line()
                 self._sleep()
-                due, clocks = math.inf, _Clocks.now()
+                due, used = self._woken
             else:
-                if late or wait >= _POLL:
-                    clocks = _Clocks.now()  # not while it samples, because it reads a file
                 due = now + wait
+                if wait >= _POLL:
+                    line = _own_line()  # not while it samples, because it reads a file
                 self._stopping.wait(max(due - clock(), 0.001))
         self._pass_on(0.0, 0.0)
 
@@ -181,6 +192,7 @@ class Sampler:
         return max(wait, 0.001)
 
     def _sleep(self) -> None:
+        self._woken = (math.inf, 0.0)
         self._wake_up.clear()
         self.is_awake = False
         if self.active or self._slow or self._stopping.is_set():
@@ -196,31 +208,30 @@ class Sampler:
         """Give the requests that are over to the reporter."""
         while self._slow:
             request = self._slow.popleft()
-            if held and request.tree is None:
-                # in a C function from before its first sample until its end
-                request.held = min(held, request.seconds)
+            # in a C function from its last sample, or from before its first, until its end
+            request.held = min(held, request.seconds - request.last_age)
             if request.settled is not None:
                 request.settled.set()
             if request.is_slow:
                 self.reporter.put(request)
 
 
-class _Clocks(NamedTuple):
-    """Seconds that this process has computed, and that this thread stood in line to run."""
+def _own_line() -> Queued:
+    """How long this thread has stood in line for a processor, and how many times it got one."""
+    return queued(get_native_id()) or Queued(0.0, 0)
 
-    used: float
-    queued: float
 
-    @classmethod
-    def now(cls) -> _Clocks:
-        return cls(time.process_time(), queued_seconds(get_native_id()) or 0.0)
+def _held(late: float, line: Queued, before: Queued, computed: float) -> float:
+    """For how many of the seconds by which this thread is late another one held the interpreter.
 
-    def held(self, late: float, before: _Clocks) -> float:
-        """For how many of the seconds by which this thread is late another one held the interpreter
-        and computed: those in which it did not stand in line for a processor."""
-        kept = late - (self.queued - before.queued)
-        has_computed = self.used - before.used >= _COMPUTED_FROM * kept
-        return kept if kept >= _LATE and has_computed else 0.0
+    computed: seconds that this process has computed: a thread that holds the interpreter without
+    that is itself kept from running.
+    """
+    if line.turns - before.turns >= late / _A_TURN:
+        kept = late  # it ran again and again, to find each time that the interpreter was taken
+    else:
+        kept = late - (line.seconds - before.seconds)
+    return kept if kept >= _LATE and computed >= _COMPUTED_FROM * kept else 0.0
 
 
 class _Held(NamedTuple):
@@ -320,10 +331,10 @@ def _processor_share(request: RequestSample, executing: int | None, gap: float) 
     used = request.last_cpu - before
     if used < gap / 2 and request.queued_at <= request.last_age + gap:
         # a thread that waits leaves the interpreter free, so that reading a file costs little
-        queued = queued_seconds(request.number)
-        if queued is not None and request.last_queued is not None:
-            used += queued - request.last_queued
-        request.last_queued = queued
+        stood = queued_seconds(request.number)
+        if stood is not None and request.last_queued is not None:
+            used += stood - request.last_queued
+        request.last_queued = stood
         request.queued_at = request.last_age + gap + _QUEUED_EVERY
     return min(used / gap, 1.0)
 

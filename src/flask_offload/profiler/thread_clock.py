@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 
 def native_id(ident: int) -> int | None:
@@ -34,13 +35,27 @@ def cpu_seconds(number: int) -> float | None:
         return None
 
 
+class Queued(NamedTuple):
+    """How long a thread has stood in line for a processor, and how many times it got one."""
+
+    seconds: float
+    turns: int
+
+
+def queued(number: int) -> Queued | None:
+    """Seconds and turns of a thread, as `queued_seconds`."""
+    try:
+        fields = Path(f"/proc/self/task/{number}/schedstat").read_text().split()
+        return Queued(int(fields[1]) / 1e9, int(fields[2]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def queued_seconds(number: int) -> float | None:
     """Seconds for which a thread could have run but got no processor.
 
     Without it, a thread on a busy machine would seem to wait. It reads a file
     (https://docs.kernel.org/scheduler/sched-stats.html), so ask seldom.
     """
-    try:
-        return int(Path(f"/proc/self/task/{number}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return None
+    found = queued(number)
+    return found.seconds if found is not None else None
