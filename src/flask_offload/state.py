@@ -24,6 +24,7 @@ from .payload.spool import Spool
 from .payload.tracing import note_job, producer_span
 from .profiler.install import ProfilerSettings
 from .profiler.timing import note_enqueue
+from .tasks.mail import SEND_MAIL, packed
 from .tasks.registry import Registry
 from .tasks.schedule import Schedule
 from .tasks.task import Task, TaskCall
@@ -205,6 +206,17 @@ class AppRegistry(Registry):
         jobs = state.enqueue(new_jobs)
         note_enqueue(time.perf_counter() - began)
         return jobs
+
+    def send_mail(self, message: Any, **options: Any) -> Job:
+        """Send a `flask_mail.Message` or a `flask_mailman.EmailMessage` in a job.
+
+        It is patient: 12 attempts within hours, but what the mail server refuses for good fails at
+        once. Every attempt has the same Message-ID. Attachments are files beside the job where the
+        engine has the flag `files`; else they count toward OFFLOAD_MAX_PAYLOAD.
+        options: those of `task.using`. Raises as `task.enqueue`.
+        """
+        task = self.built_in[SEND_MAIL]
+        return (task.using(**options) if options else task).enqueue(*packed(message))
 
     def get_job(self, job_id: str) -> Job:
         """The job with this id. Raises JobNotFound."""

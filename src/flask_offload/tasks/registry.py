@@ -18,6 +18,7 @@ from ..jobs.rate import Rate
 from ..payload.calls import Codecs
 from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
+from . import mail
 from .names import find_declared, is_same_declaration, task_name, will_be_known
 from .options import (
     READ_AT_ENQUEUE,
@@ -49,7 +50,8 @@ class Registry(ABC):
         self._declared_at: dict[str, int] = {}
         patient = TaskOptions(retry=RetryPolicy(max_attempts=10, backoff=exponential(10.0)))
         self.built_in: dict[str, Task[Any, Any]] = {
-            ON_FAILURE: Task(self, self._call_on_failure, ON_FAILURE, patient)
+            ON_FAILURE: Task(self, self._call_on_failure, ON_FAILURE, patient),
+            mail.SEND_MAIL: Task(self, mail.send, mail.SEND_MAIL, mail.PATIENT),
         }
         """Tasks of this package, by their names."""
         self.propagators: list[Propagator] = list(BUILT_IN)
