@@ -372,6 +372,14 @@ def test_digests_are_equal_for_equal_values_in_any_process_and_differ_for_others
     assert differences(one.config, digests(other.config)) == []
 
 
+def test_jobs_show_in_the_terminal_of_a_development_server(shop: Shop) -> None:
+    command = ("-m", "flask", "--app", "shop", "run", "--debug", "--no-reload", "--port", "PORT")
+    with shop.serve(*command) as process:
+        job = http_get(f"{shop.url}/go").text
+        process.wait_for(f"charge #{job} done in ", 30)
+        assert f"charge #{job} started\n" in process.output()
+
+
 def test_there_is_an_interpreter_also_under_a_server_that_embeds_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

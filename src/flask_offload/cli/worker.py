@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
+from flask.helpers import get_debug_flag
 
 from ..engines.base import Engine, WorkOptions
 from ..errors import OffloadError, OptionError
@@ -84,7 +85,8 @@ def worker(
     if in_this_process:
         sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
     kept = given["kept_by"] is not None
-    log.set_up(log_level or ("warning" if kept else "info"))
+    in_terminal = kept and log_level is None and get_debug_flag()
+    log.set_up(log_level or ("warning" if kept else "info"), in_terminal=in_terminal)
     if kept:
         os.nice(NICENESS)
     options = WorkerOptions(queues=frozenset(queues) or None, **given)

@@ -201,9 +201,33 @@ _own_handler = logging.StreamHandler()
 _own_handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
 
 
-def set_up(level: str) -> None:
-    """In a worker, before the app is imported: add a handler unless there is one."""
+class _Terminal(logging.Formatter):
+    """Short lines for the terminal of a development server: `send #6b0a1f2e started`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        action = getattr(record, "action", "")
+        job = f"{getattr(record, 'task', '').rpartition('.')[2]} #{getattr(record, 'job_id', '')}"
+        if action == "job_started":
+            return f"{job} started"
+        if action == "job_succeeded" and isinstance(record.args, tuple):
+            return f"{job} done in {record.args[-1]:.3g} s"
+        return super().format(record)
+
+
+def set_up(level: str, *, in_terminal: bool = False) -> None:
+    """In a worker, before the app is imported: add a handler unless there is one.
+
+    in_terminal: it shows when jobs start and end, in short lines, whatever the level.
+    """
     logger.setLevel(level.upper())
+    if in_terminal:
+        logger.setLevel(logging.DEBUG)
+        _own_handler.setFormatter(_Terminal("%(asctime)s %(levelname)s %(message)s"))
+        _own_handler.addFilter(
+            lambda record: (
+                record.levelno >= logging.INFO or getattr(record, "action", "") == "job_started"
+            )
+        )
     if not logger.handlers and not logging.getLogger().handlers:
         logger.addHandler(_own_handler)
 
