@@ -56,6 +56,8 @@ class Recovery:
             request.__dict__.setdefault("offload_lost", mark) is mark
         ):  # noted once, by Celery or by find_lost
             job_id: str = request.id
+            if request.worker_pid:
+                kill_programs(request.worker_pid)
             self._notes.append(lambda: self._lost(job_id, reason))
 
     def note_unknown(self, job_id: str, task: str) -> None:
@@ -69,7 +71,6 @@ class Recovery:
         for request in list(celery_state.active_requests):
             pid = request.worker_pid
             if pid and start_time(os.getpid()) and not start_time(pid):
-                kill_programs(pid)
                 self.note_lost(request, f"process {pid} has ended")
 
     def handle_notes(self) -> None:
