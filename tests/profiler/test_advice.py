@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.processes
 
 class Site:
     def __init__(self) -> None:
+        importlib.import_module("asgiref.sync")  # the first async view would import it
         self.found = Found()
         app = make_app(self.found.settings(spot_above_ms=40.0))
         self.client: FlaskClient = app.test_client()
