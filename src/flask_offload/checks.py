@@ -13,7 +13,8 @@ from .state import AppState
 
 def check_all(state: AppState) -> list[Finding]:
     """Every finding about the app's jobs, in a fixed order."""
-    return [*check_configuration(state), *state.engine.findings()]
+    found = [*check_configuration(state), *state.engine.findings()]
+    return found if state.transactions is None else [*found, *state.transactions.findings()]
 
 
 def check_configuration(state: AppState) -> Iterator[Finding]:

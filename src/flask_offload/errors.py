@@ -69,6 +69,10 @@ class JobNotFound(OffloadError):
     """There is no job with this id: it never existed, or its retention time is over."""
 
 
+class NotCommitted(OffloadError):
+    """The job waits for the commit of the transaction in which it was enqueued: commit first."""
+
+
 class InvalidTransition(OffloadError):
     """The job's status does not allow this: look at job.status first."""
 
@@ -130,6 +134,11 @@ class Discard(OffloadError):
 
 class EngineUnavailable(OffloadError):
     """The engine that keeps the jobs can't be reached; nothing was enqueued. Try again later."""
+
+
+class OutboxMissing(EngineUnavailable):
+    """The app's database has no table offload_outbox: create it with db.create_all() or a migration
+    (flask db migrate, flask db upgrade)."""
 
 
 class DatabaseLocked(EngineUnavailable):

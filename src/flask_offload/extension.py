@@ -31,13 +31,18 @@ class Offload(AppRegistry):
 
     span: ClassVar[type[timing.span]] = timing.span
 
-    def __init__(self, app: Flask | None = None) -> None:
+    def __init__(self, app: Flask | None = None, *, db: Any = None, metadata: Any = None) -> None:
         super().__init__()
+        self._db, self._metadata = db, metadata
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> None:
+    def init_app(self, app: Flask, *, db: Any = None, metadata: Any = None) -> None:
         """Read the app's OFFLOAD_* settings and add the job resource and the commands.
+
+        db: Flask-SQLAlchemy, Flask-SQLAlchemy-Lite, or a scoped_session: a job that is enqueued
+        after a write in the session's transaction then exists if that commits. metadata: where the
+        table `offload_outbox` is added, if db has no `metadata`.
 
         Raises ConfigError for settings that can't be used, and RuntimeError if the app has an
         Offload already.
@@ -50,7 +55,9 @@ class Offload(AppRegistry):
                 else "this app has another Offload already: import that one"
                 " (app.extensions['offload']) instead of making a second"
             )
-        state = AppState(app, self, Config.from_app(app))
+        if db is None:
+            db, metadata = self._db, self._metadata
+        state = AppState(app, self, Config.from_app(app), db, metadata)
         app.extensions["offload"] = self
         self.states[app] = state
         self.apps_made += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app
@@ -18,7 +18,7 @@ from .engines.registry import make_engine
 from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .feature_checks import check_schedule, check_settings, check_task, check_using, require_flag
 from .jobs import log
-from .jobs.job import Job, JobList, JobRecord, JobStatus
+from .jobs.job import Job, JobEngine, JobList, JobRecord, JobStatus
 from .jobs.new_job import NewJob
 from .payload.spool import Spool
 from .payload.tracing import note_job, producer_span
@@ -28,7 +28,11 @@ from .tasks.mail import SEND_MAIL, packed
 from .tasks.registry import Registry
 from .tasks.schedule import Schedule
 from .tasks.task import Task, TaskCall
+from .transactions.unguarded import UnguardedSessions
 from .worker.keeper import Keeper
+
+if TYPE_CHECKING:
+    from .transactions.sessions import Transactions
 
 SEARCHED = 20_000
 """Jobs that one call of `offload.jobs` looks at."""
@@ -37,7 +41,9 @@ SEARCHED = 20_000
 class AppState(Host):
     """The state of an Offload for one app."""
 
-    def __init__(self, app: Flask, registry: Registry, config: Config) -> None:
+    def __init__(
+        self, app: Flask, registry: Registry, config: Config, db: Any = None, metadata: Any = None
+    ) -> None:
         super().__init__(app, registry, config)
         self.engine: Engine = make_engine(self)
         check_settings(self.engine, config)
@@ -56,6 +62,14 @@ class AppState(Host):
         if self.keeper is not None:
             self.keeper.start_with_server()
         self._is_in_use = False
+        self.transactions: Transactions | None = None
+        self.jobs: JobEngine = self.engine
+        """What jobs ask: the engine, or the transactions before it."""
+        if db is not None:
+            from .transactions.sessions import Transactions  # needs SQLAlchemy
+
+            self.jobs = self.transactions = Transactions(self, db, metadata)
+        self.unguarded = UnguardedSessions(app) if db is None else None
 
     def new_job(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -65,35 +79,43 @@ class AppState(Host):
         limit = self.config.max_payload
         return task.new_job(args, kwargs, limit=limit, spool=self.spool, now=self.clock())
 
-    def enqueue(self, new_jobs: Sequence[NewJob]) -> list[Job]:
-        """Enqueue all of them, or none. Raises EngineUnavailable, and RuntimeError in a test that
-        has no database of its own."""
+    def enqueue(self, new_jobs: Sequence[NewJob], after_commit: bool | None = None) -> list[Job]:
+        """Enqueue all of them, or none. after_commit: as in `using`. Raises EngineUnavailable, and
+        RuntimeError in a test that has no database of its own."""
         self.check_test_database()
         try:
+            if self.transactions is not None and self.transactions.has_part_in(after_commit):
+                return [self.job(one) for one in self.transactions.enqueue(new_jobs)]
+            if self.transactions is None and after_commit:
+                raise OptionError(
+                    "using(after_commit=True) needs the database: write Offload(app, db=db)"
+                )
+            if self.unguarded is not None and after_commit is None:
+                self.unguarded.check()
             records = self.engine.enqueue(new_jobs) if new_jobs else []
         except BaseException:
             for job in new_jobs:
-                self._discard_files(job)
+                self.discard_files(job)
             raise
-        return self._accepted(records, new_jobs)
+        return self.accepted(records, new_jobs)
 
-    def _accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
+    def accepted(self, records: Iterable[JobRecord], new_jobs: Sequence[NewJob]) -> list[Job]:
         """Jobs of the enqueued records; starts the keeper and sends the signals."""
         self._start()
         jobs = [self.job(record) for record in records]
         has_receivers = log.has_receivers(signals.enqueued, logging.DEBUG)
         for job, new_job in zip(jobs, new_jobs, strict=True):
             if job.is_duplicate:
-                self._discard_files(new_job)
+                self.discard_files(new_job)
             elif has_receivers:
                 signals.send(signals.enqueued, self.app, job=job)
         return jobs
 
     def job(self, record: JobRecord, *, is_listed: bool = False) -> Job:
         """The job of this record. is_listed: it came in a list, without its result."""
-        return Job(record, self.engine, self.registry.codecs, self.spool, is_listed=is_listed)
+        return Job(record, self.jobs, self.registry.codecs, self.spool, is_listed=is_listed)
 
-    def _discard_files(self, job: NewJob) -> None:
+    def discard_files(self, job: NewJob) -> None:
         """Remove the spooled files of a call that did not become a job."""
         if job.files and self.spool is not None:
             self.spool.remove(job.files)
@@ -160,7 +182,8 @@ class AppRegistry(Registry):
         began = time.perf_counter()
         state = self.current_state()
         with producer_span(task.name, _queue_of(task), "send"):
-            (job,) = state.enqueue((state.new_job(task, args, kwargs),))
+            new_job = state.new_job(task, args, kwargs)
+            (job,) = state.enqueue((new_job,), task.overrides.after_commit)
             note_job(job.id)
         note_enqueue(time.perf_counter() - began)
         return job
@@ -198,12 +221,17 @@ class AppRegistry(Registry):
         """
         began = time.perf_counter()
         state = self.current_state()
+        calls = list(calls)
         new_jobs = [_new_job(call) for call in calls]
+        wishes = {call.task.overrides.after_commit for call in calls}
+        if len(wishes) > 1:
+            raise OptionError("enqueue_many() takes calls that agree in using(after_commit=…)")
+        after_commit = wishes.pop() if wishes else None
         if len(new_jobs) > 1:
             require_flag(
                 state.engine, "transactional_batches", "enqueue_many() of more than one call"
             )
-        jobs = state.enqueue(new_jobs)
+        jobs = state.enqueue(new_jobs, after_commit)
         note_enqueue(time.perf_counter() - began)
         return jobs
 
@@ -223,7 +251,7 @@ class AppRegistry(Registry):
         state = self.current_state()
         if not isinstance(job_id, str):  # such as None, from a request that names none
             raise JobNotFound(f"there is no job {job_id!r}: an id is a text, see job.id")
-        return state.job(state.engine.get(job_id))
+        return state.job(state.jobs.get(job_id))
 
     def find_unique(self, key: str) -> Job | None:
         """The job that holds a unique key."""

@@ -27,7 +27,7 @@ FLOORS: Sequence[Sequence[str]] = (
     ("tasks",),
     ("engines",),
     ("engine_api", "worker"),
-    ("feature_checks",),
+    ("feature_checks", "transactions"),
     ("state",),
     ("checks",),
     ("web",),

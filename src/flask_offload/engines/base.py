@@ -6,7 +6,7 @@ commands check the flags first.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -20,6 +20,7 @@ from ..jobs.attempt import Claim
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from .counter_row import CounterRow
+from .in_transaction import InTransaction
 from .job_lists import LOOK as LOOK
 from .job_lists import FailureGroup as FailureGroup
 from .job_lists import JobPage as JobPage
@@ -135,7 +136,7 @@ class PruneReport(msgspec.Struct, frozen=True):
     bytes_after: int
 
 
-class Engine(ABC):
+class Engine(InTransaction):
     """The sender half: what an app and its commands ask of an engine.
 
     Every method may raise EngineUnavailable, within a bounded time, and then has done nothing.
@@ -318,7 +319,7 @@ class Engine(ABC):
         """Forget every job, so that a test begins with none."""
         raise self.unsupported("lists")
 
-    def close(self) -> None:  # noqa: B027 (an engine without connections has nothing to close)
+    def close(self) -> None:
         """Close the connections; the next call opens them again."""
 
     def unsupported(self, flag: str) -> UnsupportedByEngine:

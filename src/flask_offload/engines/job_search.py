@@ -14,7 +14,7 @@ from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
 from .attempt_writes import SqlConnection
 from .base import FailureGroup, JobPage, JobQuery
 from .dialect import Dialect
-from .rows import COLUMNS, IS_FINISHED, SECRET_LENGTH, STATES, filters, states_sql
+from .rows import COLUMNS, ID, IS_FINISHED, SECRET_LENGTH, STATES, filters, states_sql
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
 RANGE = "SELECT (SELECT min(seq) FROM offload.jobs), (SELECT max(seq) FROM offload.jobs)"
@@ -33,8 +33,8 @@ SELECT task, error_type, count(*), max(looked.seq) FROM (
 GROUP BY task, error_type ORDER BY 4 DESC
 """
 
-FAILURE = """
-SELECT id, finished_at, (
+FAILURE = f"""
+SELECT {ID}, finished_at, (
     SELECT error_message FROM offload.attempts
     WHERE attempts.seq = jobs.seq AND attempts.number = jobs.attempt)
 FROM offload.jobs WHERE seq = ?

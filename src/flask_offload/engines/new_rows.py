@@ -12,7 +12,8 @@ from .rows import SECRET_LENGTH, WAITING_FOR, make_id
 
 NEW_COLUMNS = (
     "secret, task, queue_name, lane, priority, state, on_crash, origin, owner, enqueued_at,"
-    " run_after, unique_key, concurrency_key, rate_key, context, options, enqueued_by, args"
+    " run_after, unique_key, concurrency_key, rate_key, context, options, enqueued_by, args,"
+    " given_id"
 )
 """What `new_row` fills, in this order."""
 
@@ -38,6 +39,7 @@ def new_row(job: NewJob, state: str, args: str | None) -> tuple[Any, ...]:
         encoded(job.options),
         encoded(job.enqueued_by),
         args,
+        job.id if job.has_given_id else None,
     )
 
 
@@ -53,7 +55,8 @@ def first_state(job: NewJob, now: float) -> str:
 def new_record(job: NewJob, seq: int, state: str) -> JobRecord:
     """The record of a job that was inserted with this number."""
     accepted = job.record(waiting_for=WAITING_FOR.get(state))
-    accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
+    if not job.has_given_id:
+        accepted.id = make_id(seq, job.id[-SECRET_LENGTH:])
     return accepted
 
 

@@ -43,9 +43,13 @@ DUE_STATE = (
 )
 """The state of a job that may start as far as time is concerned: `admit` takes it from there."""
 
+ID = "coalesce(given_id, id)"
+"""A job's id: the one that it brought from an outbox, else the one made of its number."""
+
 COLUMNS = (
-    "seq, id, task, queue_name, priority, state, enqueued_at, run_after, started_at, finished_at,"
-    " attempt, crashes, worker, owner, origin, done, total, message, cancel, enqueued_by"
+    f"seq, {ID}, task, queue_name, priority, state, enqueued_at, run_after, started_at,"
+    " finished_at, attempt, crashes, worker, owner, origin, done, total, message, cancel,"
+    " enqueued_by"
 )
 """What `record` reads, in this order."""
 

@@ -14,7 +14,7 @@ import msgspec
 from flask import current_app
 
 from .. import signals
-from ..errors import JobFailed, WaitTimeout
+from ..errors import JobFailed, NotCommitted, WaitTimeout
 from .options import EnqueuedBy
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def _finite(number: float | None) -> float | None:
         return None
     return int(number) if number == int(number) else number
 
+
+COMMIT = "its commit"
+"""What a job waits for whose transaction is open."""
 
 Origin = Literal["enqueue", "respond_async", "schedule"]
 
@@ -257,7 +260,8 @@ class Job:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why a READY job is held back ("its time", "concurrency", "rate"); None if it is not."""
+        """Why a READY job is held back ("its time", "concurrency", "rate",
+        "its commit"); None if it is not."""
         return self._record.waiting_for
 
     @property
@@ -346,6 +350,11 @@ class Job:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.002
         while not self.refresh().is_finished:
+            if self.waiting_for == COMMIT:
+                raise NotCommitted(
+                    f"job {self.id} ({self.task}) waits for the commit of the transaction in which"
+                    " it was enqueued: commit before you wait for it"
+                )
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise WaitTimeout(

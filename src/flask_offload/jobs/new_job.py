@@ -32,6 +32,8 @@ class NewJob(msgspec.Struct, kw_only=True):
     on_crash: str = "retry"
     owner: str | None = None
     origin: str = "enqueue"
+    has_given_id: bool = False
+    """Whether the id is known already, as that of a job from an outbox: a store then keeps it."""
     context: str | None = None
     """The values that `@offload.carry` saved (JSON)."""
     files: tuple[str, ...] = ()

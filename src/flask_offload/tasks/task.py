@@ -56,6 +56,7 @@ class Using:
     max_attempts: int | None = None
     keep: Mapping[str, float] | None = None
     expires: float | None = None
+    after_commit: bool | None = None
 
 
 class TaskCall(msgspec.Struct, frozen=True):
@@ -213,6 +214,7 @@ class Task(Generic[P, R]):
         max_attempts: int | None = None,
         keep: float | timedelta | Mapping[str, float | timedelta] | None = None,
         expires: float | timedelta | None = None,
+        after_commit: bool | None = None,
     ) -> Task[P, R]:
         """A copy of the task with other options for its jobs.
 
@@ -220,6 +222,8 @@ class Task(Generic[P, R]):
         from the enqueue, or an aware datetime. owner: whom the job belongs to, for `authorize`.
         timeout, max_attempts, keep: in place of the task's. expires: seconds or a timedelta from
         the enqueue, or from run_after: a job that has not started by then is discarded.
+        after_commit: True: the job belongs to the session's transaction also if that has not
+        written yet; False: it does not.
         Raises OptionError. For what the app's engine does not support, `enqueue` and `call` raise
         UnsupportedByEngine.
         """
@@ -237,7 +241,7 @@ class Task(Generic[P, R]):
         changes = {
             name: job_option(name, value) for name, value in given.items() if value is not None
         }
-        others = {"run_after": run_after, "owner": owner}
+        others = {"run_after": run_after, "owner": owner, "after_commit": after_commit}
         changes |= {name: value for name, value in others.items() if value is not None}
         using = replace(self.overrides, **changes)
         return Task(self.owner, self.function, self.name, self.options, using, self.spec)

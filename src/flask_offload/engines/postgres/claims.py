@@ -9,7 +9,7 @@ from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ..attempt_writes import Counted
 from ..counters import Tally
 from ..dialect import POSTGRES
-from ..rows import DUE_STATE
+from ..rows import DUE_STATE, ID
 from ..store import Exchange, Retention
 from .completion import BatchCompletion
 from .connection import PgConnection
@@ -26,7 +26,7 @@ over each other's rows, find enough."""
 # Rows are looked at again when they are locked: another worker may have claimed them since. That
 # condition is written so that no index fits it: each row is found by its number, whatever the
 # statistics say.
-CLAIM = """
+CLAIM = f"""
 WITH candidates AS MATERIALIZED (
     SELECT wanted.lane, wanted.count, ready.seq, ready.priority
     FROM unnest(%(lanes)s::text[], %(counts)s::int[]) AS wanted (lane, count)
@@ -54,8 +54,8 @@ WITH candidates AS MATERIALIZED (
 UPDATE offload.jobs AS j SET state = 'running', worker = %(worker)s, attempt = attempt + 1,
     started_at = %(now)s, done = NULL, total = NULL, message = NULL
 FROM locked WHERE j.seq = locked.seq
-RETURNING j.seq, id, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
-    origin, enqueued_at, started_at, args, context, cursor, -1,
+RETURNING j.seq, {ID}, task, queue_name, lane, priority, attempt, failures, crashes, on_crash,
+    owner, origin, enqueued_at, started_at, args, context, cursor, -1,
     options, rate_key
 """
 

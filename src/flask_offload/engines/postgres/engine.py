@@ -8,17 +8,23 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...config import Config
 from ...errors import ConfigError
-from ...jobs.job import JobStatus
+from ...jobs.job import JobRecord, JobStatus
+from ...jobs.new_job import NewJob
+from .. import relay
 from ..base import Finding, PruneReport
 from ..batches import in_turns
+from ..dialect import POSTGRES
 from ..host import Host
+from ..new_rows import concurrency_limits, rate_limits
 from ..store import StoreOptions, WorkerInfo
 from .connection import PgConnection
 from .findings import findings
+from .join import JoinedConnection, is_same_database, join
+from .limits import keep_limits, lock_limits
 from .maintenance import BATCH, prune, prune_finished, size
 from .recovery import live_workers
 from .sender import PostgresSender
@@ -53,6 +59,63 @@ class PostgresEngine(PostgresSender):
     def open_store(self, options: StoreOptions) -> PostgresStore:
         """The worker half."""
         return PostgresStore(self, options, self.run_folder())
+
+    # --- a transaction of the app ---
+
+    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
+        """Accept jobs of an outbox, each once."""
+        now = self.clock()
+        records = self.database.write(
+            lambda connection: relay.relay(
+                connection,
+                POSTGRES,
+                jobs,
+                now=now,
+                deadline=deadline,
+                insert=lambda new: self.insert(connection, new, now),
+                keep_cancelled=self._keep_cancelled,
+            )
+        )
+        return records
+
+    def forget_relayed(self, ids: Sequence[str]) -> None:
+        """These jobs have left their outbox."""
+        now = self.clock()
+        self.database.write(
+            lambda connection: relay.forget(connection, POSTGRES, ids, now=now), promise=False
+        )
+
+    def prepare_join(self, jobs: Sequence[NewJob]) -> None:
+        """Commit what must not wait for the end of the app's transaction: new queues and limits."""
+        is_limited = any(
+            job.concurrency_key is not None or job.rate_key is not None for job in jobs
+        )
+        names = {job.queue_name for job in jobs}
+        self.database.ensure_migrated()
+        if (
+            not is_limited
+            and names <= self._known_queues
+            and self._known_in == self.database.generation
+        ):
+            return
+
+        def work(connection: PgConnection) -> None:
+            self._know_queues(connection, jobs)
+            if is_limited:
+                lock_limits(connection)
+                keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
+
+        self.database.write(work)
+        self._known_queues.update(names)
+
+    def is_in(self, url: Any) -> bool:
+        """Whether the jobs are in the database of this SQLAlchemy URL."""
+        return is_same_database(self.database.url, url)
+
+    def join(self, connection: Any, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Accept jobs in the transaction of this SQLAlchemy connection."""
+        joined = JoinedConnection(connection, self.database.names)
+        return join(joined, jobs, self.clock(), self.channel)
 
     def run_folder(self) -> Path:
         """A folder of this user among the system's temporary files, named after the database.

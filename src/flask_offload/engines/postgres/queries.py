@@ -49,7 +49,11 @@ ORDER BY name
 SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
 
 IDS = """
-SELECT id FROM offload.jobs WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) LIMIT 2
+SELECT given_id FROM offload.jobs
+WHERE given_id COLLATE "C" BETWEEN %s AND %s || 'g'
+UNION ALL
+SELECT id FROM offload.jobs
+WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) AND given_id IS NULL LIMIT 2
 """
 
 
@@ -126,4 +130,4 @@ def ids(connection: PgConnection, beginning: str) -> list[str]:
         return []
     if not beginning.isascii() or "\0" in beginning or found[0] < 0:
         return []
-    return [row[0] for row in connection.execute(IDS, (*found, beginning))]
+    return [row[0] for row in connection.execute(IDS, (beginning, beginning, *found, beginning))]

@@ -9,6 +9,7 @@ from ..rows import ATTEMPT_COLUMNS, COLUMNS, add_attempts, not_found, record, se
 from .connection import PgConnection
 
 JOB_BY_ID = f"SELECT {COLUMNS} FROM offload.jobs WHERE seq = %s AND id = %s"
+JOB_BY_GIVEN_ID = f"SELECT {COLUMNS} FROM offload.jobs WHERE given_id = %s"
 ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM offload.attempts WHERE seq = %s ORDER BY number"
 ATTEMPTS_OF = f"""
 SELECT seq, {ATTEMPT_COLUMNS} FROM offload.attempts WHERE seq = ANY(%s::bigint[]) ORDER BY number
@@ -29,8 +30,10 @@ def find(connection: PgConnection, job_id: str, *, lock: bool = False) -> tuple[
     seq = seq_of(job_id)
     row = None
     if seq is not None and 0 <= seq <= MAX_SEQ and "\0" not in job_id and job_id.isascii():
-        statement = f"{JOB_BY_ID} FOR UPDATE" if lock else JOB_BY_ID
-        row = connection.execute(statement, (seq, job_id)).fetchone()
+        end = " FOR UPDATE" if lock else ""
+        row = connection.execute(JOB_BY_ID + end, (seq, job_id)).fetchone()
+        if row is None:
+            row = connection.execute(JOB_BY_GIVEN_ID + end, (job_id,)).fetchone()
     if row is None:
         raise not_found(job_id)
     return row

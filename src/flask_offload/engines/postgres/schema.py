@@ -157,6 +157,14 @@ CREATE TABLE offload.logs (            -- log lines of each attempt
     lines text NOT NULL,
     PRIMARY KEY (seq, attempt)
 );
+
+ALTER TABLE offload.jobs ADD COLUMN given_id text;  -- the id of a job that came from an outbox
+CREATE UNIQUE INDEX jobs_by_given_id ON offload.jobs (given_id) WHERE given_id IS NOT NULL;
+CREATE TABLE offload.relayed (         -- ids that came from an outbox: none becomes a job twice
+    id text PRIMARY KEY,
+    expires_at float8 NOT NULL
+);
+CREATE INDEX relayed_expiring ON offload.relayed (expires_at);
 """
 
 ADDED_TABLES = ("steps", "logs")

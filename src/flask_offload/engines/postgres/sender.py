@@ -46,7 +46,7 @@ from .steps import step
 
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
-    *("float8", "text", "text", "text", "text", "text", "text", "text"),
+    *("float8", "text", "text", "text", "text", "text", "text", "text", "text"),
 )
 
 INSERT = f"""
@@ -71,8 +71,6 @@ IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
 FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s"
 HOLDER = f"{FOUND} FOR UPDATE"
 FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
-
-STATE_OF = "SELECT state FROM offload.jobs WHERE seq = %s"
 
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = %s"
 
@@ -154,6 +152,8 @@ class PostgresSender(Engine):
     ) -> list[JobRecord]:
         """The work of enqueue() inside a transaction of the caller."""
         self._know_queues(connection, jobs)
+        if not jobs:
+            return []
         is_limited = any(
             job.concurrency_key is not None or job.rate_key is not None for job in jobs
         )
@@ -166,8 +166,7 @@ class PostgresSender(Engine):
         if is_limited:
             _admit_new(connection, jobs, now)
             for found in records:
-                seq = int(found.id[:-SECRET_LENGTH], 16)
-                found.waiting_for = WAITING_FOR.get(connection.value(STATE_OF, (seq,)))
+                found.waiting_for = WAITING_FOR.get(find(connection, found.id)[5])
         return records
 
     def notify(self, connection: PgConnection) -> None:

@@ -9,7 +9,7 @@ from ...jobs.attempt import Claim, Outcome, Report
 from ..attempt_writes import Counted
 from ..counters import Tally
 from ..dialect import SQLITE
-from ..rows import DUE_STATE
+from ..rows import DUE_STATE, ID
 from ..store import Exchange, Retention
 from .completion import Completion
 from .connection import Connection
@@ -23,11 +23,11 @@ SELECT seq, priority FROM jobs WHERE state = 'ready' AND lane = ? AND queue_name
 ORDER BY priority DESC, seq LIMIT ?
 """
 
-CLAIM = """
+CLAIM = f"""
 UPDATE jobs SET state = 'running', worker = ?, attempt = attempt + 1, started_at = ?, done = NULL,
     total = NULL, message = NULL
 WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, id, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
+RETURNING seq, {ID}, task, queue_name, lane, priority, attempt, failures, crashes, on_crash, owner,
     origin, enqueued_at, started_at,
     coalesce(args, (SELECT args FROM payloads WHERE payloads.seq = jobs.seq)), context, cursor,
     -1, options, rate_key

@@ -13,6 +13,7 @@ from ..dialect import SQLITE
 from ..job_search import Search
 from ..rows import (
     COLUMNS,
+    ID,
     IS_FINISHED,
     NOT_FINISHED,
     SCHEDULE_COLUMNS,
@@ -125,7 +126,9 @@ def ids(connection: Connection, beginning: str) -> list[str]:
     if found is None:
         return []
     rows = connection.execute(
-        "SELECT id FROM jobs WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? LIMIT 2",
-        (*found, len(beginning), beginning),
+        f"SELECT {ID} FROM jobs WHERE given_id BETWEEN ? AND ? || 'g' UNION ALL"
+        " SELECT id FROM jobs WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ?"
+        " AND given_id IS NULL LIMIT 2",
+        (beginning, beginning, *found, len(beginning), beginning),
     )
     return [job_id for (job_id,) in rows]

@@ -10,6 +10,7 @@ from .connection import Connection
 
 RESULT = "SELECT value FROM results WHERE seq = ? AND (expires_at IS NULL OR expires_at > ?)"
 JOB_BY_ID = f"SELECT {COLUMNS} FROM jobs WHERE seq = ? AND id = ?"
+JOB_BY_GIVEN_ID = f"SELECT {COLUMNS} FROM jobs WHERE given_id = ?"
 
 TICKS = 65536
 """The unit of `seq` is a 65,536th of a second: 48 bits last until 2106, and longer ones work."""
@@ -25,6 +26,8 @@ def find(connection: Connection, job_id: str) -> tuple[Any, ...]:
     seq = seq_of(job_id)
     if seq is not None:
         row = connection.execute(JOB_BY_ID, (seq, job_id)).fetchone()
+    if row is None:
+        row = connection.execute(JOB_BY_GIVEN_ID, (job_id,)).fetchone()
     if row is None:
         raise not_found(job_id)
     return row

@@ -145,6 +145,14 @@ CREATE TABLE logs (                    -- log lines of each attempt
     lines TEXT NOT NULL,
     PRIMARY KEY (seq, attempt)
 ) STRICT;
+
+ALTER TABLE jobs ADD COLUMN given_id TEXT;  -- the id of a job that came from an outbox
+CREATE UNIQUE INDEX jobs_by_given_id ON jobs (given_id) WHERE given_id IS NOT NULL;
+CREATE TABLE relayed (                 -- ids that came from an outbox: none becomes a job twice
+    id TEXT PRIMARY KEY,
+    expires_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX relayed_expiring ON relayed (expires_at);
 """
 
 ADDED_TABLES = ("steps", "logs")

@@ -14,7 +14,7 @@ from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
 from ...jobs.options import options_of
 from ...jobs.transition import check_cancel, check_retry
-from .. import counters
+from .. import counters, relay
 from ..base import (
     LOOK,
     Engine,
@@ -165,6 +165,32 @@ class SqliteSender(Engine):
             now,
             concurrency_keys=[job.concurrency_key for job in jobs],
             rate_keys=[job.rate_key for job in jobs],
+        )
+
+    # --- a transaction of the app ---
+
+    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
+        """Accept jobs of an outbox, each once."""
+        now = self.clock()
+        records = self.database.write(
+            lambda connection: relay.relay(
+                connection,
+                SQLITE,
+                jobs,
+                now=now,
+                deadline=deadline,
+                insert=lambda new: self.insert(connection, new, now),
+                keep_cancelled=self._keep_cancelled,
+            )
+        )
+        self.notifiers.notify()
+        return records
+
+    def forget_relayed(self, ids: Sequence[str]) -> None:
+        """These jobs have left their outbox."""
+        now = self.clock()
+        self.database.write(
+            lambda connection: relay.forget(connection, SQLITE, ids, now=now), promise=False
         )
 
     # --- report ---

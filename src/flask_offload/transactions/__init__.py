@@ -1,0 +1,1 @@
+"""Jobs that belong to a transaction of the app's SQLAlchemy database."""
