@@ -21,7 +21,7 @@ HELD = "flask_offload"
 FAILED = "_offload_request_failed"
 
 
-class Owner(Protocol):
+class HeldBy(Protocol):
     """What acts when a transaction has ended."""
 
     def committed(self, held: Sequence[HeldJob]) -> None: ...
@@ -32,7 +32,7 @@ class Owner(Protocol):
 class HeldJob:
     """A job whose transaction is open. way: "join", "outbox" or "memory"."""
 
-    owner: Owner
+    owner: HeldBy
     job: NewJob
     record: JobRecord
     way: str

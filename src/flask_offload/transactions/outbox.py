@@ -49,7 +49,7 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-class Outbox:
+class OutboxTable:
     """Rows of the table. Errors: SQLAlchemy's, and OutboxMissing where that says more."""
 
     def __init__(self, table: Table) -> None:

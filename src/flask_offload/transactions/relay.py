@@ -23,7 +23,7 @@ from ..engines.base import Engine
 from ..engines.relay import RELAY_WITHIN
 from ..errors import EngineUnavailable
 from ..jobs import log
-from .outbox import BATCH, Outbox
+from .outbox import BATCH, OutboxTable
 
 RETRY_EVERY: Final = 1.0
 SWEEP_EVERY: Final = 2.0
@@ -40,7 +40,7 @@ Batch = tuple[Database, list[str]]
 class Relay:
     """Relays in a thread of its own, which is started when it is needed."""
 
-    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+    def __init__(self, engine: Engine, outbox: OutboxTable) -> None:
         self._engine = engine
         self._outbox = outbox
         self.reset()

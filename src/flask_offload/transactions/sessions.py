@@ -25,7 +25,7 @@ from ..jobs import log
 from ..jobs.job import COMMIT, Job, JobRecord
 from ..jobs.new_job import NewJob
 from .held import HELD, Held, HeldJob, note_failed, watch_sessions
-from .outbox import Outbox, outbox_table
+from .outbox import OutboxTable, outbox_table
 from .relay import Relay
 from .writes import has_pending, has_writes, watch
 
@@ -36,7 +36,7 @@ TICKS = 65536
 """As in the ids that the stores make, so that all ids sort by age."""
 
 
-class Host(Protocol):
+class AppJobs(Protocol):
     """The part of an app's state that is needed here."""
 
     engine: JobEngine
@@ -51,7 +51,7 @@ class Transactions:
     """Of one app. Offers `get`, `cancel` and `retry` of jobs, as an engine does, and knows those
     that wait for a commit or in the outbox."""
 
-    def __init__(self, state: Host, db: Any, metadata: MetaData | None) -> None:
+    def __init__(self, state: AppJobs, db: Any, metadata: MetaData | None) -> None:
         """Raises ConfigError."""
         self._state = state
         self._db = db
@@ -62,7 +62,7 @@ class Transactions:
         _check(db)
         engine = state.engine
         self._needs_outbox = engine.name != "inline" and not self._is_in_configured_database(db)
-        self._outbox: Outbox | None = None
+        self._outbox: OutboxTable | None = None
         self._relay: Relay | None = None
         if self._needs_outbox:
             target = getattr(db, "metadata", None) if metadata is None else metadata
@@ -71,7 +71,7 @@ class Transactions:
                     "db= has no metadata to add the table offload_outbox to: pass that of your"
                     " models too, as init_app(app, db=db, metadata=Model.metadata)"
                 )
-            self._outbox = Outbox(outbox_table(target))
+            self._outbox = OutboxTable(outbox_table(target))
             self._relay = Relay(engine, self._outbox)
         got_request_exception.connect(note_failed, state.app)
         signals.worker_started.connect(self._worker_started, state.app)

@@ -70,15 +70,15 @@ def _insert(connection: JoinedConnection, job: NewJob, now: float, channel: str)
 
 
 def is_same_database(own: str, url: Any) -> bool:
-    """Whether an SQLAlchemy URL is that of our own database. If in doubt it is not."""
+    """Whether an SQLAlchemy URL is that of the job database. If in doubt it is not."""
     if url.get_backend_name() != "postgresql" or url.get_driver_name() == "asyncpg":
         return False
-    ours = conninfo_to_dict(own)
+    parts = conninfo_to_dict(own)
     host = url.host or url.query.get("host") or ""
     return (
-        _host(str(ours.get("host") or "")) == _host(str(host))
-        and int(ours.get("port") or 5432) == int(url.port or 5432)
-        and (ours.get("dbname") or ours.get("user")) == (url.database or url.username)
+        _host(str(parts.get("host") or "")) == _host(str(host))
+        and int(parts.get("port") or 5432) == int(url.port or 5432)
+        and (parts.get("dbname") or parts.get("user")) == (url.database or url.username)
     )
 
 
