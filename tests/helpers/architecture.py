@@ -52,7 +52,10 @@ MAX_LOOSE = 14
 """Modules beside the folders."""
 CORE = ("tasks", "jobs", "payload", "engines", "worker")
 """The folders of the queue. What they import belongs to the core too."""
-NOT_CORE = ("profiler", "measure", "dashboard", "engines.postgres", "tasks.mail")
+NOT_CORE = (
+    *("profiler", "measure", "dashboard", "engines.postgres", "tasks.mail"),
+    *("engines.in_transaction", "engines.relay"),
+)
 MAX_CORE = 16_500
 """Lines that a reader of the queue may have to know: CORE and all that it imports, but NOT_CORE."""
 
