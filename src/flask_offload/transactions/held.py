@@ -39,7 +39,7 @@ class HeldJob:
     database: Engine
 
 
-class Held:
+class HeldJobs:
     """The jobs of one session, by the transaction or savepoint in which they were enqueued."""
 
     def __init__(self) -> None:
@@ -54,21 +54,21 @@ def note_failed(sender: Any, **_: Any) -> None:
 
 
 def _after_commit(session: Session) -> None:
-    held: Held | None = session.info.get(HELD)
+    held: HeldJobs | None = session.info.get(HELD)
     transaction = session.get_nested_transaction() or session.get_transaction()
     if held is not None and transaction is not None:
         held.committed.add(transaction)
 
 
 def _after_rollback(session: Session) -> None:
-    held: Held | None = session.info.get(HELD)
+    held: HeldJobs | None = session.info.get(HELD)
     transaction = session.get_nested_transaction() or session.get_transaction()
     if held is not None and transaction is not None:
         held.rolled_back.add(transaction)
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    held: Held | None = session.info.get(HELD)
+    held: HeldJobs | None = session.info.get(HELD)
     if held is None:
         return
     jobs = held.jobs.pop(transaction, [])
