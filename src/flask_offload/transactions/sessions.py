@@ -24,7 +24,7 @@ from ..errors import ConfigError, EngineUnavailable, JobNotFound, NotCommitted
 from ..jobs import log
 from ..jobs.job import COMMIT, Job, JobRecord
 from ..jobs.new_job import NewJob
-from .held import HELD, HeldJobs, HeldJob, note_failed, watch_sessions
+from .held import HELD, HeldJob, HeldJobs, note_failed, watch_sessions
 from .outbox import OutboxTable, outbox_table
 from .relay import Relay
 from .writes import has_pending, has_writes, watch
@@ -36,7 +36,7 @@ TICKS = 65536
 """As in the ids that the stores make, so that all ids sort by age."""
 
 
-class AppHalf(Protocol):
+class EnqueuingApp(Protocol):
     """The part of an app's state that is needed here."""
 
     engine: JobEngine
@@ -51,7 +51,7 @@ class Transactions:
     """Of one app. Offers `get`, `cancel` and `retry` of jobs, as an engine does, and knows those
     that wait for a commit or in the outbox."""
 
-    def __init__(self, state: AppHalf, db: Any, metadata: MetaData | None) -> None:
+    def __init__(self, state: EnqueuingApp, db: Any, metadata: MetaData | None) -> None:
         """Raises ConfigError."""
         self._state = state
         self._db = db
