@@ -20,6 +20,7 @@ from .feature_checks import check_schedule, check_settings, check_task, check_us
 from .jobs import log
 from .jobs.job import Job, JobEngine, JobList, JobRecord, JobStatus
 from .jobs.new_job import NewJob
+from .payload.codecs.rows import JOINED
 from .payload.spool import Spool
 from .payload.tracing import note_job, producer_span
 from .profiler.install import ProfilerSettings
@@ -76,6 +77,17 @@ class AppState(Host):
     ) -> NewJob:
         """The job of one call, not enqueued. Raises PayloadError and UnsupportedByEngine."""
         check_using(self.engine, task)
+        if self.transactions is None:
+            return self._new_job(task, args, kwargs)
+        token = JOINED.set(self.transactions.joined_session(task.overrides.after_commit))
+        try:
+            return self._new_job(task, args, kwargs)
+        finally:
+            JOINED.reset(token)
+
+    def _new_job(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
         limit = self.config.max_payload
         return task.new_job(args, kwargs, limit=limit, spool=self.spool, now=self.clock())
 

@@ -99,6 +99,10 @@ class Transactions:
         session = current_session(self._db)
         return session is not None and is_writing(session)
 
+    def joined_session(self, after_commit: bool | None) -> Session | None:
+        """The session of which a job that is enqueued now will be a part; None: of none."""
+        return current_session(self._db, create=True) if self.has_part_in(after_commit) else None
+
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Add jobs to the session's transaction. Raises EngineUnavailable, and SQLAlchemy's errors
         as any statement of that transaction does."""

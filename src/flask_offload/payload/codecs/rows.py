@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from flask import current_app
@@ -23,6 +24,10 @@ from .base import (
     Unpacking,
 )
 from .classes import class_name, find_class, require_findable
+
+JOINED: ContextVar[Any] = ContextVar("flask_offload_joined", default=None)
+"""The SQLAlchemy session whose transaction the job will belong to: its rows are seen by the job,
+because both are committed together."""
 
 GetSession = Callable[[], Any]
 """Returns the SQLAlchemy session of the current app context, as a scoped_session does."""
@@ -46,27 +51,32 @@ def find_packer(cls: type) -> Packer | None:
     def pack(walk: Packing, value: Any, depth: int) -> Json:
         state: Any = sys.modules["sqlalchemy"].inspect(value)
         if reason := _unsaved(state):
-            raise Refused(f"is a {cls.__qualname__} that {reason}: commit first, then enqueue")
+            raise Refused(f"is a {cls.__qualname__} that {reason}")
         return walk.tagged("row", name, walk.pack_all(state.identity, depth + 1))
 
     return pack
 
 
 def _unsaved(state: Any) -> str | None:
-    """Why another process could not see this row in its current state; None if it can."""
-    if not state.has_identity:
-        return "has not been saved"
+    """Why another process could not see this row in its current state, and what to do about it;
+    None if it can."""
     session = state.session
+    is_joined = session is not None and session is JOINED.get()
+    first = "flush" if is_joined else "commit"
+    if not state.has_identity:
+        return f"has not been saved: {first} first, then enqueue"
     if state.deleted or state.was_deleted or (session is not None and _is_deleted(state, session)):
-        return "has been deleted"
+        return "has been deleted: pass what the job needs of it, not the row"
+    if is_joined:
+        return None
     if state.modified:
-        return "has unsaved changes"
+        return "has unsaved changes: commit first, then enqueue"
     if session is not None:
         step = session.get_nested_transaction() or session.get_transaction()
         while step is not None and not _is_committed(step):
             # SQLAlchemy has no public API for "inserted, or changed, by this transaction"
             if state in getattr(step, "_new", ()) or state in getattr(step, "_dirty", ()):
-                return "has been flushed but not committed"
+                return "has been flushed but not committed: commit first, then enqueue"
             step = step.parent
     return None
 
