@@ -20,7 +20,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from cli_app import Shop, add, offload, send
-from flask_offload import Job, JobStatus
+from flask_offload import Job, JobStatus, Offload
 from flask_offload.cli import COMMANDS, offload_group, spot
 from flask_offload.engines.sqlite.pruning import STRAY
 from flask_offload.engines.sqlite.schedules import tick
@@ -119,7 +119,7 @@ def test_the_documents_have_the_names_of_the_job(shop: Shop) -> None:
 def test_job_shows_everything(shop: Shop) -> None:
     good, bad, waiting = three_jobs(shop)
     text = shop.text("job", good.id)
-    assert "cli_app.add(1, b=2)" in text
+    assert "cli_app.add(a=1, b=2)" in text
     assert "owner user:7" in text
     assert re.search(r"^returned +3$", text, re.M)
     text = shop.text("job", bad.id)
@@ -553,3 +553,26 @@ def test_the_commands_work_in_a_real_process(shop: Shop) -> None:
     missing = run("job", "nope")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr.startswith("Error: there is no job 'nope'")
+
+
+def test_a_terminal_shows_no_secrets(tmp_path: Path) -> None:
+    """Those of OFFLOAD_DASHBOARD_MASK, as on the dashboard."""
+    app = Flask("app", instance_path=str(tmp_path))
+    app.config.update(OFFLOAD_WORKER="off", OFFLOAD_SQLITE_PATH=str(tmp_path / "jobs.sqlite3"))
+    offload = Offload(app)
+
+    @offload.task(name="reset")
+    def reset(user: int, reset_token: str) -> None: ...
+
+    @offload.task(name="charge", expose_args=False)
+    def charge(number: str) -> None: ...
+
+    with app.app_context():
+        jobs = [reset.enqueue(7, "s3cret"), charge.enqueue("4242")]
+    runner = app.test_cli_runner()
+    first, second = (runner.invoke(args=["offload", "job", job.id]).output for job in jobs)
+    assert "reset(user=7, reset_token=••••••)" in first
+    assert "charge(…)" in second
+    assert "4242" not in second
+    with app.app_context():
+        offload.engine.close()

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from ..dashboard.masking import Masking
 from ..engines.base import Engine, JobQuery
 from ..errors import JobNotFound, OffloadError
 from ..jobs.document import job_json
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
+from ..state import AppState
 from ..textui import ago, duration, fit
 from ..textui import plain as printable
 from .bulk import change_matching, filter_options, refuse_both, yes_option
@@ -81,14 +83,16 @@ def job(job_id: str, as_json: bool) -> None:
 
     A prefix of an id is enough if it is unique.
     """
-    engine = current_state().engine
+    state = current_state()
+    engine = state.engine
     found = _job(engine.get(full_id(engine, job_id)))
-    arguments = json.loads(engine.arguments(found.id)) if engine.flags.lists else None
+    stored = engine.arguments(found.id) if engine.flags.lists else None
     if as_json:
+        arguments = None if stored is None else json.loads(stored)
         echo_json({**job_json(found), "arguments": arguments})
     else:
-        now = current_state().clock()
-        click.echo("\n".join(_described(found, arguments, now)))
+        call = "" if stored is None else _call(state, found.task, stored)
+        click.echo("\n".join(_described(found, call, state.clock())))
 
 
 @app_command("retry")
@@ -235,13 +239,13 @@ def _why_waiting(job: Job, now: float) -> str:
     return f"waits for its {job.waiting_for}" if job.waiting_for else ""
 
 
-def _described(job: Job, arguments: Any, now: float) -> Iterator[str]:
+def _described(job: Job, call: str, now: float) -> Iterator[str]:
     owner = f", owner {job.owner}" if job.owner else ""
     waits = _why_waiting(job, now) if job.status is JobStatus.READY else ""
     stopping = job.status is JobStatus.RUNNING and job.cancel_requested
     lines = {
         "job": job.id,
-        "task": job.task + (_call(arguments) if arguments is not None else ""),
+        "task": job.task + call,
         "queue": f"{job.queue_name}, priority {job.priority}, from {job.origin}{owner}",
         "status": f"{job.status}{', ' + waits if waits else ''}"
         f"{', asked to stop' if stopping else ''}",
@@ -262,12 +266,13 @@ def _described(job: Job, arguments: Any, now: float) -> Iterator[str]:
         yield from ("", *_error(job.error))
 
 
-def _call(arguments: Any) -> str:
-    """The stored arguments, written as a call."""
-    positional, named = arguments
-    parts = [json.dumps(value) for value in positional]
-    parts += [f"{name}={json.dumps(value)}" for name, value in named.items()]
-    return fit(f"({', '.join(parts)})", ARGUMENTS_SHOWN)
+def _call(state: AppState, name: str, stored: str) -> str:
+    """The stored arguments, written as a call, without what the dashboard hides too."""
+    masking = Masking(state.config.dashboard_mask)
+    shown = masking.arguments(stored, state.registry.tasks.get(name))
+    if shown is None:
+        return "(…)"
+    return fit(f"({', '.join(f'{name}={value}' for name, value in shown)})", ARGUMENTS_SHOWN)
 
 
 def _returned(job: Job) -> str | None:
