@@ -685,7 +685,7 @@ def text_that_is_compiled_each_time() -> str:
 
 @situation("cache", words="rendering")
 def long_table() -> str:
-    return render_template("table.html", rows=range(25_000))
+    return render_template("table.html", rows=range(150_000))
 
 
 @situation("cache", "leave", "respond_async")
