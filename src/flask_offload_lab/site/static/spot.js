@@ -25,6 +25,7 @@ async function look(name, report) {
 }
 
 function judge(chosen, cause, lines) {
+  if (!cause) return "The profiler could not look while it ran: it names no line, but read what it says.";
   if (!chosen) return `You chose no line; it is line ${cause}.`;
   if (chosen === cause) return `Right: line ${cause}.`;
   if (lines.includes(chosen)) return `Close: line ${chosen} leads to line ${cause}, which blocks.`;
