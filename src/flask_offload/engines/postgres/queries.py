@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ...jobs.job import JobRecord, JobStatus
-from ..base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
+from ..base import JobPage, JobQuery, QueueInfo, ScheduleInfo
 from ..dialect import POSTGRES
 from ..job_search import Search
 from ..rows import (
@@ -84,21 +84,6 @@ def page(connection: PgConnection, query: JobQuery, look: int) -> JobPage:
     """See Engine.page."""
     rows, found = Search(connection, POSTGRES).page(query, look)
     return msgspec.structs.replace(found, jobs=with_attempts(connection, rows))
-
-
-def matching(connection: PgConnection, query: JobQuery, look: int) -> tuple[int, bool]:
-    """See Engine.matching."""
-    return Search(connection, POSTGRES).matching(query, look)
-
-
-def failures(connection: PgConnection, look: int) -> list[FailureGroup]:
-    """See Engine.failures."""
-    return Search(connection, POSTGRES).failures(look)
-
-
-def waiting_since(connection: PgConnection) -> float | None:
-    """See Engine.waiting_since."""
-    return Search(connection, POSTGRES).waiting_since()
 
 
 def count(connection: PgConnection) -> dict[JobStatus, int]:

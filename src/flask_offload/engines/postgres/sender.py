@@ -26,6 +26,7 @@ from ..base import (
 )
 from ..counter_row import CounterRow
 from ..dialect import POSTGRES
+from ..job_search import Search
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -213,15 +214,15 @@ class PostgresSender(Engine):
 
     def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
         """How many of the jobs that `page` would look at match, and whether there are more."""
-        return self.database.read(lambda connection: queries.matching(connection, query, look))
+        return self.database.read(lambda c: Search(c, POSTGRES).matching(query, look))
 
     def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
         """The newest FAILED jobs by task and type of error."""
-        return self.database.read(lambda connection: queries.failures(connection, look))
+        return self.database.read(lambda c: Search(c, POSTGRES).failures(look))
 
     def waiting_since(self) -> float | None:
         """Since when the job that is first in line waits (unix seconds)."""
-        return self.database.read(queries.waiting_since)
+        return self.database.read(lambda c: Search(c, POSTGRES).waiting_since())
 
     def counters(self, since: float) -> Sequence[CounterRow]:
         """What became of attempts since this moment (unix seconds), by the minute."""
@@ -283,8 +284,7 @@ class PostgresSender(Engine):
             self.notify(connection)
             return full(connection, job_id, now)[1]
 
-        result = self.database.write(work)
-        return result
+        return self.database.write(work)
 
     def _change_many(self, ids: Sequence[str], change: Change) -> int:
         now = self.clock()
@@ -298,8 +298,7 @@ class PostgresSender(Engine):
             self.notify(connection)
             return changed
 
-        result = self.database.write(work)
-        return result
+        return self.database.write(work)
 
     def _cancel(
         self, connection: PgConnection, row: tuple[Any, ...], now: float, force: bool
@@ -312,8 +311,7 @@ class PostgresSender(Engine):
         own = options_of(connection.value(OPTIONS, (row[0],)))
         keep = own.keep_for(JobStatus.CANCELLED)
         keep = self._keep_cancelled(row[2]) if keep is None else keep
-        times = (now, now + keep)
-        keys = connection.one(CANCEL, (*times, row[0]))
+        keys = connection.one(CANCEL, (now, now + keep, row[0]))
         admit(connection, now, [keys[0]], [keys[1]])
 
     def pause(self, queue_name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...jobs.job import JobRecord, JobStatus
-from ..base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
+from ..base import JobPage, JobQuery, QueueInfo, ScheduleInfo
 from ..dialect import SQLITE
 from ..job_search import Search
 from ..rows import (
@@ -78,21 +78,6 @@ def page(connection: Connection, query: JobQuery, look: int) -> JobPage:
     """See Engine.page."""
     rows, found = Search(connection, SQLITE).page(query, look)
     return msgspec.structs.replace(found, jobs=[with_attempts(connection, row) for row in rows])
-
-
-def matching(connection: Connection, query: JobQuery, look: int) -> tuple[int, bool]:
-    """See Engine.matching."""
-    return Search(connection, SQLITE).matching(query, look)
-
-
-def failures(connection: Connection, look: int) -> list[FailureGroup]:
-    """See Engine.failures."""
-    return Search(connection, SQLITE).failures(look)
-
-
-def waiting_since(connection: Connection) -> float | None:
-    """See Engine.waiting_since."""
-    return Search(connection, SQLITE).waiting_since()
 
 
 def count(connection: Connection) -> dict[JobStatus, int]:

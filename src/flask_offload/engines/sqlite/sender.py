@@ -27,6 +27,7 @@ from ..base import (
 )
 from ..counter_row import CounterRow
 from ..dialect import SQLITE
+from ..job_search import Search
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -215,15 +216,15 @@ class SqliteSender(Engine):
 
     def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
         """How many of the jobs that `page` would look at match, and whether there are more."""
-        return self.database.read(lambda connection: queries.matching(connection, query, look))
+        return self.database.read(lambda c: Search(c, SQLITE).matching(query, look))
 
     def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
         """The newest FAILED jobs by task and type of error."""
-        return self.database.read(lambda connection: queries.failures(connection, look))
+        return self.database.read(lambda c: Search(c, SQLITE).failures(look))
 
     def waiting_since(self) -> float | None:
         """Since when the job that is first in line waits (unix seconds)."""
-        return self.database.read(queries.waiting_since)
+        return self.database.read(lambda c: Search(c, SQLITE).waiting_since())
 
     def counters(self, since: float) -> Sequence[CounterRow]:
         """What became of attempts since this moment (unix seconds), by the minute."""
@@ -322,8 +323,7 @@ class SqliteSender(Engine):
         own = options_of(connection.execute(OPTIONS, (row[0],)).get)
         keep = own.keep_for(JobStatus.CANCELLED)
         keep = self._keep_cancelled(row[2]) if keep is None else keep
-        times = (now, now + keep)
-        keys = connection.execute(CANCEL, (*times, row[0])).fetchone()
+        keys = connection.execute(CANCEL, (now, now + keep, row[0])).fetchone()
         admit(connection, now, [keys[0]], [keys[1]])
 
     def pause(self, queue_name: str) -> None:
