@@ -139,6 +139,42 @@ def test_the_metadata_is_what_an_installer_needs(wheel: Path) -> None:
         assert operators == {">="}, f"lower bounds only, so that no app is held back: {text}"
 
 
+def test_the_readme_has_no_relative_link_on_a_package_index(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    page = str(message_from_bytes(archive.read(name)).get_payload())
+    targets = re.findall(r'\]\(([^)]+)\)|(?:src|href)="([^"]+)"', page)
+    assert len(targets) > 20
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    places = {
+        urls["Documentation"] + "en/latest/": "docs",
+        urls["Documentation"]: "docs",
+        urls["Source"] + "/blob/main/": "",
+        urls["Source"].replace("github.com", "raw.githubusercontent.com") + "/main/": "",
+    }
+    for target in map("".join, targets):
+        address, _, _ = target.partition("#")
+        start = next((each for each in places if address.startswith(each)), None)
+        assert start, target
+        file = address.removeprefix(start).replace(".html", ".md") or "index.md"
+        assert (ROOT / places[start] / file).exists(), target
+
+
+def test_the_addresses_of_the_project_are_written_in_two_files_only() -> None:
+    """They are placeholders until the project is published; see CONTRIBUTING.md, "Release"."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    names = (urls["Source"].removeprefix("https://"), "flask-offload.readthedocs.io")
+    folders = ("src", "docs", "examples", ".github", "scripts", "requirements")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text(errors="replace")
+        for path in [*paths, *ROOT.glob("*.*")]
+        if path.is_file() and "_build" not in path.parts
+    }
+    found = {file for file, text in texts.items() if any(name in text for name in names)}
+    assert found == {"README.md", "pyproject.toml", "CONTRIBUTING.md"}
+
+
 def test_the_sdist_can_be_tested_by_who_packages_it(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
