@@ -13,8 +13,9 @@ from flask_offload.engines.postgres import PostgresEngine, claims, completion, m
 from flask_offload.engines.postgres.connection import PgConnection
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
+from flask_offload.jobs.rate import Rate
 from postgres_server import PostgresServer, shared_server
-from store_support import KEEP, new_job
+from store_support import KEEP, new_job, outcome
 
 CLAIM = {
     "lanes": ["threads"],
@@ -66,6 +67,23 @@ def test_no_statement_of_a_worker_reads_the_whole_table(store: PostgresStore, na
     shown = store.session.write(plan)
     assert "Seq Scan on jobs" not in shown, shown
     assert "Index" in shown, shown
+
+
+def test_no_more_jobs_are_let_through_than_a_limit_says_whatever_the_statistics_say(
+    store: PostgresStore,
+) -> None:
+    """Those of a table of one row make PostgreSQL run an inner query once for each row."""
+    engine = store.engine
+    rate: dict[str, object] = {"task": "rate", "rate_key": "r", "rate": Rate(1, 1000)}
+    engine.enqueue([new_job(time.time(), **rate)])
+    engine.database.write(lambda connection: connection.execute("ANALYZE offload.jobs"))
+    engine.enqueue([new_job(time.time(), priority=n % 3, **rate) for n in range(6)])
+    engine.enqueue([new_job(time.time(), concurrency_key="c", concurrency=2) for _ in range(6)])
+    claimed = store.exchange([], {"threads": 12}).claims
+    assert sorted(claim.task for claim in claimed) == ["app.task", "app.task", "rate"]
+    store.exchange([outcome(claim, time.time()) for claim in claimed], {})
+    pruned = engine.database.write(lambda c: maintenance.prune(c, time.time(), keep_count=2))
+    assert pruned.jobs == 1
 
 
 def test_a_plan_of_the_empty_table_is_good_for_a_full_one(store: PostgresStore) -> None:

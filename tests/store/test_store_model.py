@@ -272,6 +272,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.prune(keep_count)
         self.model.prune(keep_count)
 
+    @rule()
+    def analyze(self) -> None:
+        """New statistics, and so other plans, as a server makes them at any moment."""
+        self.store.execute("ANALYZE jobs")
+
     # --- compare ---
 
     @invariant()

@@ -61,10 +61,10 @@ RETURNING j.seq, {ID}, task, queue_name, lane, priority, attempt, failures, cras
 
 PROMOTE = f"""
 UPDATE offload.jobs SET state = {DUE_STATE}
-WHERE seq IN (
+WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE state = 'scheduled' AND run_after <= %s
     ORDER BY run_after LIMIT {PROMOTE_BATCH} FOR UPDATE SKIP LOCKED
-) RETURNING concurrency_key, rate_key
+)) RETURNING concurrency_key, rate_key
 """
 
 # A rate's moment further away than its window was written before the clock was set back.

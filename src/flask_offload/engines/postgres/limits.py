@@ -7,6 +7,10 @@ Who frees capacity or takes it holds the limits lock until its transaction ends:
 the schema. Jobs without limits never need it. So that no two transactions wait for each other, the
 rows of jobs are always locked before the limits lock; who holds that passes over rows that are
 locked. Their holders wait for it, and let through what was passed over.
+
+`seq = ANY(ARRAY(SELECT … LIMIT n FOR UPDATE SKIP LOCKED))` runs the inner query once. With
+`seq IN (…)` a plan may run it again for each row of the table, and each time it skips the rows that
+were changed already: more than n rows would change.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ WHERE l.count <> excluded.count OR l."window" IS DISTINCT FROM excluded."window"
 
 ADMIT_CONCURRENCY = f"""
 UPDATE offload.jobs SET state = CASE WHEN rate_key IS NULL THEN 'ready' ELSE 'throttled' END
-WHERE seq IN (
+WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs
     WHERE state = 'blocked' AND concurrency_key = %(key)s AND {NOT_PAUSED}
     ORDER BY priority DESC, seq
@@ -38,15 +42,15 @@ WHERE seq IN (
         WHERE concurrency_key = %(key)s AND state IN ('throttled', 'ready', 'running')
     ))
     FOR UPDATE SKIP LOCKED
-) RETURNING rate_key
+)) RETURNING rate_key
 """
 
 ADMIT_RATE = f"""
 UPDATE offload.jobs SET state = 'ready'
-WHERE seq IN (
+WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE state = 'throttled' AND rate_key = %s AND {NOT_PAUSED}
     ORDER BY priority DESC, seq LIMIT %s FOR UPDATE SKIP LOCKED
-)
+))
 """
 
 # In one statement: a worker that has just claimed a job has noted its start as well.
@@ -66,18 +70,18 @@ SELECT EXISTS (SELECT FROM offload.jobs WHERE state = 'throttled' AND rate_key =
 WAKING = 'wake_at <= %(now)s OR wake_at > %(now)s + "window"'
 
 GIVE_PLACES_BACK = """
-UPDATE offload.jobs SET state = 'blocked' WHERE seq IN (
+UPDATE offload.jobs SET state = 'blocked' WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs
     WHERE concurrency_key IS NOT NULL AND state IN ('throttled', 'ready') AND queue_name = %s
     FOR UPDATE SKIP LOCKED
-) RETURNING concurrency_key, rate_key
+)) RETURNING concurrency_key, rate_key
 """
 
 GIVE_STARTS_BACK = """
-UPDATE offload.jobs SET state = 'throttled' WHERE seq IN (
+UPDATE offload.jobs SET state = 'throttled' WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs
     WHERE rate_key IS NOT NULL AND state = 'ready' AND queue_name = %s FOR UPDATE SKIP LOCKED
-) RETURNING concurrency_key, rate_key
+)) RETURNING concurrency_key, rate_key
 """
 
 IDLE_KEYS = f"""

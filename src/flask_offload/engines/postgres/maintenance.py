@@ -11,35 +11,35 @@ from .schema import ADDED_TABLES, SIDE_TABLES
 
 BATCH = 1000
 
-DELETED = "RETURNING j.seq, j.concurrency_key, j.rate_key"
+DELETED = "RETURNING seq, concurrency_key, rate_key"
 
 EXPIRED = f"""
-DELETE FROM offload.jobs AS j USING (
+DELETE FROM offload.jobs WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE expires_at <= %s ORDER BY expires_at, seq LIMIT {BATCH}
     FOR UPDATE SKIP LOCKED
-) AS gone WHERE j.seq = gone.seq {DELETED}
+)) {DELETED}
 """
 SURPLUS = f"""
-DELETE FROM offload.jobs AS j USING (
+DELETE FROM offload.jobs WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE expires_at IS NOT NULL ORDER BY expires_at, seq
     LIMIT least({BATCH}, greatest(0, (
         SELECT count(*) FROM offload.jobs WHERE expires_at IS NOT NULL
     ) - %s))
     FOR UPDATE SKIP LOCKED
-) AS gone WHERE j.seq = gone.seq {DELETED}
+)) {DELETED}
 """
 FINISHED_BEFORE = f"""
-DELETE FROM offload.jobs AS j USING (
+DELETE FROM offload.jobs WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs
     WHERE state IN ('cancelled', 'failed', 'successful') AND finished_at <= %s LIMIT {BATCH}
     FOR UPDATE SKIP LOCKED
-) AS gone WHERE j.seq = gone.seq {DELETED}
+)) {DELETED}
 """
 EXPIRED_RESULTS = f"""
-UPDATE offload.jobs SET result = NULL, result_expires_at = NULL WHERE seq IN (
+UPDATE offload.jobs SET result = NULL, result_expires_at = NULL WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE result_expires_at <= %s LIMIT {BATCH}
     FOR UPDATE SKIP LOCKED
-)
+))
 """
 DELETE_SIDE = "DELETE FROM offload.{table} WHERE seq = ANY(%s::bigint[])"
 ORPHANS = """
