@@ -10,20 +10,22 @@ from typing import Any
 
 import pytest
 
+from flask_offload.engines import job_search, sql_sender
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.rows import WAITING
+from flask_offload.engines.dialect import SQLITE
+from flask_offload.engines.job_search import Search
+from flask_offload.engines.rows import WAITING, record
 from flask_offload.engines.sqlite import (
     claims,
     completion,
     limits,
     maintenance,
-    queries,
     recovery,
     rows,
     sender,
 )
 from flask_offload.engines.sqlite.connection import Connection, Cursor
-from flask_offload.jobs.job import JobRecord, JobStatus
+from flask_offload.jobs.job import JobStatus
 from store_support import START, Store
 
 EACH = 20_000
@@ -95,8 +97,8 @@ HOT = {
     "expired": (maintenance.EXPIRED, "jobs_expiring"),
     "surplus": (maintenance.SURPLUS, "jobs_expiring"),
     "expired results": (maintenance.EXPIRED_RESULTS, "results_expiring"),
-    "cancel": (sender.CANCEL, "INTEGER PRIMARY KEY"),
-    "retry": (sender.RETRY, "INTEGER PRIMARY KEY"),
+    "cancel": (SQLITE.sql(sql_sender.CANCEL), "INTEGER PRIMARY KEY"),
+    "retry": (SQLITE.sql(sql_sender.RETRY), "INTEGER PRIMARY KEY"),
     "held by": (recovery.HELD_BY, "jobs_running"),
     "running workers": (recovery.RUNNING_WORKERS, "jobs_running"),
 }
@@ -136,19 +138,20 @@ def seen(store: Store, statement: str) -> int:
 
 
 def test_counts_read_indexes_only(store: Store) -> None:
-    for statement in (queries.COUNTS, queries.QUEUES):
-        steps = plan(store, statement)
+    for statement in (job_search.COUNTS, job_search.QUEUES):
+        steps = plan(store, SQLITE.sql(statement))
         scans = re.findall(r"SCAN jobs.*|SEARCH jobs.*", steps)
         assert scans, steps
         assert all("COVERING INDEX" in step for step in scans), steps
         assert {re.sub(r".*INDEX (\w+).*", r"\1", step) for step in scans} == {
             *("jobs_scheduled", "jobs_blocked", "jobs_throttled", "jobs_ready", "jobs_running"),
-            *(["jobs_finished"] if statement is queries.COUNTS else []),
+            *(["jobs_finished"] if statement is job_search.COUNTS else []),
         }
 
 
 def test_counting_a_million_ready_jobs_by_queue_sorts_nothing(store: Store) -> None:
-    (ready,) = (part for part in queries.BY_QUEUE.split(" UNION ALL ") if "'ready'" in part)
+    parts = SQLITE.sql(job_search.BY_QUEUE).split(" UNION ALL ")
+    (ready,) = (part for part in parts if "'ready'" in part)
     assert plan(store, ready) == "SCAN jobs USING COVERING INDEX jobs_ready"
 
 
@@ -195,11 +198,11 @@ def test_lists_by_status_are_an_index(store: Store, status: JobStatus, index: st
             asked.append(statement)
             return self.connection.execute(statement, bindings)
 
-    def work(connection: Connection) -> list[JobRecord]:
-        return queries.list_jobs(Listening(connection), JobQuery(status=status))  # type: ignore[arg-type]
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        return Search(Listening(connection), SQLITE).newest(JobQuery(status=status))
 
     found = store.engine.database.read(work)
-    assert {record.status for record in found} <= {status}
+    assert {record(row).status for row in found} <= {status}
     assert index in plan(store, asked[0])
     assert seen(store, asked[0].replace("LIMIT ? OFFSET ?", "LIMIT 50")) <= 3, "thousand steps"
 

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 class Dialect(NamedTuple):
     """schema: what stands before the names of tables. mark: of a parameter. like: the operator that
-    ignores case. side_args: a condition on arguments that are not in the job's row."""
+    ignores case. running_jobs: the table of jobs, for those that run. side_args: a condition on
+    arguments that are not in the job's row."""
 
     schema: str
     mark: str
     like: str
+    running_jobs: str = "offload.jobs"
     side_args: str = ""
 
     def sql(self, statement: str) -> str:
@@ -25,6 +27,7 @@ SQLITE = Dialect(
     schema="",
     mark="?",
     like="LIKE",
+    running_jobs="jobs INDEXED BY jobs_running",  # few; SQLite would rather save the sorting
     side_args="EXISTS (SELECT 1 FROM payloads WHERE payloads.seq = looked.seq AND payloads.args",
 )
 POSTGRES = Dialect(schema="offload.", mark="%s", like="ILIKE")

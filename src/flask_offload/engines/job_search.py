@@ -1,4 +1,6 @@
-"""`Engine.page` for the stores whose statements are SQL: a bounded look at a table of any length.
+"""What can be asked about many jobs, for the stores whose statements are SQL, and which index
+answers: a million waiting ones must not make it slow. `page` is a bounded look at a table of any
+length.
 
 The inner query takes jobs by an index, the newest first, and at most `look` of them; the outer one
 tests the other conditions. In its statements `offload.` stands for the schema, and `?` for a
@@ -7,14 +9,28 @@ parameter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ..jobs.job import JobStatus
+from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
 from .attempt_writes import SqlConnection
-from .base import FailureGroup, JobPage, JobQuery
+from .base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
 from .dialect import Dialect
-from .rows import COLUMNS, ID, IS_FINISHED, SECRET_LENGTH, STATES, filters, states_sql
+from .rows import (
+    COLUMNS,
+    ID,
+    IS_FINISHED,
+    NOT_FINISHED,
+    SCHEDULE_COLUMNS,
+    SECRET_LENGTH,
+    STATES,
+    count_statuses,
+    filters,
+    queue_infos,
+    schedule_infos,
+    states_sql,
+)
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
 RANGE = "SELECT (SELECT min(seq) FROM offload.jobs), (SELECT max(seq) FROM offload.jobs)"
@@ -48,6 +64,36 @@ ORDER BY priority DESC, seq LIMIT 1
 LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)
 
 
+COUNTS = " UNION ALL ".join(
+    [
+        *(
+            f"SELECT '{state}', count(*) FROM offload.jobs WHERE state = '{state}'"
+            for state in NOT_FINISHED
+        ),
+        f"SELECT state, count(*) FROM offload.jobs WHERE {IS_FINISHED} GROUP BY state",
+    ]
+)
+
+# The ready ones in the order of their index, so that nothing needs to be sorted.
+BY_QUEUE = " UNION ALL ".join(
+    f"SELECT queue_name, '{state}' AS state, count(*) AS number FROM offload.jobs"
+    f" WHERE state = '{state}' GROUP BY {'lane, ' * (state == 'ready')}queue_name"
+    for state in NOT_FINISHED
+)
+
+QUEUES = f"""
+SELECT name, paused_at,
+    CAST(coalesce(sum(number) FILTER (WHERE state <> 'running'), 0) AS bigint),
+    CAST(coalesce(sum(number) FILTER (WHERE state = 'running'), 0) AS bigint)
+FROM offload.queues LEFT JOIN ({BY_QUEUE}) AS numbers ON queue_name = name
+GROUP BY name ORDER BY name
+"""
+
+SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
+
+Records = Callable[[list[tuple[Any, ...]]], list[JobRecord]]
+
+
 class Search:
     """One query on one connection."""
 
@@ -55,8 +101,31 @@ class Search:
         self._connection = connection
         self._dialect = dialect
 
-    def page(self, query: JobQuery, look: int) -> tuple[list[tuple[Any, ...]], JobPage]:
-        """Rows of COLUMNS, and the page that is still without its jobs."""
+    def newest(self, query: JobQuery) -> list[tuple[Any, ...]]:
+        """Rows of COLUMNS, the newest first.
+
+        A finished status is an index, and so is RUNNING. READY, and the other conditions, look at
+        the jobs from the newest on until the page is full.
+        """
+        source, conditions = "offload.jobs", ["1 = 1"]
+        bindings: list[Any] = []
+        if query.status is JobStatus.RUNNING:
+            source, conditions = self._dialect.running_jobs, ["state = 'running'"]
+        elif query.status is not None:
+            conditions = [f"state IN ({states_sql(query.status)})"]
+            if query.status.is_finished:
+                conditions.append(IS_FINISHED)
+        for column, value in filters(query):
+            conditions.append(f"{column} = ?")
+            bindings.append(_plain(value))
+        return self._all(
+            f"SELECT {COLUMNS} FROM {source} WHERE {' AND '.join(conditions)}"
+            " ORDER BY seq DESC LIMIT ? OFFSET ?",
+            *(*bindings, max(1, min(query.limit, 1000)), max(0, query.offset)),
+        )
+
+    def page(self, query: JobQuery, look: int, records: Records) -> JobPage:
+        """See Engine.page. records: makes records of rows of COLUMNS."""
         inner, bindings = self._window(query, look)
         tests, values = self._tests(query)
         limit = max(1, min(query.limit, 1000))
@@ -66,13 +135,13 @@ class Search:
             *(*bindings, *values, limit + 1),
         )
         if len(rows) > limit:
-            return rows[:limit], JobPage(jobs=(), next=f"{rows[limit - 1][0]:x}")
+            return JobPage(jobs=records(rows[:limit]), next=f"{rows[limit - 1][0]:x}")
         [(number, last)] = self._all(
             f"SELECT count(*), min(seq) FROM ({inner}) AS looked", *bindings
         )
         if number < look:
-            return rows, JobPage(jobs=(), next=None)
-        return rows, JobPage(jobs=(), next=f"{last:x}", is_partial=True)
+            return JobPage(jobs=records(rows), next=None)
+        return JobPage(jobs=records(rows), next=f"{last:x}", is_partial=True)
 
     def matching(self, query: JobQuery, look: int) -> tuple[int, bool]:
         """See Engine.matching."""
@@ -192,6 +261,18 @@ class Search:
                     since = max(enqueued_at, run_after or enqueued_at)
                     oldest = since if oldest is None else min(oldest, since)
         return oldest
+
+    def count(self) -> dict[JobStatus, int]:
+        """See Engine.count: reads indexes only."""
+        return count_statuses(self._all(COUNTS))
+
+    def queues(self) -> list[QueueInfo]:
+        """See Engine.queues: reads the indexes of jobs that are not finished."""
+        return queue_infos(self._all(QUEUES))
+
+    def schedules(self) -> list[ScheduleInfo]:
+        """See Engine.schedules."""
+        return schedule_infos(self._all(SCHEDULES))
 
     def _all(self, statement: str, *bindings: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = self._connection.execute(

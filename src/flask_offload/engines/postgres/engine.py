@@ -14,10 +14,8 @@ from ...config import Config
 from ...errors import ConfigError
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
-from .. import relay
 from ..base import Finding, PruneReport
 from ..batches import in_turns
-from ..dialect import POSTGRES
 from ..host import Host
 from ..new_rows import concurrency_limits, rate_limits
 from ..store import StoreOptions, WorkerInfo
@@ -61,29 +59,6 @@ class PostgresEngine(PostgresSender):
         return PostgresStore(self, options, self.run_folder())
 
     # --- a transaction of the app ---
-
-    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
-        """Accept jobs of an outbox, each once."""
-        now = self.clock()
-        records = self.database.write(
-            lambda connection: relay.relay(
-                connection,
-                POSTGRES,
-                jobs,
-                now=now,
-                deadline=deadline,
-                insert=lambda new: self.insert(connection, new, now),
-                keep_cancelled=self._keep_cancelled,
-            )
-        )
-        return records
-
-    def forget_relayed(self, ids: Sequence[str]) -> None:
-        """These jobs have left their outbox."""
-        now = self.clock()
-        self.database.write(
-            lambda connection: relay.forget(connection, POSTGRES, ids, now=now), promise=False
-        )
 
     def prepare_join(self, jobs: Sequence[NewJob]) -> None:
         """Commit what must not wait for the end of the app's transaction: new queues and limits."""

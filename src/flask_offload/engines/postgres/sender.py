@@ -1,32 +1,20 @@
-"""The sender half of the PostgreSQL engine: accept, look up, cancel, retry, list, pause."""
+"""The sender half of the PostgreSQL engine: accept jobs, and what only PostgreSQL does in its own
+way."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar, TypeVar
 
-from ...errors import InvalidTransition, JobNotFound
 from ...jobs.attempt import Claim
-from ...jobs.job import JobRecord, JobStatus
+from ...jobs.job import JobRecord
 from ...jobs.new_job import NewJob
-from ...jobs.options import options_of
-from ...jobs.transition import check_cancel, check_retry
-from .. import counters
 from ..base import (
-    LOOK,
-    Engine,
-    FailureGroup,
     Flags,
-    JobPage,
-    JobQuery,
-    QueueInfo,
-    ScheduleInfo,
 )
-from ..counter_row import CounterRow
 from ..dialect import POSTGRES
-from ..job_search import Search
 from ..new_rows import (
     NEW_COLUMNS,
     concurrency_limits,
@@ -36,12 +24,12 @@ from ..new_rows import (
     new_row,
     rate_limits,
 )
-from ..rows import COLUMNS, DUE_STATE, SECRET_LENGTH, STATUS, WAITING_FOR, record
-from . import queries
+from ..rows import SECRET_LENGTH, WAITING_FOR, record, seq_range
+from ..sql_sender import FOUND, SqlFunctions, SqlSender
 from .connection import PgConnection
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
-from .rows import find, full
+from .rows import find, full, with_attempts
 from .schema import SIDE_TABLES
 from .steps import step
 
@@ -69,34 +57,32 @@ NOTIFY = "SELECT pg_notify(%s, '')"
 KNOW_QUEUE = "INSERT INTO offload.queues (name) VALUES (%s) ON CONFLICT DO NOTHING"
 IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
 
-FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s"
-HOLDER = f"{FOUND} FOR UPDATE"
+HOLDER = f"{POSTGRES.sql(FOUND)} FOR UPDATE"
 FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
 
-OPTIONS = "SELECT options FROM offload.jobs WHERE seq = %s"
-
-ASK_TO_STOP = "UPDATE offload.jobs SET cancel = greatest(cancel, %s) WHERE seq = %s"
-
-CANCEL = """
-UPDATE offload.jobs SET state = 'cancelled', finished_at = %s, expires_at = %s WHERE seq = %s
-RETURNING concurrency_key, rate_key
+ARGUMENTS = "SELECT args FROM offload.jobs WHERE seq = %s"
+IDS = """
+SELECT given_id FROM offload.jobs
+WHERE given_id COLLATE "C" BETWEEN %s AND %s || 'g'
+UNION ALL
+SELECT id FROM offload.jobs
+WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) AND given_id IS NULL LIMIT 2
 """
 
-RETRY = f"""
-UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, run_after = NULL,
-    finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
-    state = {DUE_STATE}
-WHERE seq = %s RETURNING concurrency_key, rate_key
-"""
-
-JOB_TABLES = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
-
-
-Change = Callable[[PgConnection, tuple[Any, ...], float], None]
-"""Changes one job: given its row of COLUMNS and the time."""
+FUNCTIONS = SqlFunctions(
+    find=partial(find, lock=True),
+    full=full,
+    records=with_attempts,
+    admit=admit,
+    admit_queue=admit_queue,
+    give_capacity_back=give_capacity_back,
+)
 
 
-class PostgresSender(Engine):
+T = TypeVar("T")
+
+
+class PostgresSender(SqlSender[PgConnection]):
     """What an app asks of its PostgreSQL database. Every method may raise the subclasses of
     EngineUnavailable.
 
@@ -108,6 +94,9 @@ class PostgresSender(Engine):
     flags: ClassVar[Flags] = Flags(
         **{**dict.fromkeys(Flags.names(), True), "files": False, "outbox": False}
     )
+    dialect = POSTGRES
+    tables = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
+    database: ConnectionStack
 
     def __init__(
         self,
@@ -120,18 +109,17 @@ class PostgresSender(Engine):
         keep_cancelled: Callable[[str], float] = lambda task: 30 * 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.database: ConnectionStack = ConnectionStack(
+        database = ConnectionStack(
             url,
             schema,
             durable=durable,
             timeout=timeout,
             prepares=direct_url is None,  # with a pooler in between
         )
+        super().__init__(database, FUNCTIONS, keep_cancelled, clock)
         self.direct_url = direct_url
         self.channel: str = f"{schema} jobs"
         """Where workers listen for work."""
-        self.clock = clock
-        self._keep_cancelled = keep_cancelled
         self._known_queues: set[str] = set()
         self._known_in = -1  # the database's generation of which we know them
 
@@ -192,65 +180,33 @@ class PostgresSender(Engine):
             if existing is not None:
                 return existing
 
+    def write_and_notify(self, work: Callable[[PgConnection], T]) -> T:
+        """See SqlSender.write_and_notify."""
+
+        def both(connection: PgConnection) -> T:
+            result = work(connection)
+            self.notify(connection)
+            return result
+
+        return self.database.write(both)
+
     # --- look up ---
-
-    def get(self, job_id: str) -> JobRecord:
-        """One job with its attempts and its result. Raises JobNotFound."""
-        now = self.clock()
-        return self.database.read(lambda connection: full(connection, job_id, now)[1])
-
-    def find_unique(self, key: str) -> JobRecord | None:
-        """The job that holds a unique key."""
-        row = self.database.read(lambda connection: connection.execute(FOUND, (key,)).fetchone())
-        return record(row) if row else None
-
-    def list(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs with their attempts, without their results, newest first."""
-        return self.database.read(lambda connection: queries.list_jobs(connection, query))
-
-    def page(self, query: JobQuery, look: int = LOOK) -> JobPage:
-        """Jobs without their results, newest first, in a bounded time."""
-        return self.database.read(lambda connection: queries.page(connection, query, look))
-
-    def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
-        """How many of the jobs that `page` would look at match, and whether there are more."""
-        return self.database.read(lambda c: Search(c, POSTGRES).matching(query, look))
-
-    def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
-        """The newest FAILED jobs by task and type of error."""
-        return self.database.read(lambda c: Search(c, POSTGRES).failures(look))
-
-    def waiting_since(self) -> float | None:
-        """Since when the job that is first in line waits (unix seconds)."""
-        return self.database.read(lambda c: Search(c, POSTGRES).waiting_since())
-
-    def counters(self, since: float) -> Sequence[CounterRow]:
-        """What became of attempts since this moment (unix seconds), by the minute."""
-        return self.database.read(lambda connection: counters.read(connection, POSTGRES, since))
-
-    def totals(self) -> Sequence[CounterRow]:
-        """What became of all attempts, by task."""
-        return self.database.read(lambda connection: counters.totals(connection, POSTGRES))
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
-        return self.database.read(lambda connection: queries.arguments(connection, job_id))
+        args: str = self.database.read(
+            lambda connection: connection.value(ARGUMENTS, (find(connection, job_id)[0],))
+        )
+        return args
 
     def ids(self, beginning: str) -> Sequence[str]:
-        """Up to two ids that begin so."""
-        return self.database.read(lambda connection: queries.ids(connection, beginning))
-
-    def count(self) -> dict[JobStatus, int]:
-        """How many jobs have each status."""
-        return self.database.read(queries.count)
-
-    def queues(self) -> Iterable[QueueInfo]:
-        """Every queue that has ever had a job."""
-        return self.database.read(queries.queues)
-
-    def schedules(self) -> Sequence[ScheduleInfo]:
-        """Every schedule that a worker has ever seen."""
-        return self.database.read(queries.schedules)
+        """Up to two ids that begin so: their numbers are a range."""
+        found = seq_range(beginning)
+        if found is None or not beginning.isascii() or "\0" in beginning or found[0] < 0:
+            return []
+        bindings = (beginning, beginning, *found, beginning)
+        rows = self.database.read(lambda connection: connection.execute(IDS, bindings).fetchall())
+        return [job_id for (job_id,) in rows]
 
     # --- steps ---
 
@@ -258,115 +214,13 @@ class PostgresSender(Engine):
         """See Engine.step."""
         return step(self.database, claim, name, value)
 
-    # --- change ---
-
-    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
-        """End a waiting job; ask the worker of a running one to stop it."""
-        return self._change(job_id, lambda c, row, now: self._cancel(c, row, now, force))
-
-    def cancel_many(self, ids: Sequence[str], force: bool = False) -> int:
-        """See Engine.cancel_many."""
-        return self._change_many(ids, lambda c, row, now: self._cancel(c, row, now, force))
-
-    def retry(self, job_id: str) -> JobRecord:
-        """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
-        return self._change(job_id, _retry)
-
-    def retry_many(self, ids: Sequence[str]) -> int:
-        """See Engine.cancel_many."""
-        return self._change_many(ids, _retry)
-
-    def _change(self, job_id: str, change: Change) -> JobRecord:
-        now = self.clock()
-
-        def work(connection: PgConnection) -> JobRecord:
-            change(connection, find(connection, job_id, lock=True), now)
-            self.notify(connection)
-            return full(connection, job_id, now)[1]
-
-        return self.database.write(work)
-
-    def _change_many(self, ids: Sequence[str], change: Change) -> int:
-        now = self.clock()
-
-        def work(connection: PgConnection) -> int:
-            changed = 0
-            for job_id in ids:
-                with suppress(JobNotFound, InvalidTransition):
-                    change(connection, find(connection, job_id, lock=True), now)
-                    changed += 1
-            self.notify(connection)
-            return changed
-
-        return self.database.write(work)
-
-    def _cancel(
-        self, connection: PgConnection, row: tuple[Any, ...], now: float, force: bool
-    ) -> None:
-        status = STATUS[row[5]]
-        check_cancel(status, row[1])
-        if status is JobStatus.RUNNING:
-            connection.execute(ASK_TO_STOP, (2 if force else 1, row[0]))
-            return
-        own = options_of(connection.value(OPTIONS, (row[0],)))
-        keep = own.keep_for(JobStatus.CANCELLED)
-        keep = self._keep_cancelled(row[2]) if keep is None else keep
-        keys = connection.one(CANCEL, (now, now + keep, row[0]))
-        admit(connection, now, [keys[0]], [keys[1]])
-
-    def pause(self, queue_name: str) -> None:
-        """Start no more jobs of this queue; survives restarts."""
-        now = self.clock()
-
-        def work(connection: PgConnection) -> None:
-            connection.execute(
-                "INSERT INTO offload.queues AS q (name, paused_at) VALUES (%s, %s)"
-                " ON CONFLICT (name) DO UPDATE"
-                " SET paused_at = coalesce(q.paused_at, excluded.paused_at)",
-                (queue_name, now),
-            )
-            give_capacity_back(connection, now, queue_name)
-
-        self.database.write(work)
-
-    def resume(self, queue_name: str) -> None:
-        """Take back pause()."""
-        now = self.clock()
-
-        def work(connection: PgConnection) -> None:
-            connection.execute(
-                "INSERT INTO offload.queues (name) VALUES (%s)"
-                " ON CONFLICT (name) DO UPDATE SET paused_at = NULL",
-                (queue_name,),
-            )
-            admit_queue(connection, now, queue_name)
-            self.notify(connection)
-
-        self.database.write(work)
-
     def migrate(self) -> None:
         """Create the tables, or bring them to this release's version."""
         self.database.migrate()
 
-    def clear(self) -> None:
-        """Forget every job, limit and schedule; queues stay, but none is paused."""
-
-        def work(connection: PgConnection) -> None:
-            for table in JOB_TABLES:
-                connection.execute(f"DELETE FROM offload.{table}")
-            connection.execute("UPDATE offload.queues SET paused_at = NULL")
-
-        self.database.write(work)
-
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
         self.database.close()
-
-
-def _retry(connection: PgConnection, row: tuple[Any, ...], now: float) -> None:
-    check_retry(STATUS[row[5]], row[1])
-    keys = connection.one(RETRY, (row[0],))
-    admit(connection, now, [keys[0]], [keys[1]])
 
 
 def _insert_many(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:

@@ -11,6 +11,7 @@ from .connection import Connection
 RESULT = "SELECT value FROM results WHERE seq = ? AND (expires_at IS NULL OR expires_at > ?)"
 JOB_BY_ID = f"SELECT {COLUMNS} FROM jobs WHERE seq = ? AND id = ?"
 JOB_BY_GIVEN_ID = f"SELECT {COLUMNS} FROM jobs WHERE given_id = ?"
+ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE seq = ? ORDER BY number"
 
 TICKS = 65536
 """The unit of `seq` is a 65,536th of a second: 48 bits last until 2106, and longer ones work."""
@@ -33,19 +34,16 @@ def find(connection: Connection, job_id: str) -> tuple[Any, ...]:
     return row
 
 
-def with_attempts(connection: Connection, row: tuple[Any, ...]) -> JobRecord:
-    """A row of COLUMNS as a record with its attempts and its error."""
-    rows = connection.execute(
-        f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE seq = ? ORDER BY number", (row[0],)
-    )
-    return add_attempts(record(row), rows)
+def with_attempts(connection: Connection, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
+    """Rows of COLUMNS as records with their attempts and errors."""
+    return [add_attempts(record(row), connection.execute(ATTEMPTS, (row[0],))) for row in rows]
 
 
 def full(connection: Connection, job_id: str, now: float) -> tuple[int, JobRecord]:
     """A job's seq, and its record with attempts and the result, unless the result's time is over
     (it may still be there until the next pruning). Raises JobNotFound."""
     row = find(connection, job_id)
-    job = with_attempts(connection, row)
+    [job] = with_attempts(connection, [row])
     if job.status is JobStatus.SUCCESSFUL:
         job.result = connection.execute(RESULT, (row[0], now)).get
     return row[0], job
