@@ -2,6 +2,7 @@
 
     python -m torture.auditor DATABASE EVENT_LOG
 
+DATABASE is the path of an SQLite file, or the URL of a PostgreSQL database.
 It shares no code with Flask-Offload and none with the scenarios, and runs when all is quiet. What
 it finds wrong is a violation; a job that ran more than once is none if its process was killed
 while it ran, or if it asked to be run again itself. With `watch`, the database itself notes what
@@ -20,6 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 import apsw
+import psycopg
 
 WAITING = {"ready", "scheduled", "blocked", "throttled"}
 MOST_TOLD = 20
@@ -46,6 +48,28 @@ CREATE TRIGGER reported_late AFTER UPDATE OF message ON jobs
     END;
 """
 """No job of the torture is ever retried by hand, so none leaves its final state."""
+WATCH_POSTGRES = """
+CREATE TABLE seen_by_auditor (seq bigint, what text);
+CREATE FUNCTION finished_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO offload.seen_by_auditor VALUES (OLD.seq, 'was ' || OLD.state || ' by attempt '
+        || OLD.attempt || ', and became ' || NEW.state);
+    RETURN NEW; END $$;
+CREATE FUNCTION reported_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO offload.seen_by_auditor VALUES (OLD.seq, 'stale report: of ' || NEW.message
+        || ', and ' || NEW.attempt || ' counts');
+    RETURN NEW; END $$;
+CREATE TRIGGER finished_again AFTER UPDATE OF state ON jobs FOR EACH ROW
+    WHEN (OLD.state IN ('successful', 'failed', 'cancelled')) EXECUTE FUNCTION finished_again();
+CREATE TRIGGER reported_late AFTER UPDATE OF message ON jobs FOR EACH ROW
+    WHEN (NEW.message LIKE 'attempt %' AND NEW.message <> 'attempt ' || NEW.attempt)
+    EXECUTE FUNCTION reported_late();
+"""
+DAMAGED = """
+SELECT bt_index_check(i.indexrelid, true)
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+WHERE c.relnamespace = 'offload'::regnamespace
+"""
+"""Raises where an index is damaged, or a row is not in it; by the server's own extension."""
 
 
 @dataclass
@@ -145,21 +169,20 @@ def read_log(path: str) -> Log:
 def watch(database: str) -> None:
     """From now on, have the database note each job that leaves its final state, and each report of
     an attempt that doesn't count any more."""
-    connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(10_000)
-    connection.execute(WATCH)
+    connection = _connected(database)
+    connection.execute(WATCH if _is_file(database) else WATCH_POSTGRES)
     connection.close()
 
 
 def audit(database: str, event_log: str) -> Audit:
     """Account for every job."""
     log, found = read_log(event_log), Audit()
-    connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
-    found.integrity = str(connection.execute("PRAGMA integrity_check(3)").get)
+    connection = _connected(database)
+    found.integrity = _integrity(connection, database)
     if found.integrity != "ok":
         found.violations.append(f"integrity_check: {found.integrity}")
-    jobs = _jobs(connection)
-    attempts, seen = _attempts(connection), _seen(connection)
+    jobs = _jobs(connection, database)
+    attempts, seen = _attempts(connection), _seen(connection, database)
     found.accepted = len(log.accepted)
     found.unacknowledged = len(jobs.keys() - log.accepted.keys())
     for job_id, count in log.accepted.items():
@@ -191,16 +214,41 @@ def audit(database: str, event_log: str) -> Audit:
     return found
 
 
-def _jobs(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
+def _is_file(database: str) -> bool:
+    return not database.startswith("postgresql://")
+
+
+def _connected(database: str) -> Any:
+    """A connection of apsw or psycopg: here both are used alike."""
+    if _is_file(database):
+        file = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)
+        file.set_busy_timeout(10_000)
+        return file
+    return psycopg.connect(database, autocommit=True, options="-c search_path=offload,public")
+
+
+def _integrity(connection: Any, database: str) -> str:
+    if _is_file(database):
+        return str(connection.execute("PRAGMA integrity_check(3)").get)
+    connection.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public")
+    try:
+        connection.execute(DAMAGED).fetchall()
+    except psycopg.Error as error:
+        return str(error)
+    return "ok"
+
+
+def _jobs(connection: Any, database: str) -> dict[str, dict[str, Any]]:
+    in_file = "value AS result FROM jobs LEFT JOIN results USING (seq)"
+    result = in_file if _is_file(database) else "result FROM jobs"
     rows = connection.execute(
-        "SELECT id, jobs.seq AS seq, task, state, attempt, crashes, on_crash, value AS result"
-        " FROM jobs LEFT JOIN results USING (seq)"
+        f"SELECT id, jobs.seq AS seq, task, state, attempt, crashes, on_crash, {result}"
     )
     names = ("id", "seq", "task", "state", "attempt", "crashes", "on_crash", "result")
     return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
 
-def _attempts(connection: apsw.Connection) -> dict[int, dict[int, tuple[str, str]]]:
+def _attempts(connection: Any) -> dict[int, dict[int, tuple[str, str]]]:
     """Of each job, by number: how the attempt ended, and its error."""
     found: dict[int, dict[int, tuple[str, str]]] = defaultdict(dict)
     for seq, number, outcome, kind, message in connection.execute(
@@ -210,11 +258,15 @@ def _attempts(connection: apsw.Connection) -> dict[int, dict[int, tuple[str, str
     return found
 
 
-def _seen(connection: apsw.Connection) -> dict[int, list[str]]:
+def _seen(connection: Any, database: str) -> dict[int, list[str]]:
     """Of each job, by number: what `watch` has had noted."""
     found: dict[int, list[str]] = defaultdict(list)
-    is_watched = "SELECT count(*) FROM sqlite_schema WHERE name = 'seen_by_auditor'"
-    if connection.execute(is_watched).get:
+    tables = (
+        "SELECT name FROM sqlite_schema"
+        if _is_file(database)
+        else "SELECT relname::text FROM pg_class WHERE relnamespace = 'offload'::regnamespace"
+    )
+    if ("seen_by_auditor",) in connection.execute(tables).fetchall():
         for seq, what in connection.execute("SELECT seq, what FROM seen_by_auditor"):
             found[seq].append(what)
     return found

@@ -18,8 +18,9 @@ from proc import descendants
 
 from .event_log import record_kill
 
-WHICH, DONE = "KILL_POINT", "KILL_POINT_DONE"
-"""Environment variables: which moment; a file that is made when the process is killed."""
+WHICH, STORE, DONE = "KILL_POINT", "KILL_POINT_STORE", "KILL_POINT_DONE"
+"""Environment variables: which moment, of which store; a file that is made when the process is
+killed."""
 
 SITE = "from torture.kill_points import arm\narm()\n"
 
@@ -70,6 +71,21 @@ MOMENTS = {
 }
 
 
+POSTGRES = "flask_offload.engines.postgres."
+ON_POSTGRES = {
+    "claimed, not committed": Moment(POSTGRES + "claims", "note_starts", True, False),
+    "reported, not written": Moment(
+        POSTGRES + "claims", "PostgresClaims.exchange", False, True, only=_has_outcomes
+    ),
+    "written, not committed": Moment(POSTGRES + "completion", "BatchCompletion.finish", True, True),
+    "committed, not acknowledged": Moment(
+        POSTGRES + "claims", "PostgresClaims.exchange", True, True, True, _has_outcomes
+    ),
+}
+MOMENTS_OF = {"sqlite": MOMENTS, "postgres": {**MOMENTS, **ON_POSTGRES}}
+"""By the store; each has the same names."""
+
+
 def target(moment: Moment) -> tuple[Any, str, Any]:
     """What has the function of this moment, its name there, and the function."""
     owner: Any = importlib.import_module(moment.module)
@@ -81,7 +97,7 @@ def target(moment: Moment) -> tuple[Any, str, Any]:
 
 def arm() -> None:
     """Let this process, or a child that it forks, die at the moment that the environment names."""
-    moment = MOMENTS[os.environ[WHICH]]
+    moment = MOMENTS_OF[os.environ[STORE]][os.environ[WHICH]]
     owner, name, original = target(moment)
 
     @functools.wraps(original)

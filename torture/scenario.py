@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .auditor import Audit
+from .world import World
 
 
 @dataclass
@@ -76,6 +78,15 @@ class Run:
         folder.mkdir()
         return folder
 
+    def world(self, **env: Any) -> World:
+        """A world on the scenario's store."""
+        return World(self.new_folder(), store=self.report.scenario.store, **env)
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether the jobs are in PostgreSQL."""
+        return self.report.scenario.store == "postgres"
+
     def figure(self, name: str, value: object) -> None:
         """A figure that was measured."""
         self.report.figures.append((name, str(value)))
@@ -140,21 +151,37 @@ class Scenario:
     run: Callable[[Run], None]
     in_ci: bool
     """Whether the test suite runs its short form."""
+    store: str
+    """Where its jobs are: "sqlite" or "postgres"."""
     only_long: bool
     """Whether it says nothing in a short run: it takes its time, or is part of the tests anyway."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
+BOTH = ("sqlite", "postgres")
 
 
 def scenario(
-    number: str, about: str, *, in_ci: bool = False, only_long: bool = False
+    number: str,
+    about: str,
+    *,
+    in_ci: bool = False,
+    only_long: bool = False,
+    stores: Sequence[str] = ("sqlite",),
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
-    """Make a function a scenario of its own name."""
+    """Make a function a scenario of its own name, and one more on PostgreSQL if `stores` has it.
+
+    in_ci: on the first of its stores.
+    """
 
     def decorate(function: Callable[[Run], None]) -> Callable[[Run], None]:
-        name = function.__name__.replace("_", "-")
-        SCENARIOS[name] = Scenario(name, number, about, function, in_ci, only_long)
+        for store in stores:
+            name = function.__name__.replace("_", "-")
+            where = about
+            if store == "postgres":
+                name, where = f"{name}-on-postgres", f"on PostgreSQL: {about}"
+            is_tested = in_ci and store == stores[0]
+            SCENARIOS[name] = Scenario(name, number, where, function, is_tested, store, only_long)
         return function
 
     return decorate

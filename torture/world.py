@@ -19,7 +19,6 @@ from flask import Flask
 
 from flask_offload import JobStatus
 from flask_offload.engines.sqlite import SqliteEngine
-from flask_offload.engines.sqlite.recovery import live_workers
 from flask_offload.engines.store import WorkerInfo
 from proc import alive, descendants, process_group
 from support import Running, answers, free_port, http_request, running, wait_until
@@ -28,6 +27,7 @@ from . import HELPERS, ROOT
 from .app import create_app
 from .auditor import Audit, watch
 from .event_log import VARIABLE, note, record_kill
+from .stores import PostgresWorldStore, opened_store
 
 PYTHON = sys.executable
 APP = "torture.poison_tasks:create_app()"
@@ -37,17 +37,22 @@ APP = "torture.poison_tasks:create_app()"
 class World:
     """Processes are started here, so that none is left when the block ends.
 
-    database: where the job database lies, if not in the folder; `env` goes to every process.
+    database: where the SQLite database lies, if not in the folder. store: "sqlite" or "postgres".
+    `env` goes to every process.
     """
 
-    def __init__(self, folder: Path, database: Path | None = None, **env: Any) -> None:
+    def __init__(
+        self, folder: Path, database: Path | None = None, *, store: str = "sqlite", **env: Any
+    ) -> None:
         self.folder = folder
         self.database = database or folder / "jobs.sqlite3"
         self.event_log = folder / "events"
         self.event_log.touch()
-        self.engine = SqliteEngine(self.database)
+        self._opened = ExitStack()
+        self.store = self._opened.enter_context(opened_store(store, self.database))
+        self.engine = self.store.engine
         self.env = {
-            "FLASK_OFFLOAD_SQLITE_PATH": str(self.database),
+            **{f"FLASK_{name}": value for name, value in self.store.config.items()},
             "PYTHONPATH": os.pathsep.join(
                 [str(ROOT), str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
@@ -65,6 +70,19 @@ class World:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         self.engine.close()
+        self._opened.close()
+
+    @property
+    def sqlite(self) -> SqliteEngine:
+        """The engine, in a scenario that is for SQLite alone."""
+        assert isinstance(self.engine, SqliteEngine)
+        return self.engine
+
+    @property
+    def postgres(self) -> PostgresWorldStore:
+        """The store, in a scenario that is for PostgreSQL alone."""
+        assert isinstance(self.store, PostgresWorldStore)
+        return self.store
 
     # --- processes ---
 
@@ -164,7 +182,7 @@ class World:
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that hold their locks."""
-        return live_workers(self.engine)
+        return list(self.engine.workers())
 
     def unfinished(self) -> int:
         """How many jobs are READY or RUNNING."""
@@ -201,7 +219,7 @@ class World:
     def watch(self) -> None:
         """Have the auditor's notes taken in the database, from now on: see auditor.watch."""
         self.engine.count()  # makes the database, if it is not there yet
-        watch(str(self.database))
+        watch(self.store.place)
 
     def close(self) -> None:
         """End all processes."""
@@ -211,7 +229,7 @@ class World:
         """End all processes, and let the auditor look."""
         self.close()
         self.engine.close()
-        argv = [PYTHON, "-m", "torture.auditor", str(self.database), str(self.event_log)]
+        argv = [PYTHON, "-m", "torture.auditor", self.store.place, str(self.event_log)]
         told = subprocess.run(
             argv, env={**os.environ, **self.env}, capture_output=True, text=True, check=False
         )
@@ -225,7 +243,7 @@ class World:
     def here(self, **config: object) -> Iterator[Flask]:
         """An app context of the tortured app in this process, which runs no jobs."""
         os.environ[VARIABLE] = str(self.event_log)
-        app = create_app(OFFLOAD_SQLITE_PATH=str(self.database), OFFLOAD_WORKER="off", **config)
+        app = create_app(**{**self.store.config, "OFFLOAD_WORKER": "off", **config})
         try:
             with app.app_context():
                 yield app

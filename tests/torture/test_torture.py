@@ -13,7 +13,7 @@ import pytest
 from torture import ROOT, pages, scenarios  # noqa: F401  (importing the scenarios makes them known)
 from torture.auditor import TOLD_WITHIN, Audit, audit, watch
 from torture.event_log import VARIABLE, note, record_kill
-from torture.kill_points import MOMENTS, target
+from torture.kill_points import MOMENTS_OF, target
 from torture.plan import PLAN
 from torture.scenario import SCENARIOS
 
@@ -80,8 +80,9 @@ def test_a_killed_group_includes_what_its_leader_has_left_behind() -> None:
 
 
 def test_every_kill_point_is_in_the_code() -> None:
-    for name, moment in MOMENTS.items():
-        assert callable(target(moment)[2]), name
+    for moments in MOMENTS_OF.values():
+        for name, moment in moments.items():
+            assert callable(target(moment)[2]), name
 
 
 # --- the auditor -------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from support import wait_until
 
 from ..app import accept, offload, quick
 from ..auditor import Audit
-from ..scenario import Run, quantile, scenario, show
-from ..world import PYTHON, World
+from ..scenario import BOTH, Run, quantile, scenario, show
+from ..world import PYTHON
 
 KEEP = Retention(86_400.0, 86_400.0, 10**9)
 SAMPLES = 300
@@ -155,6 +155,7 @@ def _prune_all(run: Run, engine: SqliteEngine) -> None:
     "T13",
     "sixteen processes enqueue at once, as fast as they can, and then each at most fifty times a"
     " second",
+    stores=BOTH,
 )
 def contention(run: Run) -> None:
     share = run.size(50, 80)  # percent of the mean; a short run is uneven
@@ -205,7 +206,7 @@ class Crowd(NamedTuple):
 
 def _write_together(run: Run, pause: float) -> Crowd:
     seconds = run.size(3, 60)
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         with world.here():
             accept(quick.enqueue())
         processes = [world.start([PYTHON, "-c", WRITER, f"{pause}"]) for _ in range(WRITERS)]
@@ -223,7 +224,11 @@ def _write_together(run: Run, pause: float) -> Crowd:
     return Crowd(seconds, [shares[pid] for pid in pids], waits, refused, audit)
 
 
-@scenario("T20", "a worker runs small jobs without end: its memory, its descriptors, the file")
+@scenario(
+    "T20",
+    "a worker runs small jobs without end: its memory, its descriptors, the file",
+    stores=BOTH,
+)
 def soak(run: Run) -> None:
     seconds = run.length or run.size(10, 300)
     least = 0 if run.length else run.size(0, 1_000_000)
@@ -233,7 +238,7 @@ def soak(run: Run) -> None:
     }
     done = 0
     samples: list[tuple[int, int, int]] = []
-    with World(run.new_folder(), **env) as world, world.here():
+    with run.world(**env) as world, world.here():
         worker = world.worker()
         began = time.monotonic()
         until = began + seconds
@@ -243,7 +248,7 @@ def soak(run: Run) -> None:
             assert not world.unfinished(), f"the worker stands still: {worker}"
             done += 1000
             family = [worker.pid, *descendants(worker.pid)]
-            size = world.database.stat().st_size
+            size = world.store.size()
             samples.append((sum(map(_memory, family)), sum(map(_descriptors, family)), size))
         world.close()
     settled = samples[len(samples) // 4 :]
@@ -282,13 +287,13 @@ def _descriptors(pid: int) -> int:
 def log_resets(run: Run) -> None:
     seconds = run.length or run.size(6, 300)
     checkpoints = 0
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         with world.here():
             accept(quick.enqueue())
         processes = [world.enqueuer(10**7, run.report.seed + n, 0.0) for n in range(6)]
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            world.engine.database.checkpoint()
+            world.sqlite.database.checkpoint()
             checkpoints += 1
         for process in processes:
             world.kill("enqueuer", process.pid)

@@ -19,7 +19,7 @@ from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import THREADS, NewJob
 
 from ..app import accept, later, quick, slow
-from ..scenario import LeftOut, Run, scenario
+from ..scenario import BOTH, LeftOut, Run, scenario
 from ..world import World
 
 HOUR, DAY = 3600, 86_400
@@ -30,6 +30,7 @@ STEPS = (HOUR, -HOUR, DAY, -DAY)
     "T11",
     "the wall clock of a worker is set by an hour and by a day, forward and back, while jobs run"
     " and others wait for their time",
+    stores=BOTH,
 )
 def clock_steps(run: Run) -> None:
     folder = run.new_folder()
@@ -38,7 +39,7 @@ def clock_steps(run: Run) -> None:
     shim: dict[str, Any] = {"LD_PRELOAD": str(_built_shim(folder)), "CLOCK_SHIM": str(offset)}
     stuck: list[str] = []
     early: list[str] = []
-    with World(folder) as world, world.here():
+    with run.world() as world, world.here():
         world.watch()
         world.worker(**shim)
         for step in STEPS * run.size(1, 50):

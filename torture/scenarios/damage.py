@@ -85,7 +85,7 @@ def damaged(run: Run) -> None:
     wrong: list[str] = []
     rounds = run.size(1, 7)
     for name, do in [*DAMAGES.items()] * rounds:
-        with World(run.new_folder()) as world, world.here():
+        with run.world() as world, world.here():
             for _ in range(100):
                 accept(quick.enqueue())
             _let_go(world)
@@ -166,7 +166,7 @@ def damaged_log(run: Run) -> None:
     left: Counter[str] = Counter()
     rounds = run.size(1, 13)
     for name, do in [*LOG_DAMAGES.items()] * rounds:
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             with world.here():
                 accept(quick.enqueue())  # which is in the file itself
             world.start([PYTHON, "-c", ENQUEUES]).wait(60)
@@ -191,7 +191,7 @@ def damaged_log(run: Run) -> None:
 )
 def replaced(run: Run) -> None:
     told: list[str] = []
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         worker = world.worker()
         family = [worker.pid, *descendants(worker.pid)]
         for _ in range(run.size(2, 20)):

@@ -15,7 +15,7 @@ from support import answers, wait_until
 from ..app import accept, quick, slow, until_killed
 from ..auditor import Audit
 from ..event_log import record_kill
-from ..scenario import Run, scenario, show
+from ..scenario import BOTH, Run, scenario, show
 from ..world import PYTHON, Web, World
 
 DRAIN = 10.0
@@ -28,6 +28,7 @@ TOO_SHORT = 1.0
     "T15",
     "gunicorn is reloaded (HUP), recycles its processes (--max-requests) and is stopped and started"
     " (TERM) while requests enqueue jobs",
+    stores=BOTH,
 )
 def rolling_restarts(run: Run) -> None:
     rounds, longest = run.size(1, 25), run.size(3, 7)
@@ -36,7 +37,7 @@ def rolling_restarts(run: Run) -> None:
         "FLASK_OFFLOAD_WORKER_THREADS": "20",  # nothing waits long: much runs at each signal
     }
     webs: list[Web] = []
-    with World(run.new_folder(), **env) as world:
+    with run.world(**env) as world:
         world.watch()
         for _ in range(rounds):
             web = world.gunicorn(
@@ -92,12 +93,13 @@ def _cut(world: World) -> int:
 @scenario(
     "T15",
     "a worker under load gets SIGTERM, again and again; jobs fit the drain time",
+    stores=BOTH,
 )
 def graceful_stops(run: Run) -> None:
     rounds = run.size(4, 200)
     times: list[float] = []
     codes: set[int] = set()
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         world.watch()
         for _ in range(rounds):
             worker = world.worker("--threads", "4", "--drain-timeout", f"{DRAIN}")
@@ -122,12 +124,13 @@ def graceful_stops(run: Run) -> None:
     "T15",
     "a worker whose jobs take much longer than its drain time gets SIGTERM: it hands them back at"
     " no cost, and leaves in time; those that fit are not cut",
+    stores=BOTH,
 )
 def overdue_stops(run: Run) -> None:
     rounds, overdue = run.size(1, 50), 3
     times: list[float] = []
     jobs: list[Job] = []
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         world.watch()
         for _ in range(rounds):
             worker = world.worker("--threads", "8", "--drain-timeout", f"{TOO_SHORT}")
@@ -157,17 +160,11 @@ def overdue_stops(run: Run) -> None:
     run.gate("that costs them nothing", {outcome for outcome, _ in cost}, free)
 
 
-NEWER = """
-import flask_offload.engines.sqlite.schema as schema
-schema.MIGRATIONS[max(schema.MIGRATIONS) + 1] = "ALTER TABLE workers ADD COLUMN colour TEXT"
-"""
-"""As sitecustomize.py, it makes every process that finds it one of the next version."""
-
-
 @scenario(
     "T16",
     "a newer version upgrades the database under a running old worker; then the old one is stopped"
     " and a new one is started",
+    stores=BOTH,
 )
 def upgrade_under_a_worker(run: Run) -> None:
     rounds = run.size(1, 50)
@@ -175,7 +172,7 @@ def upgrade_under_a_worker(run: Run) -> None:
     went_on: list[int] = []
     whole = Audit()
     for _ in range(rounds):
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             path = newer_version(world)
             with world.here():
                 old = world.worker("--threads", "2")
@@ -206,7 +203,7 @@ def newer_version(world: World) -> dict[str, Any]:
     """The environment in which a process is one of the next version."""
     newer = world.folder / "newer"
     newer.mkdir()
-    (newer / "sitecustomize.py").write_text(NEWER)
+    (newer / "sitecustomize.py").write_text(world.store.newer)
     return {"PYTHONPATH": f"{newer}:{world.env['PYTHONPATH']}"}
 
 
@@ -214,10 +211,11 @@ def newer_version(world: World) -> dict[str, Any]:
     "T16",
     "a worker of an app that lacks a task finds jobs of it, as during a deploy; then comes one that"
     " has the task",
+    stores=BOTH,
 )
 def unknown_tasks(run: Run) -> None:
     jobs = run.size(20, 1_000)
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         (world.folder / "old_app.py").write_text(
             "from torture.app import create_app, offload\ndel offload.tasks['torture.app.slow']\n"
         )
@@ -255,7 +253,7 @@ def web_servers(run: Run) -> None:
     requests = run.size(150, 33_400)
     whole = Audit()
     for name, arguments in SERVERS.items():
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             web = world.gunicorn(*arguments)
             began = time.monotonic()
             with web.client(pause=0.0, threads=4):

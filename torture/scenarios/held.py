@@ -54,7 +54,7 @@ def locked(run: Run) -> None:
     errors: Counter[str] = Counter()
     waits: list[float] = []
     with (
-        World(run.new_folder(), FLASK_OFFLOAD_BUSY_TIMEOUT=f"{patience}") as world,
+        run.world(FLASK_OFFLOAD_BUSY_TIMEOUT=f"{patience}") as world,
         world.here(OFFLOAD_BUSY_TIMEOUT=patience) as app,
     ):
         accept(quick.enqueue())
@@ -103,7 +103,7 @@ def locked(run: Run) -> None:
 )
 def long_reader(run: Run) -> None:
     seconds = run.length or run.size(0, 600)
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         accept(quick.enqueue())
         world.worker()
         world.quiesce(10)

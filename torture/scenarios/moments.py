@@ -7,8 +7,8 @@ from typing import Any
 from flask_offload import Job, JobStatus
 
 from ..app import accept, careful, quick
-from ..kill_points import DONE, MOMENTS, SITE, WHICH, Moment
-from ..scenario import Run, scenario
+from ..kill_points import DONE, MOMENTS_OF, SITE, STORE, WHICH, Moment
+from ..scenario import BOTH, Run, scenario
 from ..world import World
 
 
@@ -16,23 +16,25 @@ from ..world import World
     "T2",
     "a worker or its child is killed between claim and start, at the start, and at each step from a"
     " job's last line to the commit of its outcome: what had not started has lost nothing",
+    stores=BOTH,
 )
 def kill_between_the_steps_of_a_job(run: Run) -> None:
-    names = [*MOMENTS] * 10 if run.long else run.chance.sample([*MOMENTS], 4)
+    moments, store = MOMENTS_OF[run.report.scenario.store], run.report.scenario.store
+    names = [*moments] * 10 if run.long else run.chance.sample([*moments], 4)
     wrong: list[str] = []
     for name in names:
-        with World(run.new_folder()) as world:
-            first, others = _killed_at(world, name)
+        with run.world() as world:
+            first, others = _killed_at(world, name, store)
             audit = world.audit()
         found = [
-            _wrong(MOMENTS[name], first),
-            *(_hurt(MOMENTS[name], job) for job in others),
+            _wrong(moments[name], first),
+            *(_hurt(moments[name], job) for job in others),
             *audit.violations,
         ]
         wrong += [f"{name}: {text}" for text in found if text]
         if audit.waiting or audit.stuck or audit.lost:
             wrong.append(f"{name}: {audit}")
-    run.figure("killed", f"{len(names)} times, at {len({*names})} of {len(MOMENTS)} steps")
+    run.figure("killed", f"{len(names)} times, at {len({*names})} of {len(moments)} steps")
     run.gate(
         "the job that runs next has ended as it must, the others are done",
         wrong[:5] or "yes",
@@ -40,7 +42,7 @@ def kill_between_the_steps_of_a_job(run: Run) -> None:
     )
 
 
-def _killed_at(world: World, name: str) -> tuple[Job, list[Job]]:
+def _killed_at(world: World, name: str, store: str) -> tuple[Job, list[Job]]:
     """A worker that dies at this moment, and another that does the rest. The job that runs first
     and may do so only once, and those behind it."""
     site, killed = world.folder / "site", world.folder / "killed"
@@ -49,6 +51,7 @@ def _killed_at(world: World, name: str) -> tuple[Job, list[Job]]:
     env: dict[str, Any] = {
         "PYTHONPATH": f"{site}:{world.env['PYTHONPATH']}",
         WHICH: name,
+        STORE: store,
         DONE: str(killed),
     }
     with world.here():

@@ -9,7 +9,6 @@ from flask_offload import Job
 from ..app import quick
 from ..odd_values import CALLS, VALUES, give_odd_value
 from ..scenario import Run, scenario
-from ..world import World
 
 
 @scenario(
@@ -24,7 +23,7 @@ def odd_values(run: Run) -> None:
     run.chance.shuffle(pairs)
     odd: list[Job] = []
     good: list[Job] = []
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         for number, (call, index) in enumerate(pairs):
             odd.append(give_odd_value.enqueue(call, index))
             if number % 5 == 0:

@@ -11,7 +11,7 @@ from flask_offload import Job
 
 from ..app import accept, offload, quick, slow
 from ..poison_tasks import POISON_TASKS, enqueue_poison, stop_the_event_loop
-from ..scenario import Run, scenario
+from ..scenario import BOTH, Run, scenario
 from ..world import World
 
 MEMORY = 4_000_000
@@ -23,11 +23,12 @@ MEMORY = 4_000_000
     "jobs that segfault, exit, eat memory, loop in C, close all descriptors, change directory,"
     " signals, locale and more: each ends as it must, all others are done",
     in_ci=True,
+    stores=BOTH,
 )
 def poison(run: Run) -> None:
     doses, good = run.size(1, 6), run.size(300, 10_000)
     names = [name for name in POISON_TASKS for _ in range(doses)]
-    with World(run.new_folder(), FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
+    with run.world(FLASK_OFFLOAD_TIMEOUT_GRACE="0.5") as world, world.here():
         poisoned: list[tuple[str, Job]] = []
         for position in run.chance.sample(range(good + len(names)), good + len(names)):
             if position < len(names):
@@ -72,7 +73,7 @@ def _rates_after_poison(run: Run) -> tuple[float, float]:
     In turns, as both slow down with what they have done and with what else the machine does.
     """
     grace: dict[str, Any] = {"FLASK_OFFLOAD_TIMEOUT_GRACE": "0.5"}
-    with World(run.new_folder(), **grace) as well, World(run.new_folder(), **grace) as sick:
+    with run.world(**grace) as well, run.world(**grace) as sick:
         for world in (well, sick):
             with world.here():
                 world.worker("--processes", "2", "--log-level", "error")

@@ -9,7 +9,7 @@ from proc import descendants, parent
 from support import Running, answers, http_post, wait_until
 
 from ..app import accept, until_killed
-from ..scenario import Run, quantile, scenario
+from ..scenario import BOTH, Run, quantile, scenario
 from ..world import Web, World
 
 SURVIVES = 0.5
@@ -21,10 +21,11 @@ SURVIVES = 0.5
     "the time from kill -9 to the new start of the job that was running: of a child, of a worker"
     " beside another, of a worker that a web process keeps, of a web process that keeps one; and"
     " from the start of a new worker, after the kill of all there were",
+    stores=BOTH,
 )
 def recovery(run: Run) -> None:
     rounds = run.size(3, 200)
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         first = world.worker("--threads", "1")
         child = [_kill_child(world, first) for _ in range(rounds)]
         second = world.worker("--threads", "1")

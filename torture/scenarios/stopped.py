@@ -18,7 +18,7 @@ from support import Running, wait_until
 
 from ..app import accept, careful, quick, slow, telling
 from ..event_log import record_kill
-from ..scenario import Run, scenario, show
+from ..scenario import BOTH, Run, scenario, show
 from ..world import World
 
 BUSY_TIMEOUT = 1.0
@@ -31,11 +31,12 @@ LONGER_THAN_ANY_TIMEOUT = 4.0
     "T4",
     "children, supervisors and whole workers are stopped (SIGSTOP) for longer than any timeout, and"
     " go on: no job may run twice, no result of an attempt that was given up may be written",
+    stores=BOTH,
 )
 def zombies(run: Run) -> None:
     rounds = run.size(2, 100)
     stops = 0
-    with World(run.new_folder(), FLASK_OFFLOAD_BUSY_TIMEOUT="1") as world, world.here():
+    with run.world(FLASK_OFFLOAD_BUSY_TIMEOUT="1") as world, world.here():
         world.watch()
         workers = [world.worker("--processes", "2") for _ in range(3)]
         for _ in range(rounds):
@@ -77,10 +78,11 @@ def stopped(pids: list[int]) -> Iterator[None]:
     "a stopped worker is taken for dead (which its lock prevents; the test goes round it), its jobs"
     " are run by another, and then it goes on: every late result and report must be refused",
     in_ci=True,
+    stores=BOTH,
 )
 def stale_results(run: Run) -> None:
     rounds, jobs = run.size(2, 50), 10
-    with World(run.new_folder()) as world, world.here():
+    with run.world() as world, world.here():
         world.watch()  # each of its reports says of which attempt it is
         for _ in range(rounds):
             victim = world.worker("--threads", f"{jobs}")
@@ -90,16 +92,20 @@ def stale_results(run: Run) -> None:
             starts = world.wait_for_lines("start", number + jobs)[number:]
             pids = [victim.pid, *descendants(victim.pid)]
             with stopped(pids):
-                _take_for_dead(world, victim)
+                if run.on_postgres:
+                    world.postgres.end_session(victim.pid)  # others then wait for it to come back
+                else:
+                    _take_for_dead(world, victim)
                 record_kill("taken-for-dead", float(starts[0][0]), pids, path=str(world.event_log))
                 other = world.worker("--threads", f"{jobs}")
                 world.wait_for_lines("start", number + 2 * jobs)
             world.quiesce(20)
-            wait_until(
-                lambda v=victim: v.output().count("came too late") >= jobs,  # type: ignore[misc]
-                20,
-                lambda v=victim: f"{jobs} refusals by {v}",  # type: ignore[misc]
-            )
+            if not run.on_postgres:  # there it stops its jobs, or their outcomes come too late
+                wait_until(
+                    lambda v=victim: v.output().count("came too late") >= jobs,  # type: ignore[misc]
+                    20,
+                    lambda v=victim: f"{jobs} refusals by {v}",  # type: ignore[misc]
+                )
             victim.stop()
             other.stop()
         audit = world.audit()
@@ -115,7 +121,7 @@ def _take_for_dead(world: World, victim: Running) -> None:
     """Put its jobs back, as is done for a worker whose lock is free."""
     info = next(worker for worker in world.workers() if worker.pid == victim.pid)
     keep = Retention(3600.0, 3600.0, 10**6)
-    assert _recover_one(world.engine, keep, info.id, run_folder(world.database)) > 0
+    assert _recover_one(world.sqlite, keep, info.id, run_folder(world.database)) > 0
 
 
 @scenario(
@@ -129,7 +135,7 @@ def frozen_writer(run: Run) -> None:
     refusals, named, still_stopped = 0, 0, 0
     waits: list[float] = []
     delays: list[float] = []
-    with World(run.new_folder()) as world, world.here(OFFLOAD_BUSY_TIMEOUT=BUSY_TIMEOUT):
+    with run.world() as world, world.here(OFFLOAD_BUSY_TIMEOUT=BUSY_TIMEOUT):
         worker = world.worker("--threads", "8")
         busy = world.enqueuer(10**6, run.report.seed, 0.0)
         for number in range(rounds):

@@ -190,7 +190,7 @@ def fsync_errors(run: Run) -> None:
     strace = [require_tool("strace"), "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]
     strace += ["-e", f"inject=fdatasync:error=EIO:when={every}+{every}"]
     jobs = run.size(200, 5_000)
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         with world.here():
             accept(quick.enqueue())
         enqueuer = [PYTHON, "-m", "torture.enqueuer", f"{jobs}", f"{run.report.seed}", "0"]
@@ -259,7 +259,7 @@ with app.app_context():
 @scenario("T8", "a process that enqueues runs out of file descriptors, and gets them back")
 def descriptors(run: Run) -> None:
     rounds = run.size(2, 50)
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         process = world.start([PYTHON, "-c", EXHAUSTED, f"{rounds}"])
         code = process.wait(120)
         told = process.output()
@@ -310,7 +310,7 @@ print(taken, *errors, flush=True)
 @scenario("T8", "a process that enqueues may not let its files grow (RLIMIT_FSIZE), and then may")
 def file_size(run: Run) -> None:
     rounds = run.size(2, 50)
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         process = world.start([PYTHON, "-c", LIMITED, f"{rounds}"])
         code = process.wait(120)
         told = process.output().split()

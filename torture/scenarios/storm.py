@@ -10,7 +10,7 @@ from collections import Counter
 from proc import alive, descendants, parent
 from support import Running
 
-from ..scenario import Run, scenario
+from ..scenario import BOTH, Run, scenario
 from ..world import Web, World
 
 TARGETS = {"child": 50, "supervisor": 15, "group": 6, "enqueuer": 10, "web": 15, "server": 4}
@@ -24,10 +24,11 @@ web server with all that came from it."""
     "kill -9 of children, supervisors, process groups, enqueuers, web processes with their keepers"
     " and whole servers, at random moments",
     in_ci=True,
+    stores=BOTH,
 )
 def storm(run: Run) -> None:
     kills, jobs = run.size(20, 1_000), run.size(1_500, 100_000)
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         world.watch()
         weather = Weather(world, run.chance, jobs)
         with weather.web.client(pause=0.02):

@@ -13,12 +13,13 @@ from support import require_tool
 from ..app import accept, careful, flaky, later, limited, quick, rated, resumable
 from ..auditor import Audit
 from ..event_log import record_kill
-from ..scenario import Run, scenario
+from ..scenario import BOTH, Run, scenario
 from ..world import PYTHON, World
 from .deploy import newer_version
 
-CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,write"
-"""All that reaches the disk or another process: SQLite's pages, logs and syncs, the notifier."""
+CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,write,sendto"
+"""All that reaches the disk or another process: SQLite's pages, logs and syncs, the notifier, what
+is sent to PostgreSQL."""
 
 ENQUEUE = """
 from torture.app import accept, careful, create_app, quick
@@ -27,7 +28,9 @@ with app.app_context():
     for _ in range(3):
         accept(quick.enqueue())
     accept(careful.enqueue(0.0))
-    app.extensions["offload"].engine.database.checkpoint()
+    engine = app.extensions["offload"].engine
+    if engine.name == "sqlite":
+        engine.database.checkpoint()
 """
 
 
@@ -39,13 +42,14 @@ Point = tuple[str, int]
     "T2",
     "an enqueuing process is killed at each system call that writes: while it makes the database,"
     " enqueues, and empties the log",
+    stores=BOTH,
 )
 def kill_at_each_call_of_an_enqueue(run: Run) -> None:
     argv = [PYTHON, "-c", ENQUEUE]
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         tally = Tally(run, _calls_of(world, argv))
     for point in tally.points:
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             process = world.start([*_killed_at(point), *argv])
             tally.killed += process.wait(60) == KILLED
             world.burst()
@@ -57,14 +61,15 @@ def kill_at_each_call_of_an_enqueue(run: Run) -> None:
     "T2",
     "a process of the next version is killed at each system call that writes, while it brings the"
     " database up to date and enqueues; then another does it again",
+    stores=BOTH,
 )
 def kill_at_each_call_of_an_upgrade(run: Run) -> None:
     argv = [PYTHON, "-c", ENQUEUE]
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         _prepare(world)
         tally = Tally(run, _calls_of(world, argv, **newer_version(world)))
     for point in tally.points:
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             _prepare(world)
             newer = newer_version(world)
             process = world.start([*_killed_at(point), *argv], **newer)
@@ -79,14 +84,15 @@ def kill_at_each_call_of_an_upgrade(run: Run) -> None:
     "a worker's supervisor is killed at each system call that writes: while it registers, claims,"
     " makes ready what is due, writes outcomes, retries and progress, and leaves",
     in_ci=True,
+    stores=BOTH,
 )
 def kill_at_each_call_of_a_worker(run: Run) -> None:
-    with World(run.new_folder()) as world:
+    with run.world() as world:
         argv = world.command("worker", "--burst", "--log-level", "error")
         _prepare(world)
         tally = Tally(run, _calls_of(world, argv))
     for point in tally.points:
-        with World(run.new_folder()) as world:
+        with run.world() as world:
             _prepare(world)
             process = world.start([*_killed_at(point), *argv])
             seen: set[int] = set()
