@@ -22,7 +22,9 @@ from . import PORT
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Default: {PORT}, else a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--expose", is_flag=True, help="Allow an address that other machines can reach.")
-@click.option("--build", type=click.Path(path_type=Path), help="Make the project of mode 8 here.")
+@click.option(
+    "--build", type=click.Path(path_type=Path), help="Make the project of the mode Build here."
+)
 @click.option("--app", "user_app", metavar="APP", help="Check the three tips on this app too.")
 def lab_command(
     once: bool,
@@ -36,7 +38,7 @@ def lab_command(
 ) -> None:
     """See it: a slow route becomes fast, with real mail and real photos, on this machine.
 
-    Prints a table that is measured now, and serves the lab: a lesson in nine modes.
+    Prints a table that is measured now, and serves the lab: a lesson in ten modes.
     """
     _check_extra()
     from flask_offload.errors import OffloadError

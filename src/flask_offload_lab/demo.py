@@ -235,4 +235,4 @@ def _ms(value: float | None) -> str:
     """Whole milliseconds, with one decimal below ten."""
     if value is None:
         return "-"
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"

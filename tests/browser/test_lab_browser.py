@@ -1,4 +1,4 @@
-"""All nine modes of the lab in a real browser."""
+"""All modes of the lab in a real browser."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from browser_fixtures import browser_fixture  # noqa: F401 (fixtures)
 from flask_offload_lab.photo import SAMPLE
 from flask_offload_lab.project import SOLVED
 from flask_offload_lab.site.modes import MODES
 from flask_offload_lab.site.recall import QUESTIONS
+from lab_browser import DESKTOP, LONG, PHONE, number, opened
 from lab_support import RunningLab, lab_running
-from web_browser import WATCH
 
 LCP = """new Promise((done) => {
   const watch = { type: "largest-contentful-paint", buffered: true };
@@ -28,10 +28,6 @@ LCP = """new Promise((done) => {
 CROPPED = """[...document.querySelectorAll(".three pre, .code, .pieces")]
   .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.textContent)"""
 """Code of which a part can't be seen without scrolling."""
-DESKTOP = (1200, 900)
-PHONE = (360, 740)
-LONG = 45_000
-"""Milliseconds for an experiment on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -43,48 +39,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(processes: None, project: Path) -> Iterator[RunningLab]:
     with lab_running(f"project={project}") as found:
         yield found
-
-
-@contextmanager
-def opened(
-    browser: Browser,
-    lab: RunningLab,
-    path: str,
-    size: tuple[int, int] = DESKTOP,
-    javascript: bool = True,
-) -> Iterator[Page]:
-    """A page of the lab. Its layout must not shift, and no resource must be refused."""
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]},
-        reduced_motion="reduce",
-        java_script_enabled=javascript,
-    )
-    page = context.new_page()
-    page.add_init_script(WATCH)
-    errors: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            errors.append(message.text)
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        page.goto(lab.origin + path)
-        yield page
-        if javascript:
-            assert page.evaluate("window.violations") == []
-            assert page.evaluate("window.shifts") < 0.02
-        assert errors == []
-    finally:
-        context.close()
-
-
-def number(text: str | None) -> float:
-    """Milliseconds from `1,234 ms` or `1.2 s`."""
-    found = re.fullmatch(r"([\d,.]+)\s(ms|s)", text or "")
-    assert found, text
-    return float(found[1].replace(",", "")) * (1000 if found[2] == "s" else 1)
 
 
 def has_good_lcp(page: Page) -> bool:
@@ -115,7 +69,7 @@ def test_pages_fit_are_quick_and_go_by_keyboard(
             page.wait_for_url("**#content")
 
 
-def test_the_buttons_lead_through_all_nine(browser: Browser, lab: RunningLab) -> None:
+def test_the_buttons_lead_through_all(browser: Browser, lab: RunningLab) -> None:
     with opened(browser, lab, "/") as page:
         page.get_by_role("link", name=re.compile("^1 Why")).first.click()
         for mode in MODES:
@@ -123,8 +77,8 @@ def test_the_buttons_lead_through_all_nine(browser: Browser, lab: RunningLab) ->
             expect(page.locator("[aria-current=page]")).to_have_text(f"{mode.number} {mode.name}")
             page.locator(".foot button").click()
         expect(page).to_have_url(lab.origin + "/")
-        expect(page.get_by_text("done ✓")).to_have_count(9)
-        expect(page.locator("nav .tick")).to_have_count(9)
+        expect(page.get_by_text("done ✓")).to_have_count(len(MODES))
+        expect(page.locator("nav .tick")).to_have_count(len(MODES))
 
 
 # --- mode after mode ---------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_shows_rows_columns_and_what_survived() -> None:
     lines = render(table()).splitlines()
     assert lines[1].count("p50 ms") == lines[1].count("p99 ms") == 2
     by_route = {line.split()[0]: line.split() for line in lines if line.startswith("/")}
-    assert by_route["/sync"][1:5] == ["1000", "1000", "4000", "4000"]
+    assert by_route["/sync"][1:5] == ["1,000", "1,000", "4,000", "4,000"]
     assert by_route["/background"][1:5] == ["5.0", "5.0", "6.0", "6.0"]
     assert by_route["/thread"][5:] == ["4", "of", "4", "lost"]
     assert by_route["/background"][5:] == ["4", "of", "4", "done"]

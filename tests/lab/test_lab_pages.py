@@ -335,6 +335,9 @@ def test_measure_counts_what_a_page_cannot_count_about_itself() -> None:
         ("fix", {"challenge": "mail", "order": ["import os"], "choices": {}}),
         ("fix", {"challenge": "mail", "order": "mail", "choices": []}),
         ("step", {"step": "mail"}),
+        ("queueing", {"rate": 41, "work": 100, "threads": 1, "workers": 1}),
+        ("queueing", {"rate": 10, "work": 0, "threads": 1, "workers": 1}),
+        ("storm", {"jitter": True}),
         ("nothing", {}),
     ],
 )

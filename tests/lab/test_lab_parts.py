@@ -123,10 +123,10 @@ def test_code_in_a_sentence_is_marked_and_nothing_else_is() -> None:
 # --- texts -------------------------------------------------------------------------------------
 
 
-def test_there_are_nine_modes_and_a_way_of_eight_minutes() -> None:
-    slugs = ["why", "see", "measure", "deep", "try", "spot", "fix", "build", "recall"]
+def test_there_are_ten_modes_and_a_way_of_eight_minutes() -> None:
+    slugs = ["why", "see", "measure", "deep", "queue", "try", "spot", "fix", "build", "recall"]
     assert [mode.slug for mode in MODES] == slugs
-    assert [mode.number for mode in MODES] == list(range(1, 10))
+    assert [mode.number for mode in MODES] == list(range(1, 11))
     assert LESSON_MINUTES == 8
 
 

@@ -116,4 +116,4 @@ def _is_slow(result: ProbeResult) -> bool:
 
 
 def _ms(value: float | None) -> str:
-    return "no answer" if value is None else f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+    return "no answer" if value is None else f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"

@@ -1,4 +1,4 @@
-"""The lab's web app: nine pages, and the experiments that they run."""
+"""The lab's web app: a page for each mode, and the experiments that they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nine modes, in their order."""
+"""The modes, in their order."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ MODES = tuple(
             ("see", "See", "Watch a web server for a few seconds.", 1),
             ("measure", "Measure", "What your own browser measures.", 3),
             ("deep", "Deep", "What a thread costs, and what a worker does instead.", 5),
+            ("queue", "Queue", "What happens when many jobs come at once?", 5),
             ("try", "Try", "Press the buttons: mail, photo, one visitor or twenty.", 3),
             ("spot", "Spot", "Five slow routes. Find the line that blocks.", 4),
             ("fix", "Fix", "Put a blocking view together so that it no longer blocks.", 5),

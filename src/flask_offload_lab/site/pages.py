@@ -33,7 +33,7 @@ FORECAST = 0.8
 
 @pages.get("/")
 def home() -> str:
-    """What this is, and the nine modes."""
+    """What this is, and the modes."""
     finished = done()
     following = next((mode for mode in MODES if mode.slug not in finished), MODES[0])
     return render_template("home.html", mode=None, table=lab().table, next=following)
@@ -86,6 +86,12 @@ def measure() -> str:
 def deep() -> str:
     """What a thread costs, and how the worker, the notifier and the lock avoid it."""
     return _page("deep", others_waiting=OTHERS)
+
+
+@pages.get("/queue")
+def queue() -> str:
+    """A load and its formula; retries that come together; a job that kills its worker."""
+    return _page("queue")
 
 
 @pages.get("/try")

@@ -13,8 +13,11 @@ from flask_offload.errors import OffloadError
 from ..experiments import Event, Events, deep
 from ..experiments.checked import fix, step
 from ..experiments.headless import headless
+from ..experiments.poison import poison
+from ..experiments.queueing import queueing
 from ..experiments.race import race
 from ..experiments.spot import NAMES, spot
+from ..experiments.storm import storm
 from ..experiments.tips import CHECKS
 from ..testbed import LabTestbed
 from .content import CHALLENGES, STEPS
@@ -112,6 +115,19 @@ def _fix(lab: Lab, params: Params) -> Events:
     return fix(CHALLENGES[key], params.items("order"), params.mapping("choices"))
 
 
+def _queueing(lab: Lab, params: Params) -> Events:
+    return queueing(
+        params.number("rate", 1, 40),
+        params.number("work", 20, 1000),
+        params.number("threads", 1, 8),
+        params.number("workers", 1, 4),
+    )
+
+
+def _storm(lab: Lab, params: Params) -> Events:
+    return storm(params.choice("jitter", ("off", "on")) == "on")
+
+
 def _step(lab: Lab, params: Params) -> Events:
     key = params.choice("step", tuple(each.key for each in STEPS))
     if lab.project is None:
@@ -131,6 +147,9 @@ EXPERIMENTS: dict[str, Callable[[Lab, Params], Events]] = {
     "spot": _spot,
     "fix": _fix,
     "step": _step,
+    "queueing": _queueing,
+    "storm": _storm,
+    "poison": lambda lab, params: poison(),
 }
 
 

@@ -20,15 +20,17 @@ function write(key, value) {
   } catch { /* private windows may refuse */ }
 }
 
-// actual: what was measured, in ms. Without a guess nothing is judged.
+// actual: what was measured, in the unit of the guess. Without a guess nothing is judged.
 export function settle(name, actual) {
   const place = $(`[data-guess="${name}"]`);
+  const { unit } = place.dataset;
+  const say = (value) => (unit === "ms" ? ms(value) : `${value} ${unit}`);
   const guess = Number($("input", place).value);
   if (!(guess > 0) || actual == null) return;
   const factor = Math.max(guess / actual, actual / guess);
   const way = guess > actual ? "too much" : "too little";
   const words = factor < 1.1 ? "right" : factor < CLOSE ? `close, ${way}` : `${factor < 9.95 ? factor.toFixed(1) : Math.round(factor)} times ${way}`;
-  $("output", place).textContent = `You guessed ${ms(guess)}; it was ${ms(actual)}: ${words}.`;
+  $("output", place).textContent = `You guessed ${say(guess)}; it was ${say(actual)}: ${words}.`;
   const guesses = read(KEY);
   guesses[name] = factor;
   write(KEY, guesses);

@@ -60,6 +60,7 @@ function show(key) {
     for (const each of $$("[data-meter]")) if (!each.dataset.meter.startsWith("bystander")) each.max = most;
     for (const what of ["ttfb", "response", "fcp", "lcp"]) setBar(`${key}-${what}`, got[what]);
   }
+  $("#status").textContent = `${PATHS[key]}: first byte after ${ms(got.ttfb)}, response complete after ${ms(got.response)}, largest paint after ${ms(got.lcp)}.`;
   cell(key, "dom", String(got.changes), "page");
   cell(key, "ttfb", ms(got.ttfb), "page");
   cell(key, "lcp", ms(got.lcp), `page, ${got.lcpElement?.split(" ")[0] ?? "none"}`);
@@ -155,8 +156,7 @@ function zone(x, from, to, fill, text) {
 
 for (const button of $$("[data-load]")) {
   onPress(button, $("#status"), async (report) => {
-    const got = await measure(button.dataset.load, report);
-    report(`${PATHS[button.dataset.load]}: first byte after ${ms(got.ttfb)}, response complete after ${ms(got.response)}, largest paint after ${ms(got.lcp)}.`);
+    await measure(button.dataset.load, report);
   });
 }
 
@@ -195,6 +195,7 @@ for (const button of $$("[data-tip]")) {
     await run("tip", { tip: Number(tip), on }, report, (event) => {
       const item = document.createElement("li");
       item.textContent = event.line;
+      item.className = { "✓": "good-ink", "✗": "bad-ink" }[event.line[0]] ?? "";
       list.append(item);
     });
   });

@@ -79,9 +79,10 @@ export function silent(report) {
 export function onPress(button, status, action) {
   const show = (text) => { status.textContent = text; };
   button.addEventListener("click", () => whileRunning(button, show, async (report) => {
-    status.classList.remove("bad");
+    status.classList.remove("bad", "result");
     try {
       await action(report);
+      status.classList.add("result");
     } catch (error) {
       if (error.name !== "AbortError") status.classList.add("bad");
       report(reason(error));
