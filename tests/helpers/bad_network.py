@@ -22,7 +22,8 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class BadLine:
-    """Forwards what comes to `port`. loss: the share of packets that come late.
+    """Forwards what comes to `port` to `target`, which may be changed for new connections. loss:
+    the share of packets that come late.
 
     late, resets: how many packets came late, and how many connections were reset.
     """
@@ -31,7 +32,7 @@ class BadLine:
         self.loss = 0.0
         self.late = 0
         self.resets = 0
-        self._target = target
+        self.target = target
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -68,7 +69,7 @@ class BadLine:
             except OSError:
                 return
             try:
-                far = socket.create_connection(self._target, timeout=5)
+                far = socket.create_connection(self.target, timeout=5)
             except OSError:
                 near.close()
                 continue

@@ -98,6 +98,23 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
+    def replica(self) -> Iterator[PostgresServer]:
+        """A hot standby to which this server streams. It reports success only for what the
+        standby has too."""
+        with _folder() as folder:
+            words = ["-D", str(folder / "data"), "-d", self.url, "-R", "-c", "fast", "-X", "stream"]
+            argv = [*_as_user(), _program("pg_basebackup"), *words]
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, cwd="/")
+            standby = PostgresServer(folder, free_port())
+            standby.start()
+            try:
+                self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                self.execute("SELECT pg_reload_conf()")
+                yield standby
+            finally:
+                standby.close()
+
+    @contextmanager
     def database(self) -> Iterator[str]:
         """The URL of a new, empty database, which is dropped at the end."""
         name = f"test{next(_numbers)}"
@@ -126,10 +143,7 @@ def _as_user() -> list[str]:
 def serving_postgres() -> Iterator[PostgresServer]:
     """A server that runs until the block ends. Its folder can be reached by its user."""
     initdb = _program("initdb")
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    try:
-        if os.getuid() == 0:
-            shutil.chown(folder, USER, USER)
+    with _folder() as folder:
         words = [initdb, "-D", str(folder / "data"), "-U", USER, "-A", "trust", "-E", "UTF8"]
         subprocess.run([*_as_user(), *words], check=True, stdout=subprocess.DEVNULL, cwd="/")
         server = PostgresServer(folder, free_port())
@@ -138,6 +152,16 @@ def serving_postgres() -> Iterator[PostgresServer]:
             yield server
         finally:
             server.close()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder of the server's user."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        if os.getuid() == 0:
+            shutil.chown(folder, USER, USER)
+        yield folder
     finally:
         shutil.rmtree(folder)
 

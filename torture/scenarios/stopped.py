@@ -88,7 +88,7 @@ def stale_results(run: Run) -> None:
             victim = world.worker("--threads", f"{jobs}")
             number = len(world.lines("start"))
             for _ in range(jobs):
-                accept(telling.enqueue(0.6))
+                accept(telling.enqueue(2.0))
             starts = world.wait_for_lines("start", number + jobs)[number:]
             pids = [victim.pid, *descendants(victim.pid)]
             with stopped(pids):

@@ -70,7 +70,10 @@ def explain(error: psycopg.Error, place: str) -> Exception:
             " that may create tables, and grant this one the rights in docs/postgres.md"
         )
     if isinstance(error, FULL):
-        return DatabaseFull(f"the server of {place} has no room left ({text})")
+        return DatabaseFull(
+            f"the server of {place} has no room left ({text}): make room on its disk, or run"
+            " `flask offload prune`"
+        )
     if isinstance(error, LOCKED):
         return DatabaseLocked(f"another transaction holds the job tables of {place} ({text})")
     if isinstance(error, errors.TooManyConnections):
@@ -79,6 +82,11 @@ def explain(error: psycopg.Error, place: str) -> Exception:
         )
     if isinstance(error, errors.DataError | psycopg.DataError):
         return PayloadError(f"PostgreSQL can't store this: {text}")
+    if any(part in text for part in ("authentication failed", "no pg_hba.conf entry")):
+        return EngineUnavailable(
+            f"the server of {place} refuses the role or its password ({text}): correct"
+            " OFFLOAD_POSTGRES_URL, or the server's roles and pg_hba.conf"
+        )
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return EngineUnavailable(
             f"PostgreSQL at {place} can't be used ({text or type(error).__name__}); try again later"
