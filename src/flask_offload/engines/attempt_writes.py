@@ -98,6 +98,20 @@ class AttemptWrites(ABC, Generic[C]):
     insert: Callable[[C, Sequence[NewJob], float], object] | None = None
     """Enqueues jobs within the transaction."""
 
+    def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Write outcomes down; those that came too late."""
+        successful = [each for each in outcomes if each.ending is Ending.SUCCESSFUL]
+        done = self.succeed(successful) if successful else set()
+        refused = [each for each in successful if (each.seq, each.attempt) not in done]
+        for outcome in outcomes:
+            if outcome.ending is not Ending.SUCCESSFUL and not self.finish_badly(outcome):
+                refused.append(outcome)
+        return refused
+
+    @abstractmethod
+    def succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
+        """Write successes down; (seq, attempt) of those that this worker still held."""
+
     @abstractmethod
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """A job that was claimed and has not started is READY again, as if nothing had been;

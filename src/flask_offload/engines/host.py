@@ -75,8 +75,10 @@ class Host:
         """The context in which `claim` will run. Raises UnknownTask."""
         own = options_of(claim.options).timeout
         declared = self.task(claim.task).options.timeout
-        steps = Steps(self.engine, self.registry.codecs, claim)
-        return JobContext(claim, emit, declared if own is None else own, steps)
+        return JobContext(claim, emit, declared if own is None else own, self._steps)
+
+    def _steps(self, claim: Claim) -> Steps:
+        return Steps(self.engine, self.registry.codecs, claim)
 
     def has_on_failure(self, task: str) -> bool:
         """Whether a task has an `on_failure=`."""

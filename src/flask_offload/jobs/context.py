@@ -40,7 +40,7 @@ class JobContext:
     """One attempt; tasks use it through `current_job`.
 
     emit: receives the reports, to be written to the store. timeout: seconds, None for no limit.
-    steps: keeps the results of `once`.
+    steps: makes what keeps the results of `once`; None in a plain call.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class JobContext:
         claim: Claim,
         emit: Callable[[Report], None],
         timeout: float | None = None,
-        steps: Steps | None = None,
+        steps: Callable[[Claim], Steps] | None = None,
     ) -> None:
         self.claim: Claim = claim
         self.stop: StopReason | None = None
@@ -152,10 +152,10 @@ class JobContext:
         """
         if inspect.iscoroutinefunction(function):
             return self._once_async(name, function, args, kwargs)
-        steps = self._steps
-        if steps is None:  # a plain call
+        if self._steps is None:  # a plain call
             check_name(name)
             return function(*args, **kwargs)
+        steps = self._steps(self.claim)
         done = steps.load(name)
         if done is not None:
             return done[0]
@@ -168,10 +168,10 @@ class JobContext:
     ) -> Any:
         from asyncio import to_thread  # only async tasks need it
 
-        steps = self._steps
-        if steps is None:
+        if self._steps is None:
             check_name(name)
             return await function(*args, **kwargs)
+        steps = self._steps(self.claim)
         done = await to_thread(steps.load, name)
         if done is not None:
             return done[0]

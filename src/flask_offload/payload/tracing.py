@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -39,26 +38,26 @@ def note_job(job_id: str) -> None:
         trace.get_current_span().set_attribute("messaging.message.id", job_id)
 
 
-@contextlib.contextmanager
-def consumer_span(task: str, queue_name: str, job_id: str, attempt: int) -> Iterator[None]:
+def consumer_span(
+    task: str, queue_name: str, job_id: str, attempt: int
+) -> AbstractContextManager[Any]:
     """A span around an attempt, below the one that the job has carried and linked to it."""
     trace = _trace()
     if trace is None:
-        yield
-        return
+        return contextlib.nullcontext()
     origin = trace.get_current_span().get_span_context()
     attributes = {
         **_attributes(task, queue_name, "process"),
         "messaging.message.id": job_id,
         "flask_offload.attempt": attempt,
     }
-    with trace.get_tracer(SYSTEM).start_as_current_span(
+    span: AbstractContextManager[Any] = trace.get_tracer(SYSTEM).start_as_current_span(
         f"process {queue_name}",
         kind=trace.SpanKind.CONSUMER,
         attributes=attributes,
         links=[trace.Link(origin)] if origin.is_valid else None,
-    ):
-        yield
+    )
+    return span
 
 
 def _attributes(task: str, queue_name: str, operation: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import selectors
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class ChildHandle:
     was_unresponsive: bool = False
     ready_at: float | None = None
     """When it had imported the app (monotonic seconds)."""
+    timeouts: dict[int, float] = field(default_factory=dict)
+    """Timeouts of the held jobs that have one, by their seq."""
     announced: SharedCount = field(default_factory=SharedCount)
     """How many of the events that it was sent it has announced."""
     _events: list[Crashed | Ended] = field(default_factory=list)
@@ -153,17 +156,19 @@ class ChildHandle:
             writing = selectors.EVENT_WRITE if self.watches_write else 0
             selector.modify(self.channel, selectors.EVENT_READ | writing)
 
-    @property
-    def has_timeout(self) -> bool:
-        """Whether one of its jobs may have to be stopped for its timeout."""
-        return any(self.timeout_of(held.claim) is not None for held in self.held.values())
+    def note_import(self, settings: WorkerSettings) -> None:
+        """Note that it has imported the app and reported these settings."""
+        self.settings = settings
+        self.ready_at = time.monotonic()
+        for held in self.held.values():
+            self._note_timeout(held.claim)
 
-    def timeout_of(self, claim: Claim) -> float | None:
-        """The timeout of a job, in seconds."""
-        own = options_of(claim.options).timeout
-        if own is None and self.settings is not None:
-            return self.settings.timeouts.get(claim.task)
-        return own
+    def _note_timeout(self, claim: Claim) -> None:
+        timeout = options_of(claim.options).timeout
+        if timeout is None and self.settings is not None:
+            timeout = self.settings.timeouts.get(claim.task)
+        if timeout is not None:
+            self.timeouts[claim.seq] = timeout
 
     def is_stalled(self, now: float) -> bool:
         """Whether it holds jobs that it has not come to for a while, and may be asked for them."""
@@ -200,6 +205,7 @@ class ChildHandle:
         """Note a job handed to it."""
         self.held[claim.seq] = Held(claim)
         self.by_lane[claim.lane] += 1
+        self._note_timeout(claim)
 
     def remove(self, seq: int) -> Claim | None:
         """Note that it no longer has this job."""
@@ -207,6 +213,7 @@ class ChildHandle:
         if held is None:
             return None
         self.by_lane[held.claim.lane] -= 1
+        self.timeouts.pop(seq, None)
         return held.claim
 
 
@@ -237,15 +244,12 @@ def overdue(
     """
     if child.settings is None or child.stop is not None:
         return None
-    for held in child.held.values():
-        limit = child.timeout_of(held.claim)
-        if limit is None:
-            continue
-        started = started_at(held.claim)
+    for seq, limit in child.timeouts.items():
+        started = started_at(child.held[seq].claim)
         if started is None:
             continue
         if now > started + limit + child.settings.config.timeout_grace:
-            return Stop(held.claim.seq, limit)
+            return Stop(seq, limit)
     return None
 
 

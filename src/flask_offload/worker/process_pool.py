@@ -213,7 +213,7 @@ class ProcessPool(Pool):
         if lane not in ALONE:
             ready = [child for child in self._children if child.is_ready]
             capacity = attrgetter("thread_capacity" if lane == THREADS else "async_capacity")
-            return max(ready, key=capacity)
+            return max(ready, key=capacity) if len(ready) > 1 else ready[0]
         for child in self._children:
             if child.isolated and not child.is_spent and not child.held:
                 return child
@@ -225,9 +225,8 @@ class ProcessPool(Pool):
         for message in child.channel.receive():
             match cast("FromChild", message):
                 case Ready(settings):
-                    child.settings = settings
+                    child.note_import(settings)
                     self.settings = self.settings or settings
-                    child.ready_at = time.monotonic()
                     self._events.has_new_capacity = True
                 case ImportFailed(reason):
                     self.import_failure = reason
@@ -348,7 +347,7 @@ class ProcessPool(Pool):
                 self._spawn(isolated=False)
             if self._wants_isolated:
                 self._spawn(isolated=True)
-        if any(child.has_timeout for child in self._children):
+        if any(child.timeouts for child in self._children):
             wait = min(wait, 0.1)
         if any(child.by_lane[THREADS] > 1 for child in self._children):
             wait = min(wait, RECALL_AFTER)

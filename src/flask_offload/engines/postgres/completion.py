@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...jobs.attempt import Claim, Ending, Outcome
+from ...jobs.attempt import Claim, Outcome
 from ...jobs.job import JobStatus
 from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
 from ..rows import DUE_STATE
@@ -74,16 +74,6 @@ class BatchCompletion(AttemptWrites[PgConnection]):
 
     sql = STATEMENTS
 
-    def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Write outcomes down; those that came too late."""
-        successful = [each for each in outcomes if each.ending is Ending.SUCCESSFUL]
-        done = self._succeed(successful) if successful else set()
-        refused = [each for each in successful if (each.seq, each.attempt) not in done]
-        for outcome in outcomes:
-            if outcome.ending is not Ending.SUCCESSFUL and not self.finish_badly(outcome):
-                refused.append(outcome)
-        return refused
-
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """See AttemptWrites.unclaim."""
         row = self.connection.execute(self.sql.held, self.fence(held)).fetchone()
@@ -101,8 +91,8 @@ class BatchCompletion(AttemptWrites[PgConnection]):
             take_back_start(self.connection, job.rate_key)
         self.freed.add(job.concurrency_key, job.rate_key)
 
-    def _succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
-        """Write down successes; (seq, attempt) of those that this worker still held."""
+    def succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
+        """See AttemptWrites.succeed."""
         columns: list[list[object]] = [[] for _ in range(7)]
         for outcome in outcomes:
             keep = self.retention.successful if outcome.keep is None else outcome.keep

@@ -86,7 +86,7 @@ class SqliteClaims:
 
         def work(connection: Connection) -> Exchange:
             completion = self._completion(connection, now)
-            refused = [outcome for outcome in outcomes if not completion.finish(outcome)]
+            refused = completion.finish(outcomes)
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
             counted[:] = completion.counted
             if is_due:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...jobs.attempt import Claim, Ending, Outcome
+from ...jobs.attempt import Claim, Outcome
 from ...jobs.job import JobStatus
 from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
 from ..rows import DUE_STATE
@@ -16,7 +18,13 @@ FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 
 SUCCEED = f"""
 UPDATE jobs SET state = 'successful', started_at = ?, finished_at = ?, expires_at = ?
-WHERE {FENCE} RETURNING concurrency_key, rate_key, task, enqueued_at, run_after
+WHERE {FENCE} RETURNING seq, attempt, concurrency_key, rate_key, task, enqueued_at, run_after
+"""
+
+KEEP_RESULT = "INSERT OR REPLACE INTO results (seq, value, expires_at) VALUES (?, ?, ?)"
+
+FORGET_FILES = """
+DELETE FROM files WHERE seq IN (SELECT value FROM json_each(?)) RETURNING name
 """
 
 UNCLAIM_CANCELLED = """
@@ -66,12 +74,6 @@ class Completion(AttemptWrites[Connection]):
     stray_files: list[str] = field(default_factory=list)
     """Spooled files that no job needs any more."""
 
-    def finish(self, outcome: Outcome) -> bool:
-        """Record one outcome; False if it came too late."""
-        if outcome.ending is Ending.SUCCESSFUL:
-            return self._succeed(outcome)
-        return self.finish_badly(outcome)
-
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """See AttemptWrites.unclaim."""
         fence = self.fence(held)
@@ -94,27 +96,31 @@ class Completion(AttemptWrites[Connection]):
         seq, _, _ = fence
         return self.connection.execute(UNCLAIM_CANCELLED, (self.now, expires_at, seq)).fetchall()
 
-    def _succeed(self, outcome: Outcome) -> bool:
+    def succeed(self, outcomes: Sequence[Outcome]) -> set[tuple[int, int]]:
+        """See AttemptWrites.succeed."""
+        parameters = map(self._success, outcomes)
+        rows = self.connection.executemany(SUCCEED, parameters).fetchall()
+        held = {(seq, attempt): values for seq, attempt, *values in rows}
+        results = []
+        for outcome in outcomes:
+            values = held.get((outcome.seq, outcome.attempt))
+            if values is None:
+                continue
+            concurrency_key, rate_key, task, enqueued_at, run_after = values
+            self.freed.add(concurrency_key, rate_key)
+            self.count(outcome, task, JobStatus.SUCCESSFUL, enqueued_at, run_after)
+            if outcome.result is not None:
+                ttl = outcome.result_ttl
+                expires_at = None if ttl is None else self.now + ttl
+                results.append((outcome.seq, outcome.result, expires_at))
+        self.connection.executemany(KEEP_RESULT, results)
+        seqs = json.dumps([seq for seq, _ in held])
+        names = self.connection.execute(FORGET_FILES, (seqs,)).fetchall()
+        self.stray_files += [name for (name,) in names]
+        return set(held)
+
+    def _success(self, outcome: Outcome) -> tuple[float | int | str, ...]:
+        """The parameters of SUCCEED."""
         keep = self.retention.successful if outcome.keep is None else outcome.keep
-        keys = self.connection.execute(
-            SUCCEED,
-            (outcome.started_at, outcome.finished_at, self.now + keep, *self.fence(outcome)),
-        ).fetchall()
-        if not keys:
-            return False
-        concurrency_key, rate_key, task, *dates = keys[0]
-        self.freed.add(concurrency_key, rate_key)
-        self.count(outcome, task, JobStatus.SUCCESSFUL, *dates)
-        if outcome.result is not None:
-            ttl = outcome.result_ttl
-            self.connection.execute(
-                "INSERT OR REPLACE INTO results (seq, value, expires_at) VALUES (?, ?, ?)",
-                (outcome.seq, outcome.result, None if ttl is None else self.now + ttl),
-            )
-        self.stray_files += [
-            name
-            for (name,) in self.connection.execute(
-                "DELETE FROM files WHERE seq = ? RETURNING name", (outcome.seq,)
-            ).fetchall()
-        ]
-        return True
+        times = (outcome.started_at, outcome.finished_at, self.now + keep)
+        return (*times, outcome.seq, outcome.attempt, self.worker_id)
