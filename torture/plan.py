@@ -1,4 +1,4 @@
-"""The plan of the torture, T1 to T26: what is tried, what must hold, which tests do it."""
+"""The plan of the torture, T1 to T27: what is tried, what must hold, which tests do it."""
 
 from __future__ import annotations
 
@@ -116,5 +116,11 @@ PLAN: dict[str, Item] = {
         "clients that differ in one thing ask for the same, and for each other's jobs",
         "each gets its own answer, a stranger none",
         ("web/test_web_identity.py",),
+    ),
+    "T27": Item(
+        "jobs of the app's transactions: `kill -9` of the web process at each call that writes;"
+        " deadlocks, serialization failures, connections lost at COMMIT",
+        "no committed row without its jobs, no job without its row, each runs once",
+        ("transactions/test_transactions.py", "transactions/test_other_ways.py"),
     ),
 }

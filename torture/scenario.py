@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import ROOT
 from .auditor import Audit
 from .world import World
 
@@ -77,6 +80,17 @@ class Run:
         folder = self.folder / f"{self._folders}"
         folder.mkdir()
         return folder
+
+    def shim(self, name: str) -> str:
+        """The path of the library of this C file of the torture, to be preloaded."""
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            raise LeftOut(f"there is no C compiler to build {name}.c with")
+        library = str(self.new_folder() / f"{name}.so")
+        source = str(ROOT / "torture" / f"{name}.c")
+        words = [compiler, "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"]
+        subprocess.run(words, check=True)
+        return library
 
     def world(self, **env: Any) -> World:
         """A world on the scenario's store."""

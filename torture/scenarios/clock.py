@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections import Counter
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +16,7 @@ from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import THREADS, NewJob
 
 from ..app import accept, later, quick, slow
-from ..scenario import BOTH, LeftOut, Run, scenario
+from ..scenario import BOTH, Run, scenario
 from ..world import World
 
 HOUR, DAY = 3600, 86_400
@@ -36,7 +33,7 @@ def clock_steps(run: Run) -> None:
     folder = run.new_folder()
     offset = folder / "offset"
     offset.write_text("0")
-    shim: dict[str, Any] = {"LD_PRELOAD": str(_built_shim(folder)), "CLOCK_SHIM": str(offset)}
+    shim: dict[str, Any] = {"LD_PRELOAD": run.shim("clock_shim"), "CLOCK_SHIM": str(offset)}
     stuck: list[str] = []
     early: list[str] = []
     with run.world() as world, world.here():
@@ -69,17 +66,6 @@ def clock_steps(run: Run) -> None:
     run.gate("jobs go on after each step", stuck or "yes", not stuck)
     run.gate("none starts before its time", early or "yes", not early)
     run.gate("no job ran twice", audit.again, audit.again == 0)
-
-
-def _built_shim(folder: Path) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise LeftOut("there is no C compiler to build clock_shim.c with")
-    source, shim = Path(__file__).parent.parent / "clock_shim.c", folder / "clock_shim.so"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O2", "-o", str(shim), str(source), "-ldl"], check=True
-    )
-    return shim
 
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")

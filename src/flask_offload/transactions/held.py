@@ -25,7 +25,9 @@ class HeldBy(Protocol):
     """What acts when a transaction has ended."""
 
     def committed(self, held: Sequence[HeldJob]) -> None: ...
-    def rolled_back(self, held: Sequence[HeldJob], *, is_reported: bool) -> None: ...
+    def rolled_back(
+        self, held: Sequence[HeldJob], *, is_reported: bool, is_certain: bool
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,19 @@ class HeldJobs:
         self.jobs: dict[SessionTransaction, list[HeldJob]] = {}
         self.committed: set[SessionTransaction] = set()
         self.rolled_back: set[SessionTransaction] = set()
+        self.is_committing = False
+        """COMMIT may have been sent: if it fails, the database may have committed all the same."""
 
 
 def note_failed(sender: Any, **_: Any) -> None:
     """The request failed: its session is closed for that reason."""
     setattr(g, FAILED, True)
+
+
+def _before_commit(session: Session) -> None:
+    held: HeldJobs | None = session.info.get(HELD)
+    if held is not None and session.get_nested_transaction() is None:
+        held.is_committing = True
 
 
 def _after_commit(session: Session) -> None:
@@ -88,7 +98,11 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
         if is_committed:
             owner.committed(mine)
         else:
-            owner.rolled_back(mine, is_reported=not is_rolled_back and not _is_failing())
+            owner.rolled_back(
+                mine,
+                is_reported=not is_rolled_back and not _is_failing(),
+                is_certain=not held.is_committing,
+            )
 
 
 def _is_failing() -> bool:
@@ -99,6 +113,7 @@ def _is_failing() -> bool:
 @functools.cache
 def watch_sessions() -> None:
     """Listen to all sessions of this process from now on."""
+    event.listen(Session, "before_commit", _before_commit)
     event.listen(Session, "after_commit", _after_commit)
     event.listen(Session, "after_rollback", _after_rollback)
     event.listen(Session, "after_transaction_end", _after_transaction_end)

@@ -20,6 +20,7 @@ from .. import signals
 from ..engines.base import Engine as JobEngine
 from ..engines.base import Finding
 from ..engines.new_rows import is_duplicate
+from ..engines.relay import RELAY_WITHIN
 from ..errors import ConfigError, EngineUnavailable, JobNotFound, NotCommitted
 from ..jobs import log
 from ..jobs.job import COMMIT, Job, JobRecord
@@ -180,15 +181,17 @@ class Transactions:
 
     def committed(self, held: Sequence[HeldJob]) -> None:
         """The transaction of these jobs was committed."""
-        jobs, records = [one.job for one in held], [one.record for one in held]
-        for record in records:
-            self._forget(record.id)
+        for one in held:
+            self._forget(one.record.id)
         in_memory = [one.job for one in held if one.way == "memory"]
         if in_memory:
-            records = self._state.engine.enqueue(in_memory)
-        elif held[0].way == "outbox":
-            self._relay_soon(held[0].database, [job.id for job in jobs])
-        self._state.accepted(records, jobs)
+            records = self._state.engine.relay(in_memory, time.monotonic() + RELAY_WITHIN)
+            self._state.accepted(records, in_memory)
+        for database in dict.fromkeys(one.database for one in held if one.way == "outbox"):
+            ids = [one.job.id for one in held if (one.way, one.database) == ("outbox", database)]
+            self._relay_soon(database, ids)
+        stored = [one for one in held if one.way != "memory"]
+        self._state.accepted([one.record for one in stored], [one.job for one in stored])
 
     def _relay_soon(self, database: Engine, ids: Sequence[str]) -> None:
         assert self._relay is not None
@@ -201,11 +204,13 @@ class Transactions:
                 pass
         self._relay.submit(database, ids)
 
-    def rolled_back(self, held: Sequence[HeldJob], *, is_reported: bool) -> None:
-        """The transaction of these jobs was not committed."""
+    def rolled_back(self, held: Sequence[HeldJob], *, is_reported: bool, is_certain: bool) -> None:
+        """The transaction of these jobs was not committed. is_certain: False if COMMIT failed, as
+        its answer may have been lost; then a worker deletes the files of jobs that do not exist."""
         for one in held:
             self._forget(one.record.id)
-            self._state.discard_files(one.job)
+            if is_certain:
+                self._state.discard_files(one.job)
             if is_reported:
                 message = (
                     "job %s (%s) was discarded: its session was closed, and its transaction neither"
