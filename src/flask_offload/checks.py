@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .engines.base import Finding
 from .state import AppState
+from .textui import show_number
 
 
 def check_all(state: AppState) -> list[Finding]:
@@ -23,7 +24,12 @@ def check_configuration(state: AppState) -> Iterator[Finding]:
     settings = [f"engine {config.engine}"]
     if state.engine.flags.own_worker:  # elsewhere these two mean nothing
         settings += [f"worker {config.worker}", f"durability {config.durability}"]
-    declared = f"{len(state.registry.tasks)} tasks, {len(state.registry.schedules)} schedules"
+    declared = ", ".join(
+        [
+            show_number(len(state.registry.tasks), "task"),
+            show_number(len(state.registry.schedules), "schedule"),
+        ]
+    )
     yield Finding(name, "ok", ", ".join([*settings, declared]))
     if config.engine == "inline" and not (state.app.testing or state.app.debug):
         message = "OFFLOAD_ENGINE = 'inline' runs jobs inside of requests, and schedules don't fire"

@@ -14,7 +14,7 @@ from .engines.base import (
     ScheduleInfo,
     WorkOptions,
 )
-from .engines.findings import unknown_tasks
+from .engines.findings import schedule_findings, unknown_tasks
 from .engines.host import Host
 from .engines.run import ended_badly, run, run_async
 from .engines.schedules import Fires, ScheduleSpec, fires, next_fire, schedule_of
@@ -91,6 +91,7 @@ __all__ = [
     "next_fire",
     "run",
     "run_async",
+    "schedule_findings",
     "schedule_of",
     "schedule_specs",
     "unknown_tasks",

@@ -31,7 +31,7 @@ from .connections import Connections
 from .outbox import Outbox
 from .producer import Producer
 from .records import decode_job, new_record, record
-from .scheduler import known_schedules
+from .scheduler import disable, known_schedules
 
 _engines: weakref.WeakSet[CeleryEngine] = weakref.WeakSet()
 _closed: list[Outbox] = []  # while the process forks
@@ -55,6 +55,7 @@ class CeleryEngine(Engine):
         cancels_running=True,
         pauses=True,
         retries=True,
+        discards=True,
         unique=True,
         schedules=True,
         isolates=True,
@@ -210,6 +211,21 @@ class CeleryEngine(Engine):
         self.connections.open()
         with self._outbox_refuses(job_id, "retried"):
             return self.connections.deadline.run(work)
+
+    def discard_many(self, ids: Sequence[str]) -> int:
+        """Delete those of these jobs that have ended."""
+        run = self.connections.store.run
+        return int(self.connections.bounded(lambda: run("discard", *ids))) if ids else 0
+
+    def disable_schedule(self, schedule: ScheduleInfo) -> None:
+        """Make no more jobs of a schedule. Workers read it at each of its times."""
+        now = self._clock()
+        self.connections.bounded(lambda: disable(self.connections.store, schedule, now))
+
+    def enable_schedule(self, name: str) -> None:
+        """Take back disable_schedule()."""
+        now = self._clock()
+        self.connections.bounded(lambda: self.connections.store.run("enable", name, now))
 
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue. Workers drop their messages; the jobs stay READY."""

@@ -15,6 +15,7 @@ from flask_offload.engine_api import (
     JobStatus,
     QueueInfo,
     duration,
+    schedule_findings,
     unknown_tasks,
 )
 from flask_offload.errors import EngineUnavailable
@@ -193,14 +194,5 @@ def _due(connections: Connections, at: Overview) -> Iterator[Finding]:
 
 
 def _schedules(connections: Connections, at: Overview) -> Iterator[Finding]:
-    findings = []
-    for info in connections.host.engine.schedules():
-        if info.name not in connections.host.registry.schedules:
-            message = f"{info.name} is no longer declared in this app: nothing runs it"
-            findings.append(Finding("schedules", "note", message))
-        elif at.workers and info.next_run is not None and info.next_run < at.now - SLOW:
-            late = duration(at.now - info.next_run)
-            message = f"{info.name} is {late} late: no worker has it"
-            findings.append(Finding("schedules", "problem", message))
-    declared = f"{len(connections.host.registry.schedules)} declared"
-    yield from findings or [Finding("schedules", "ok", declared)]
+    host, late = connections.host, at.now - SLOW if at.workers else None
+    yield from schedule_findings(host.engine.schedules(), host.registry.schedules, at.now, late)

@@ -58,6 +58,8 @@ SCRIPTS: Final = (
     "sweep",
     "resume",
     "tick",
+    "discard",
+    "enable",
     "prune",
 )
 

@@ -30,7 +30,9 @@ def tick(connections: Connections, spec: ScheduleSpec, now: float) -> list[NewJo
     """
     schedule, store = schedule_of(spec), connections.store
     key = f"schedule:{spec.name}"
-    stored, description = store.ask("HMGET", key, "last_at", "description")
+    stored, description, disabled_at = store.ask(
+        "HMGET", key, "last_at", "description", "disabled_at"
+    )
     if stored is None or description != schedule.description:
         changes = {
             "task": spec.job.task,
@@ -40,7 +42,7 @@ def tick(connections: Connections, spec: ScheduleSpec, now: float) -> list[NewJo
         }
         _fire(connections, spec.name, stored, now, changes, [])
         return []
-    found = fires(spec, float(stored), now)
+    found = fires(spec, float(stored), now, is_disabled=disabled_at is not None)
     if found is None:
         return []
     changes = {"last_at": repr(found.last_at), "next_at": _text(found.next_at)}
@@ -69,10 +71,26 @@ def known_schedules(store: RedisStore) -> list[ScheduleInfo]:
             last_run=_number(row.get("last_fire")),
             last_job=row.get("last_job"),
             next_run=_number(row.get("next_at")),
+            disabled_at=_number(row.get("disabled_at")),
         )
         for name, row in zip(names, rows, strict=True)
         if row
     ]
+
+
+def disable(store: RedisStore, schedule: ScheduleInfo, now: float) -> None:
+    """Make no more jobs of a schedule, be it new."""
+    key = f"schedule:{schedule.name}"
+    new = {
+        "task": schedule.task,
+        "description": schedule.description,
+        "last_at": repr(now),
+        "disabled_at": repr(now),
+    }
+    store.ask_all(
+        [("SADD", "schedules", schedule.name)]
+        + [("HSETNX", key, field, value) for field, value in new.items()]
+    )
 
 
 def _fire(

@@ -48,9 +48,9 @@ class Shop:
         assert isinstance(self.state.engine, SqliteEngine)
         return self.state.engine
 
-    def run(self, *arguments: str) -> Result:
+    def run(self, *arguments: str, input: str | None = None) -> Result:
         """`flask offload …`; its standard output, its errors and its exit code."""
-        return self.app.test_cli_runner().invoke(args=["offload", *arguments])
+        return self.app.test_cli_runner().invoke(args=["offload", *arguments], input=input)
 
     def text(self, *arguments: str, code: int = 0) -> str:
         """What it prints, having ended with this exit code."""

@@ -11,7 +11,7 @@ import celery_app
 from brokers import Redis, serving
 from celery_server import make_site
 from dashboard_site import PREFIX, act
-from flask_offload import JobStatus
+from flask_offload import JobNotFound, JobStatus
 
 
 @pytest.mark.processes
@@ -35,3 +35,8 @@ def test_the_pages_show_and_do_what_the_engine_can(
         path = f"/jobs/{jobs[0].id}"
         assert act(client, path, action="cancel").status_code == 303
         assert jobs[0].refresh().status is JobStatus.CANCELLED
+        form = {"action": "discard", "status": "CANCELLED"}
+        assert b"1 job is" in act(client, "/bulk", "/queues", **form).data
+        with pytest.raises(JobNotFound):
+            jobs[0].refresh()
+        assert site.engine.discard_many([jobs[1].id, "unknown"]) == 0

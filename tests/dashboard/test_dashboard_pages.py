@@ -279,6 +279,40 @@ def test_a_bulk_action_goes_on_in_bites_and_meets_no_job_twice(
     assert "5 jobs are" in html
 
 
+def test_jobs_that_have_ended_are_discarded(made: Shop) -> None:
+    failed = [made.run(-number).id for number in (1, 2, 3)]
+    good = made.run(1).id
+    query = {"action": "discard", "status": "FAILED", "task": made.pay.name}
+    assert "be undone" in text(made, "/bulk", **query)
+    path = f"/bulk?action=discard&status=FAILED&task={made.pay.name}"
+    html = act(made.client(), "/bulk", page=path, **query).get_data(as_text=True)
+    assert "3 jobs are</strong> discarded" in html
+    assert ids(text(made, "/jobs")) == [good]
+    assert made.client().get(f"{PREFIX}/jobs/{failed[0]}").status_code == 404
+    response = act(made.client(), f"/jobs/{good}", action="discard")
+    assert response.location == f"{PREFIX}/jobs?done=discard"
+    assert "nothing is kept of it" in text(made, "/jobs", done="discard")
+    with made.app.app_context():
+        waits = made.pay.enqueue(1)
+    refused = act(made.client(), f"/jobs/{waits.id}", action="discard")
+    assert refused.status_code == 409
+    assert b"cancel it first" in refused.data
+
+
+def test_schedules_are_disabled_enabled_and_run(made: Shop) -> None:
+    (name,) = made.offload.schedules
+    assert ">Run now</button>" in text(made, "/schedules")  # though no worker has seen it
+    for action, shown in (("disable", ">disabled<"), ("enable", ">never<")):
+        assert act(made.client(), "/schedules", action=action, name=name).status_code == 303
+        assert shown in text(made, "/schedules", done=action)
+        assert (">Enable</button>" in text(made, "/schedules")) is (action == "disable")
+    assert act(made.client(), "/schedules", action="run", name=name).status_code == 303
+    with made.app.app_context():
+        assert [job.task for job in drain(made.app)] == [made.sweep.name]
+    for form in ({"action": "disable", "name": "unknown"}, {"action": "explode", "name": name}):
+        assert act(made.client(), "/schedules", **form).status_code == 400
+
+
 @pytest.mark.parametrize("form", [{}, {"action": "retry"}, {"action": "explode"}])
 def test_a_bulk_action_needs_a_status_that_fits(made: Shop, form: dict[str, str]) -> None:
     made.run(-1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flask_offload.textui import ago, duration, fit, plain, table, width_of
+from flask_offload.textui import ago, bar, did_you_mean, duration, fit, plain, table, width_of
 
 # --- text --------------------------------------------------------------------------------------
 
@@ -212,3 +212,46 @@ def test_a_duration_reads_back_as_about_itself(seconds: float) -> None:
     assert abs(value - seconds) <= smaller
     number, unit = pairs[0]
     assert float(number) < {"ms": 1000, "s": 60, "min": 60, "h": 24, "d": 1e5}[unit]
+
+
+def test_columns_that_say_least_go_where_there_is_no_room() -> None:
+    headers = ["id", "task", "queue", "details"]
+    rows = [["6b0a1f2e9c3d", "shop.mail.send_welcome", "default", "ConnectionError: no route"]]
+
+    def shown(width: int) -> list[str]:
+        return lines_of(table(headers, rows, width=width, whole=["id"], least=["queue", "details"]))
+
+    assert shown(200)[0].split() == headers
+    assert shown(60)[0].split() == headers
+    assert shown(46)[0].split() == ["id", "task", "details"]
+    assert shown(30)[0].split() == ["id", "task"]
+    for width in range(16, 70):
+        assert shown(width)[1].startswith("6b0a1f2e9c3d  ")
+        assert all(width_of(line) <= width for line in shown(width))
+
+
+def test_colours_take_no_columns() -> None:
+    text = table(["status", "n"], [["FAILED", 1]], width=20, paint=lambda cell: f"<{cell}>")
+    assert lines_of(text) == ["status  n", "<FAILED>  <1>"]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "shown"), [(0, "░░░░"), (0.5, "██░░"), (0.99, "███░"), (1, "████"), (7, "████")]
+)
+def test_bars(fraction: float, shown: str) -> None:
+    assert bar(fraction, 4) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("send_welcme", "shop.send_welcome"),
+        ("shop.send_welcom", "shop.send_welcome"),
+        ("Export", "shop.export"),
+        ("nothing_like_it", None),
+        ("", None),
+    ],
+)
+def test_names_that_are_meant(name: str, guess: str | None) -> None:
+    expected = "" if guess is None else f" Did you mean {guess!r}?"
+    assert did_you_mean(name, ["shop.send_welcome", "shop.export"]) == expected

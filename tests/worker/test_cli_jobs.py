@@ -58,11 +58,11 @@ def three_jobs(shop: Shop) -> tuple[Job, Job, Job]:
 def test_jobs_lists_the_newest_first(shop: Shop) -> None:
     good, bad, waiting = three_jobs(shop)
     header, *lines = shop.text("jobs").splitlines()
-    assert header.split() == ["id", "task", "queue", "status", "enqueued", "details"]
+    assert header.split() == ["id", "status", "task", "details", "queue", "enqueued"]
     assert [line.split()[0] for line in lines] == [waiting.id, bad.id, good.id]
-    assert re.search(r"add +default +READY +just now +due in (59|60) min$", lines[0])
-    assert lines[1].endswith("ConnectionError: no route to unknown@example.org")
-    assert re.search(r"SUCCESSFUL .* took \d+ ms$", lines[2])
+    assert re.search(r"READY +cli_app.add +due in (59|60) min +default +just now$", lines[0])
+    assert "ConnectionError: no route to unknown@example.org  mail" in lines[1]
+    assert re.search(r"SUCCESSFUL .* took \d+ ms +default", lines[2])
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_job_shows_everything(shop: Shop) -> None:
 
 def test_the_beginning_of_an_id_will_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = offload.enqueue_many(add.call(number) for number in range(30))
-    monkeypatch.setattr("flask_offload.cli.jobs.terminal_width", lambda: 100)
-    monkeypatch.setattr("flask_offload.cli.common.terminal_width", lambda: 100)
+    monkeypatch.setattr("flask_offload.cli.listing.terminal_width", lambda: 100)
     _, *lines = shop.text("jobs", "--limit", "30").splitlines()
     shown = [line.split()[0] for line in lines]
     assert len(set(shown)) == 30
     assert max(map(len, shown)) < len(jobs[0].id)
     assert [shop.json("job", short)["id"] for short in shown[:2]] == [jobs[29].id, jobs[28].id]
+    assert shop.json("job", f"#{shown[0]}")["id"] == jobs[29].id
     assert "several jobs" in shop.error("job", jobs[0].id[:8])
     assert "no job" in shop.error("job", jobs[0].id[:7])
     assert "no job" in shop.error("cancel", "")
@@ -221,7 +221,7 @@ def test_cancel_ends_waiting_jobs_and_asks_running_ones(shop: Shop) -> None:
     assert "has been asked to stop" in shop.text("cancel", running.id)
     assert shop.json("job", running.id)["cancel_requested"] is True
     assert "asked to stop" in shop.text("jobs", "--limit", "1")
-    shop.text("cancel", running.id, "--force")
+    assert "still RUNNING: no worker" in shop.text("cancel", running.id, "--force")
     read = shop.engine.database.read
     assert read(lambda c: c.execute("SELECT max(cancel) FROM jobs").get) == 2
 
@@ -232,7 +232,7 @@ def test_of_several_jobs_those_that_can_be_changed_are(shop: Shop) -> None:
     assert result.exit_code == 1
     assert [job["id"] for job in json.loads(result.stdout)] == [one.id, two.id]
     assert result.stderr == (
-        "Error: there is no job 'nope': it never existed, or its retention time is over\n"
+        "Error: there is no job 'nope': give its id, or at least the first 8 characters of it\n"
     )
     assert {job.refresh().status for job in (one, two)} == {JobStatus.CANCELLED}
 
@@ -254,11 +254,15 @@ def test_a_queue_is_paused_and_resumed(shop: Shop) -> None:
 
 def test_a_mistyped_queue_is_noticed(shop: Shop) -> None:
     send.enqueue("a@example.org")
-    result = shop.run("pause", "mial")
-    assert result.exit_code == 0
-    assert result.stderr == (
-        "No task uses this queue, and no job has been in it. Known: default, mail.\n"
-    )
+    result = shop.run("pause", "mial", input="n\n")
+    assert result.exit_code == 1
+    assert (
+        "No task uses the queue mial, and no job has been in it. Did you mean 'mail'?"
+        " Known: default, mail.\n"
+    ) in result.stderr
+    assert [queue.name for queue in shop.engine.queues()] == ["mail"]
+    assert "Confirm with --yes" in shop.error("pause", "mial", "--json")
+    assert shop.text("pause", "mial", "--yes") == "queue mial paused; 0 ready, 0 running\n"
     assert "64 letters" in shop.error("pause", "no such name")
 
 

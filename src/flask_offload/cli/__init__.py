@@ -8,16 +8,22 @@ from typing import Any
 
 import click
 
+from ..textui import did_you_mean
+
 COMMANDS = {
     "worker": "worker:worker",
-    "jobs": "jobs:jobs",
+    "jobs": "listing:jobs",
     "job": "jobs:job",
     "retry": "jobs:retry",
     "cancel": "jobs:cancel",
+    "discard": "jobs:discard",
     "pause": "queues:pause",
     "resume": "queues:resume",
     "queues": "queues:queues",
     "schedules": "queues:schedules",
+    "disable": "queues:disable",
+    "enable": "queues:enable",
+    "run-now": "queues:run_now",
     "prune": "maintenance:prune",
     "migrate": "maintenance:migrate",
     "check": "check:check",
@@ -48,7 +54,35 @@ class _Group(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            guess = did_you_mean(args[0], self.list_commands(ctx))
+            if not guess or "did you mean" in error.message.lower():
+                raise
+            raise click.UsageError(f"{error.message}{guess}", ctx) from None
 
-@click.group(name="offload", cls=_Group)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with its first sentence, which is wrapped where others cut it."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(limit=1000))
+                    for name, command in commands.items()
+                    if command is not None and not command.hidden
+                ]
+            )
+
+
+@click.group(
+    name="offload",
+    cls=_Group,
+    short_help="Background jobs: run them, inspect them, find the routes that need them.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def offload_group() -> None:
     """Background jobs: run them, inspect them, and find the routes that need them."""

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from ..engines.base import Engine, JobQuery
-from ..engines.bulk import STATUSES, Action, change_all, matching
+from ..engines.bulk import FLAGS, STATUSES, Action, change_all, matching
 from ..errors import OffloadError
 from ..jobs.job import JobStatus
-from ..textui import show_jobs
-from .common import echo_json
+from ..textui import did_you_mean, show_jobs
+from .common import current_state, echo_json, known_queues
 
-yes_option = click.option("--yes", is_flag=True, help="Don't ask before many jobs are changed.")
+yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,6 +31,16 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def guesses(task: str | None, queue_name: str | None) -> str:
+    """A guess what was meant, where the app has no such task or queue but one spelled alike."""
+    tasks = current_state().registry.tasks
+    if task is not None and task not in tasks:
+        return did_you_mean(task, tasks)
+    if queue_name is not None and queue_name not in (queues := known_queues()):
+        return did_you_mean(queue_name, queues)
+    return ""
 
 
 def refuse_both(wanted: Mapping[str, str | None]) -> None:
@@ -51,8 +61,9 @@ def change_matching(
     """Count the jobs, ask, and change them. wanted: the values of `filter_options`."""
     if not any(wanted.values()):
         raise OffloadError("give ids, or say which jobs: --status, --task, --queue, --owner")
-    if not engine.flags.lists:
-        raise engine.unsupported("lists")
+    for flag in ("lists", FLAGS[action]):
+        if not getattr(engine.flags, flag):
+            raise engine.unsupported(flag)
     status = None if wanted["status"] is None else JobStatus(wanted["status"])
     if status is not None and status not in STATUSES[action]:
         possible = " or ".join(STATUSES[action])
@@ -65,7 +76,8 @@ def change_matching(
     )
     ids = matching(engine, action, query)
     if not as_json:
-        click.echo(f"{show_jobs(len(ids))} to {action}.")
+        guess = "" if ids else guesses(wanted["task"], wanted["queue_name"])
+        click.echo(f"{show_jobs(len(ids))} to {action}.{guess}")
     if ids and not yes:
         if as_json:
             raise OffloadError(f"{show_jobs(len(ids))} to {action}: confirm with --yes")

@@ -8,7 +8,7 @@ from ..checks import check_all
 from ..engines.base import Finding
 from ..errors import OffloadError
 from ..textui import plain as printable
-from .common import current_state, echo_json, enter_app, json_option
+from .common import current_state, echo_json, enter_app, json_option, paint
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
@@ -32,7 +32,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            level = click.style(f"{finding.level:<7}", fg=COLOURS[finding.level])
+            level = paint(f"{finding.level:<7}", COLOURS[finding.level])
             click.echo(f"{level}  {finding.check:<{width}}  {printable(finding.message)}")
         click.echo("")
         click.echo("No problems." if not problems else f"Problems: {problems}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import traceback
@@ -15,13 +16,15 @@ from flask import Flask, current_app
 from flask.cli import ScriptInfo
 
 from ..engines.base import Engine
-from ..errors import OffloadError
+from ..errors import JobNotFound, OffloadError
 from ..jobs.document import plain
+from ..jobs.job import JobRecord
 from ..state import AppState, state_of
 from ..textui import ago, table
 from ..textui import plain as printable
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+ID_LENGTH = 44
 MIN_PREFIX = 8
 """The shortest prefix of a job's id that is accepted, in characters."""
 
@@ -79,12 +82,34 @@ def engine_with(flag: str) -> Engine:
     return engine
 
 
-def full_id(engine: Engine, prefix: str) -> str:
-    """The id of the one job whose id has this prefix; the prefix itself if there is none."""
-    found = engine.ids(prefix) if len(prefix) >= MIN_PREFIX else ()
-    if len(found) > 1:
-        raise OffloadError(f"{prefix} is the prefix of several jobs' ids: give more characters")
-    return found[0] if found else prefix
+def find_job(engine: Engine, text: str) -> JobRecord:
+    """The job with this id, or the one whose id begins so, as lists and the log show it. Raises
+    JobNotFound, and OffloadError if there are several."""
+    text = text.strip().removeprefix("#").rstrip("…")
+    try:
+        return engine.get(text)
+    except JobNotFound:
+        if len(text) >= ID_LENGTH:
+            raise
+    found = engine.ids(text) if len(text) >= MIN_PREFIX else ()
+    if len(found) == 1:
+        return engine.get(found[0])
+    if found:
+        raise OffloadError(f"{text} is the prefix of several jobs' ids: give more characters")
+    if len(text) < MIN_PREFIX:
+        raise JobNotFound(
+            f"there is no job {text!r}: give its id, or at least the first {MIN_PREFIX}"
+            " characters of it"
+        )
+    raise JobNotFound(f"there is no job {text!r}, nor one whose id begins so")
+
+
+def known_queues() -> set[str]:
+    """The queues that had jobs, and those of the app's tasks."""
+    state = current_state()
+    return {queue.name for queue in state.engine.queues()} | {
+        task.options.queue_name for task in state.registry.tasks.values()
+    }
 
 
 # --- output ------------------------------------------------------------------------------------
@@ -95,9 +120,18 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def echo_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, at most as wide as the terminal."""
-    click.echo(table(headers, rows, width=terminal_width()))
+def paint(text: str, colour: str) -> str:
+    """The text in a colour, on terminals that show colours and whose user wants them (NO_COLOR)."""
+    is_wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return click.style(text, fg=colour) if is_wanted and sys.stdout.isatty() else text
+
+
+def echo_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], *, least: Sequence[str] = ()
+) -> None:
+    """Print a table, at most as wide as the terminal. least: columns that are left out, in this
+    order, where it is too narrow."""
+    click.echo(table(headers, rows, width=terminal_width(), least=least))
 
 
 def echo_json(value: Any) -> None:

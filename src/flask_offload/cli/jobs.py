@@ -1,78 +1,36 @@
-"""`flask offload jobs`, `job`, `retry` and `cancel`: inspect and change jobs."""
+"""`flask offload job`, `retry`, `cancel` and `discard`: inspect and change jobs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
 
 import click
 
 from ..dashboard.masking import Masking
-from ..engines.base import Engine, JobQuery
-from ..errors import JobNotFound, OffloadError
+from ..engines.base import Engine
+from ..errors import OffloadError, WaitTimeout
 from ..jobs.document import job_json
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..state import AppState
-from ..textui import ago, duration, fit
+from ..textui import ago, bar, duration, fit
 from ..textui import plain as printable
 from .bulk import change_matching, filter_options, refuse_both, yes_option
 from .common import (
     app_command,
     current_state,
     echo_json,
-    echo_table,
     engine_with,
-    full_id,
+    find_job,
     json_option,
-    terminal_width,
     when,
 )
 
-MOST = 1000
-SHORT_ID = 16
+FORCED_WITHIN = 15.0
+"""Seconds in which a living worker replaces the process of a job."""
 ARGUMENTS_SHOWN = 2000
-
-
-@app_command("jobs")
-@filter_options
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MOST),
-    default=20,
-    show_default=True,
-    help="At most this many, the newest first.",
-)
-@json_option
-def jobs(as_json: bool, status: str | None, **wanted: Any) -> None:
-    """List jobs, the newest first.
-
-    On a terminal, ids are shortened to a unique prefix, which the other commands accept.
-    """
-    engine = engine_with("lists")
-    query = JobQuery(status=None if status is None else JobStatus(status), **wanted)
-    found = [_job(record) for record in engine.list(query)]
-    if as_json:
-        echo_json([job_json(job) for job in map(_with_result, found)])
-    elif not found:
-        click.echo("No such jobs." if status or _narrows(wanted) else "No jobs.")
-    else:
-        ids = [job.id for job in found]
-        length = _unique_length(ids) if terminal_width() else None
-        now = current_state().clock()
-        rows = [
-            (
-                job.id[:length],
-                job.task,
-                job.queue_name,
-                job.status,
-                ago(now - job.enqueued_at.timestamp()),
-                details(job, now),
-            )
-            for job in found
-        ]
-        echo_table(("id", "task", "queue", "status", "enqueued", "details"), rows)
 
 
 @app_command("job")
@@ -85,7 +43,7 @@ def job(job_id: str, as_json: bool) -> None:
     """
     state = current_state()
     engine = state.engine
-    found = _job(engine.get(full_id(engine, job_id)))
+    found = _job(find_job(engine, job_id))
     stored = engine.arguments(found.id) if engine.flags.lists else None
     if as_json:
         arguments = None if stored is None else json.loads(stored)
@@ -111,6 +69,32 @@ def retry(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | No
         return
     refuse_both(wanted)
     _for_each(engine, job_ids, as_json, Job.retry, _after_retry)
+
+
+@app_command("discard")
+@click.argument("job_ids", metavar="[ID…]", nargs=-1)
+@filter_options
+@yes_option
+@json_option
+def discard(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | None) -> None:
+    """Delete jobs that have ended, with their results and logs: those of some ids, or all that the
+    options describe.
+
+    `flask offload discard --status failed --task shop.send`. Jobs that wait or run are not deleted:
+    cancel them first.
+    """
+    engine = engine_with("discards")
+    if not job_ids:
+        change_matching(engine, "discard", wanted, as_json=as_json, yes=yes)
+        return
+    refuse_both(wanted)
+
+    def discard_one(job: Job) -> Job:
+        if not engine.discard_many([job.id]):
+            raise OffloadError(f"job {job.id} is {job.status}: cancel it first")
+        return job
+
+    _for_each(engine, job_ids, as_json, discard_one, lambda job: f"job {job.id} is discarded")
 
 
 @app_command("cancel")
@@ -140,20 +124,25 @@ def cancel(
         flag = "cancels_running" if running else "cancels_waiting"
         if not getattr(engine.flags, flag):
             raise engine.unsupported(flag)
-        return job.cancel(force=force)
+        job.cancel(force=force)
+        if force and job.status is JobStatus.RUNNING:
+            is_alive = not engine.flags.own_worker or engine.workers()
+            with contextlib.suppress(WaitTimeout):
+                job.wait(FORCED_WITHIN if is_alive else 0.0)
+        return job
 
-    _for_each(engine, job_ids, as_json, cancel_one, _after_cancel)
+    _for_each(engine, job_ids, as_json, cancel_one, partial(_after_cancel, force=force))
 
 
-def details(job: Job, now: float) -> str:
-    """The state of a job in a few words. now: unix seconds."""
+def details(job: Job, now: float, *, bars: bool = False) -> str:
+    """The state of a job in a few words. now: unix seconds. bars: draw its progress."""
     if job.cancel_requested and job.status is JobStatus.RUNNING:
         return "asked to stop"
     if job.error is not None:
         text = f"{job.error.type}: {job.error.message}"
         return f"after {text}" if job.status is JobStatus.READY else text
     if job.status is JobStatus.RUNNING:
-        return _progress(job) or ""
+        return _progress(job, bars=bars) or ""
     if job.status is JobStatus.READY:
         return _why_waiting(job, now)
     if job.status is JobStatus.SUCCESSFUL and job.started_at and job.finished_at:
@@ -168,14 +157,6 @@ def _job(record: JobRecord) -> Job:
     return current_state().job(record)
 
 
-def _with_result(job: Job) -> Job:
-    """A listed job with its result, which lists don't contain."""
-    if job.status is JobStatus.SUCCESSFUL:
-        with contextlib.suppress(JobNotFound):  # pruned since
-            job.refresh()
-    return job
-
-
 def _for_each(
     engine: Engine,
     job_ids: Sequence[str],
@@ -187,7 +168,7 @@ def _for_each(
     changed, errors = [], []
     for job_id in dict.fromkeys(job_ids):
         try:
-            changed.append(change(_job(engine.get(full_id(engine, job_id)))))
+            changed.append(change(_job(find_job(engine, job_id))))
         except OffloadError as error:
             errors.append(printable(str(error)))
         else:
@@ -206,28 +187,24 @@ def _after_retry(job: Job) -> str:
     return f"job {job.id} {again}"
 
 
-def _after_cancel(job: Job) -> str:
-    if job.status is JobStatus.RUNNING:
-        return f"job {job.id} is running and has been asked to stop"
-    return f"job {job.id} is {job.status}"
+def _after_cancel(job: Job, *, force: bool) -> str:
+    if job.status is not JobStatus.RUNNING:
+        return f"job {job.id} is {job.status}"
+    if force:
+        return (
+            f"job {job.id} is still RUNNING: no worker has ended its process yet;"
+            " `flask offload check` says which workers are alive"
+        )
+    return f"job {job.id} is running and has been asked to stop"
 
 
-def _narrows(wanted: dict[str, Any]) -> bool:
-    return any(value is not None for name, value in wanted.items() if name != "limit")
-
-
-def _unique_length(ids: Sequence[str]) -> int:
-    """The length at which the prefixes of these ids are unique, SHORT_ID at least."""
-    length = SHORT_ID
-    while len({job_id[:length] for job_id in ids}) < len(ids):
-        length += 2
-    return length
-
-
-def _progress(job: Job) -> str | None:
+def _progress(job: Job, *, bars: bool = False) -> str | None:
     progress = job.progress
     if progress is None:
         return None
+    if bars and progress.fraction is not None:
+        percent = f"{progress.fraction * 100:3.0f} %"
+        return f"{bar(progress.fraction)} {percent} {progress.message or ''}".rstrip()
     total = "" if progress.total is None else f"/{progress.total:g}"
     percent = "" if progress.fraction is None else f" ({progress.fraction * 100:.0f} %)"
     return f"{progress.done:g}{total}{percent} {progress.message or ''}".rstrip()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..payload.spool import show_bytes
+from ..textui import show_jobs, show_number
 from .common import app_command, current_state, echo_json, json_option
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -57,10 +58,10 @@ def prune(before: float | None, all_finished: bool, as_json: bool) -> None:
     if as_json:
         echo_json(done)
         return
-    spooled = f" and {done.files} uploaded files" if done.files else ""
+    spooled = f" and {show_number(done.files, 'uploaded file')}" if done.files else ""
     click.echo(
-        f"Deleted {done.jobs} jobs{spooled}. The database takes {show_bytes(done.bytes_after)} now,"
-        f" before it took {show_bytes(done.bytes_before)}."
+        f"Deleted {show_jobs(done.jobs)}{spooled}. The database takes"
+        f" {show_bytes(done.bytes_after)} now, before it took {show_bytes(done.bytes_before)}."
     )
 
 

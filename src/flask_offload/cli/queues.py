@@ -1,4 +1,4 @@
-"""`flask offload queues`, `pause`, `resume` and `schedules`."""
+"""`flask offload queues`, `pause`, `resume`, `schedules`, `disable`, `enable` and `run-now`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import Any
 
 import click
 
+from ..dashboard.schedules import known_schedules
 from ..engines.base import QueueInfo, ScheduleInfo
+from ..errors import OffloadError
 from ..jobs.job import moment
+from ..state import AppState
 from ..tasks.options import check_queue_name
-from ..tasks.schedule import next_after
+from ..textui import did_you_mean
+from .bulk import yes_option
 from .common import (
     age,
     app_command,
@@ -18,6 +22,7 @@ from .common import (
     echo_table,
     engine_with,
     json_option,
+    known_queues,
 )
 
 
@@ -40,18 +45,20 @@ def queues(as_json: bool) -> None:
 
 @app_command("pause")
 @click.argument("queue_name", metavar="QUEUE")
+@yes_option
 @json_option
-def pause(queue_name: str, as_json: bool) -> None:
+def pause(queue_name: str, as_json: bool, yes: bool) -> None:
     """Start no more jobs of a queue, through restarts, until `resume`. Running ones go on."""
-    _switch(queue_name, as_json, paused=True)
+    _switch(queue_name, as_json, yes=yes, paused=True)
 
 
 @app_command("resume")
 @click.argument("queue_name", metavar="QUEUE")
+@yes_option
 @json_option
-def resume(queue_name: str, as_json: bool) -> None:
+def resume(queue_name: str, as_json: bool, yes: bool) -> None:
     """Start jobs of a paused queue again."""
-    _switch(queue_name, as_json, paused=False)
+    _switch(queue_name, as_json, yes=yes, paused=False)
 
 
 @app_command("schedules")
@@ -61,41 +68,76 @@ def schedules(as_json: bool) -> None:
 
     A schedule that the app no longer declares is an orphan: it does not run any more.
     """
-    found = _schedules()
+    found = known_schedules(_state_with_schedules())
     if as_json:
-        echo_json(found)
+        echo_json([_schedule_json(info) for info in found])
     elif not found:
         click.echo("No schedules: declare one with @offload.every(…).")
     else:
         now = current_state().clock()
-
-        def shown(at: Any) -> str | None:
-            return age(None if at is None else at.timestamp(), now)
-
         echo_table(
             ("schedule", "task", "when", "next run", "last run"),
             [
                 (
-                    row["name"],
-                    row["task"],
-                    row["schedule"],
-                    shown(row["next_run"]) if row["registered"] else "never (orphan)",
-                    shown(row["last_run"]) or "not yet",
+                    info.name,
+                    info.task,
+                    info.description,
+                    _next_run(info, now),
+                    age(info.last_run, now) or "not yet",
                 )
-                for row in found
+                for info in found
             ],
+            least=("task", "when"),
         )
+
+
+@app_command("disable")
+@click.argument("name", metavar="SCHEDULE")
+def disable(name: str) -> None:
+    """Make no more jobs of a schedule, through restarts and deploys, until `enable`."""
+    state = _state_with_schedules()
+    info = _find_schedule(name)
+    state.engine.disable_schedule(info)
+    click.echo(f"schedule {info.name} is disabled: it makes no jobs until `flask offload enable`")
+
+
+@app_command("enable")
+@click.argument("name", metavar="SCHEDULE")
+def enable(name: str) -> None:
+    """Make jobs of a disabled schedule again. Times that have passed meanwhile make none."""
+    state = _state_with_schedules()
+    state.engine.enable_schedule(_find_schedule(name).name)
+    info = _find_schedule(name)
+    click.echo(f"schedule {info.name} is enabled; next run: {_next_run(info, state.clock())}")
+
+
+@app_command("run-now")
+@click.argument("name", metavar="SCHEDULE")
+def run_now(name: str) -> None:
+    """Enqueue a job of a schedule now, besides those of its times."""
+    info = _find_schedule(name)
+    declared = current_state().registry.schedules.get(info.name)
+    if declared is None:
+        raise OffloadError(f"this app no longer declares the schedule {info.name}")
+    job = declared[1].enqueue()
+    click.echo(f"job {job.id} of {job.task} is in the queue {job.queue_name}")
 
 
 # --- steps -------------------------------------------------------------------------------------
 
 
-def _switch(queue_name: str, as_json: bool, *, paused: bool) -> None:
+def _switch(queue_name: str, as_json: bool, *, yes: bool, paused: bool) -> None:
     engine = engine_with("pauses")
     check_queue_name(queue_name)
-    known = {queue.name for queue in engine.queues()} | {
-        task.options.queue_name for task in current_state().registry.tasks.values()
-    }
+    known = known_queues()
+    if queue_name not in known and not yes:
+        what = f"No task uses the queue {queue_name}, and no job has been in it."
+        what += did_you_mean(queue_name, known)
+        if as_json:
+            raise OffloadError(f"{what} Confirm with --yes")
+        names = f" Known: {', '.join(sorted(known))}." if known else ""
+        click.echo(what + names, err=True)
+        click.confirm(f"{'Pause' if paused else 'Resume'} it all the same?", abort=True, err=True)
     (engine.pause if paused else engine.resume)(queue_name)
     (now,) = (queue for queue in engine.queues() if queue.name == queue_name)
     if as_json:
@@ -103,9 +145,6 @@ def _switch(queue_name: str, as_json: bool, *, paused: bool) -> None:
         return
     state = "paused" if paused else "resumed"
     click.echo(f"queue {queue_name} {state}; {now.ready} ready, {now.running} running")
-    if queue_name not in known:
-        names = ", ".join(sorted(known)) or "none"
-        click.echo(f"No task uses this queue, and no job has been in it. Known: {names}.", err=True)
 
 
 def _queue_json(queue: QueueInfo) -> dict[str, Any]:
@@ -117,39 +156,32 @@ def _queue_json(queue: QueueInfo) -> dict[str, Any]:
     }
 
 
-def _schedules() -> list[dict[str, Any]]:
-    """The declared schedules, and those in the database that are no longer declared."""
-    known = {info.name: info for info in engine_with("schedules").schedules()}
-    state = current_state()
-    now = state.clock()
-    rows = []
-    for name, (schedule, task) in state.registry.schedules.items():
-        info = known.pop(name, None)
-        seen = info is not None and info.description == schedule.description
-        following = info.next_run if info is not None and seen else next_after(schedule, now)
-        rows.append(_row(name, task.name, schedule.description, following, info, registered=True))
-    rows += [
-        _row(info.name, info.task, info.description, None, info, registered=False)
-        for info in known.values()
-    ]
-    return sorted(rows, key=lambda row: str(row["name"]))
+def _state_with_schedules() -> AppState:
+    engine_with("schedules")
+    return current_state()
 
 
-def _row(
-    name: str,
-    task: str,
-    description: str,
-    next_run: float | None,
-    info: ScheduleInfo | None,
-    *,
-    registered: bool,
-) -> dict[str, Any]:
+def _find_schedule(name: str) -> ScheduleInfo:
+    known = {info.name: info for info in known_schedules(_state_with_schedules())}
+    if name not in known:
+        raise OffloadError(f"there is no schedule {name!r}.{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _next_run(info: ScheduleInfo, now: float) -> str | None:
+    if info.name not in current_state().registry.schedules:
+        return "never (orphan)"
+    return "never (disabled)" if info.disabled_at is not None else age(info.next_run, now)
+
+
+def _schedule_json(info: ScheduleInfo) -> dict[str, Any]:
     return {
-        "name": name,
-        "task": task,
-        "schedule": description,
-        "next_run": moment(next_run),
-        "last_run": moment(info.last_run) if info is not None else None,
-        "last_job": info.last_job if info is not None else None,
-        "registered": registered,
+        "name": info.name,
+        "task": info.task,
+        "schedule": info.description,
+        "next_run": moment(info.next_run),
+        "last_run": moment(info.last_run),
+        "last_job": info.last_job,
+        "disabled_at": moment(info.disabled_at),
+        "registered": info.name in current_state().registry.schedules,
     }

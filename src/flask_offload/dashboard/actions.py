@@ -11,8 +11,10 @@ from flask import abort, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from .. import signals
+from ..errors import InvalidTransition
 from ..jobs import log
 from ..state import AppRegistry
+from .schedules import known_schedules
 
 
 class Actions:
@@ -22,13 +24,19 @@ class Actions:
         self._offload = offload
 
     def on_job(self, job_id: str) -> Response:
-        """retry, cancel or force. Raises JobNotFound, InvalidTransition, UnsupportedByEngine."""
+        """retry, cancel, force or discard. Raises JobNotFound, InvalidTransition and
+        UnsupportedByEngine."""
         action = request.form.get("action", "")
         job = self._offload.get_job(job_id)
         if action == "retry":
             job.retry()
         elif action in ("cancel", "force"):
             job.cancel(force=action == "force")
+        elif action == "discard":
+            if not self._offload.engine.discard_many([job.id]):
+                raise InvalidTransition(f"job {job.id} is {job.status}: cancel it first")
+            record_action(action, [job.id])
+            return _back("jobs", action)
         else:
             abort(400)
         record_action(action, [job.id])
@@ -50,14 +58,24 @@ class Actions:
         return _back("queues", action)
 
     def on_schedule(self) -> Response:
-        """run: enqueue a job of the schedule `name` now."""
+        """run: enqueue a job of the schedule `name` now. disable or enable it."""
         action, name = request.form.get("action", ""), request.form.get("name", "")
-        declared = self._offload.schedules.get(name)
-        if declared is None or action != "run":
+        state = self._offload.current_state()
+        known = {info.name: info for info in known_schedules(state)}
+        if name not in known:
             abort(400)
-        _, task = declared
-        job = task.enqueue()
-        record_action(action, [job.id])
+        if action == "disable":
+            state.engine.disable_schedule(known[name])
+        elif action == "enable":
+            state.engine.enable_schedule(name)
+        elif action == "run" and name in self._offload.schedules:
+            _, task = self._offload.schedules[name]
+            job = task.enqueue()
+            record_action(action, [job.id])
+            return _back("schedules", action)
+        else:
+            abort(400)
+        record_action(action, f"schedule={name}")
         return _back("schedules", action)
 
     def on_worker(self) -> Response:

@@ -158,7 +158,7 @@ def _after(path: str, response: Response) -> Response:
 def _handle_errors(blueprint: Blueprint) -> None:
     @blueprint.errorhandler(JobNotFound)
     def not_found(error: JobNotFound) -> Response:
-        text = "There is no such job: it never existed, or its retention time is over."
+        text = "There is no job with this id, or its retention time is over, or it was discarded."
         return _sorry(404, "No such job", text)
 
     @blueprint.errorhandler(InvalidTransition)

@@ -12,8 +12,10 @@ from flask import abort, g, request
 from werkzeug.datastructures import MultiDict
 
 from ..engines.base import LOOK, Engine, JobQuery
+from ..engines.bulk import BITE as BITE_JOBS
+from ..engines.bulk import FLAGS, STATUSES, Action, change_some
 from ..errors import InvalidTransition, JobNotFound
-from ..jobs.job import JobRecord, JobStatus
+from ..jobs.job import JobRecord
 from ..state import AppRegistry
 from .actions import record_action
 from .filters import Filters
@@ -23,21 +25,14 @@ FURTHER = 50 * LOOK
 """Jobs that are looked at for one answer."""
 BITE = 1.0
 """Seconds after which the page comes back with what is done so far."""
-BITE_JOBS = 100
-
-ACTIONS = {
-    "retry": ({JobStatus.FAILED, JobStatus.CANCELLED}, "retries"),
-    "cancel": ({JobStatus.READY, JobStatus.RUNNING}, "cancels_waiting"),
-}
-"""The statuses of jobs that an action is for, and the flag that the engine needs."""
 
 
-def possible(engine: Engine, filters: Filters) -> list[str]:
+def possible(engine: Engine, filters: Filters) -> list[Action]:
     """The actions that all jobs of this filter can take."""
     return [
         action
-        for action, (statuses, flag) in ACTIONS.items()
-        if filters.status in statuses and getattr(engine.flags, flag)
+        for action, statuses in STATUSES.items()
+        if filters.status in statuses and getattr(engine.flags, FLAGS[action])
     ]
 
 
@@ -86,7 +81,7 @@ class Bulk:
             after=after,
         )
 
-    def _bite(self, action: str, query: JobQuery) -> tuple[list[str], int, str | None]:
+    def _bite(self, action: Action, query: JobQuery) -> tuple[list[str], int, str | None]:
         """The ids of the jobs that were met, how many were changed (others have moved on
         meanwhile), and where the next bite begins."""
         engine, ids, changed = self._offload.engine, list[str](), 0
@@ -94,7 +89,10 @@ class Bulk:
         while True:
             found = engine.page(query, FURTHER)
             some = [record.id for record in found.jobs]
-            changed += engine.retry_many(some) if action == "retry" else self._cancel(found.jobs)
+            if action == "cancel":
+                changed += self._cancel(found.jobs)
+            else:
+                changed += change_some(engine, action, some)
             ids += some
             if found.next is None or time.monotonic() > until:
                 return ids, changed, found.next
@@ -109,11 +107,12 @@ class Bulk:
                 count += 1
         return count
 
-    def _chosen(self, values: MultiDict[str, str]) -> tuple[str, Filters]:
-        action, filters = values.get("action", ""), Filters.of(values)
-        if action not in possible(self._offload.engine, filters):
-            abort(400)
-        return action, filters
+    def _chosen(self, values: MultiDict[str, str]) -> tuple[Action, Filters]:
+        wanted, filters = values.get("action", ""), Filters.of(values)
+        for action in possible(self._offload.engine, filters):
+            if action == wanted:
+                return action, filters
+        abort(400)
 
 
 def _number(text: Any) -> int:

@@ -31,8 +31,9 @@ SENTENCES = {
     "pause": "The queue is paused: its running jobs finish, no others start.",
     "resume": "The queue is open again.",
     "run": "A job of the schedule was enqueued.",
-    "disable": "The schedule is disabled.",
-    "enable": "The schedule is enabled.",
+    "disable": "The schedule is disabled: it makes no jobs until it is enabled again.",
+    "enable": "The schedule is enabled. Times that have passed meanwhile make no jobs.",
+    "discard": "The job was discarded: nothing is kept of it.",
     "stop": "The worker was asked to stop: it finishes what it runs.",
 }
 """What the page says after an action, by the name of the action."""

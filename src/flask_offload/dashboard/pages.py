@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from flask import request
 
-from ..engines.base import LOOK, FailureGroup, JobQuery
+from ..engines.base import LOOK, FailureGroup, JobQuery, ScheduleInfo
 from ..engines.store import WorkerInfo
 from ..errors import JobNotFound, OffloadError
 from ..jobs.job import JobRecord, JobStatus
@@ -23,6 +23,7 @@ from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
 from .forms import SENTENCES, page
 from .masking import Masking
+from .schedules import known_schedules
 
 FIRST_LOOK = 300
 """Jobs that a page looks at when it is asked for first, so that it takes as long as any other."""
@@ -90,11 +91,9 @@ class Pages:
             queues=[q for q in engine.queues() if q.paused_at] if flags.pauses else [],
         )
 
-    def _next_schedules(self) -> list[Any]:
-        engine = self._offload.engine
-        known = engine.schedules() if engine.flags.schedules else ()
+    def _next_schedules(self) -> list[ScheduleInfo]:
         return sorted(
-            (schedule for schedule in known if schedule.next_run is not None),
+            (schedule for schedule in self._schedules() if schedule.next_run is not None),
             key=lambda schedule: schedule.next_run or 0.0,
         )
 
@@ -104,6 +103,7 @@ class Pages:
         """The list, narrowed by filters, in pages that begin at a job."""
         chosen, now = Filters.of(request.args), time.time()
         after = request.args.get("after")
+        done = request.args.get("done", "")
         is_further = "further" in request.args
         query = chosen.query(limit=PAGE, after=after)
         look = FURTHER if is_further else FIRST_LOOK
@@ -121,6 +121,7 @@ class Pages:
             statuses=list(JobStatus),
             within=WITHIN,
             tasks=sorted(self._offload.tasks),
+            done=SENTENCES.get(done),
         )
 
     def _shows(self, record: JobRecord, text: str) -> bool:
@@ -206,9 +207,9 @@ class Pages:
         known = self._offload.schedules
         return page("schedules", schedules=self._schedules(), declared=known, done=done)
 
-    def _schedules(self) -> Sequence[Any]:
-        engine = self._offload.engine
-        return engine.schedules() if engine.flags.schedules else ()
+    def _schedules(self) -> Sequence[ScheduleInfo]:
+        state = self._offload.current_state()
+        return known_schedules(state) if state.engine.flags.schedules else ()
 
     def workers(self) -> str:
         """The workers, their places, and what they run now."""

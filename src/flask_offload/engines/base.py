@@ -50,12 +50,14 @@ class Flags:
     """Queues can be paused and resumed."""
     retries: bool = False
     """A finished job can be run again by hand."""
+    discards: bool = False
+    """A finished job can be deleted by hand."""
     unique: bool = False
     """`unique=` is kept, race-free; so is the `Idempotency-Key` of a request."""
     limits: bool = False
     """`concurrency=` and `rate=` are kept."""
     schedules: bool = False
-    """`@offload.every` is kept, each tick once."""
+    """`@offload.every` is kept, each tick once, and a schedule can be disabled by hand."""
     isolates: bool = False
     """`isolate=True`: a process of its own for the job."""
     steps: bool = False
@@ -85,7 +87,8 @@ class Flags:
 
 
 class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """A schedule as the engine knows it; moments in unix seconds."""
+    """A schedule as the engine knows it; moments in unix seconds. disabled_at: since when it makes
+    no jobs; None if it is enabled."""
 
     name: str
     task: str
@@ -93,6 +96,7 @@ class ScheduleInfo(msgspec.Struct, kw_only=True, frozen=True):
     last_run: float | None
     last_job: str | None
     next_run: float | None
+    disabled_at: float | None = None
 
 
 class WorkOptions(msgspec.Struct, kw_only=True, frozen=True):
@@ -248,6 +252,11 @@ class Engine(InTransaction):
         """The same for `retry`."""
         return _count_changes(self.retry, ids)
 
+    def discard_many(self, ids: Sequence[str]) -> int:
+        """Delete those of some jobs that have ended, with their results; how many. As for
+        `cancel_many`, a hundred at most. For engines with `discards`."""
+        raise self.unsupported("discards")
+
     def pause(self, queue_name: str) -> None:
         """Start no more jobs of this queue, until resume()."""
         raise self.unsupported("pauses")
@@ -262,6 +271,15 @@ class Engine(InTransaction):
 
     def schedules(self) -> Sequence[ScheduleInfo]:
         """Every schedule that a worker has ever seen."""
+        raise self.unsupported("schedules")
+
+    def disable_schedule(self, schedule: ScheduleInfo) -> None:
+        """Make no more jobs of a schedule, through restarts and deploys, until `enable_schedule`.
+        schedule: its name; its task and description too, if no worker has seen it yet."""
+        raise self.unsupported("schedules")
+
+    def enable_schedule(self, name: str) -> None:
+        """Take back disable_schedule(); times that have passed meanwhile make no jobs."""
         raise self.unsupported("schedules")
 
     def work(self, options: WorkOptions) -> int:

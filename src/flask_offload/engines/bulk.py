@@ -1,8 +1,8 @@
-"""Retry or cancel many jobs, in bites between which other processes write."""
+"""Retry, cancel or discard many jobs, in bites between which other processes write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -11,13 +11,21 @@ from ..jobs.job import JobStatus
 from .base import LOOK, Engine, JobQuery
 from .batches import in_turns
 
-Action = Literal["retry", "cancel"]
+Action = Literal["retry", "cancel", "discard"]
 
-STATUSES: Final = {
+STATUSES: Final[Mapping[Action, Sequence[JobStatus]]] = {
     "retry": (JobStatus.FAILED, JobStatus.CANCELLED),
     "cancel": (JobStatus.READY, JobStatus.RUNNING),
+    "discard": (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SUCCESSFUL),
 }
 """The statuses of jobs that an action changes."""
+
+FLAGS: Final[Mapping[Action, str]] = {
+    "retry": "retries",
+    "cancel": "cancels_waiting",
+    "discard": "discards",
+}
+"""The flag that an engine needs for an action."""
 
 BITE = 100
 """Jobs that are changed in one transaction."""
@@ -42,6 +50,13 @@ def matching(engine: Engine, action: Action, query: JobQuery) -> list[str]:
     return found
 
 
+def change_some(engine: Engine, action: Action, ids: Sequence[str], *, force: bool = False) -> int:
+    """Change at most BITE jobs, in one transaction where the engine has them; how many."""
+    if action == "retry":
+        return engine.retry_many(ids)
+    return engine.discard_many(ids) if action == "discard" else engine.cancel_many(ids, force)
+
+
 def change_all(
     engine: Engine,
     action: Action,
@@ -50,14 +65,14 @@ def change_all(
     force: bool = False,
     report: Callable[[int], object] = lambda done: None,
 ) -> int:
-    """Retry or cancel these jobs; how many were changed. A job that has another status by now is
-    left. force: of `Job.cancel`. report: called with the number of jobs looked at so far."""
+    """Retry, cancel or discard these jobs; how many were changed. A job that has another status by
+    now is left. force: of `Job.cancel`. report: called with the number of jobs looked at so far."""
     done = changed = 0
 
     def bite() -> bool:
         nonlocal done, changed
         some = ids[done : done + BITE]
-        changed += engine.retry_many(some) if action == "retry" else engine.cancel_many(some, force)
+        changed += change_some(engine, action, some, force=force)
         done += len(some)
         report(done)
         return done < len(ids)

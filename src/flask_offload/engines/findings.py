@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from ..textui import show_jobs
-from .base import Finding
+from ..textui import ago, duration, show_jobs
+from .base import Finding, Level, ScheduleInfo
 
 
 def unknown_tasks(
@@ -21,3 +21,29 @@ def unknown_tasks(
         yield Finding("tasks", "problem", message)
     if not unknown:
         yield Finding("tasks", "ok", "every waiting job has a task in this app")
+
+
+def schedule_findings(
+    schedules: Sequence[ScheduleInfo], declared: Collection[str], now: float, late: float | None
+) -> Iterator[Finding]:
+    """Schedules that are no longer declared, are disabled, or should have had a job by the moment
+    `late`. declared: the names of the app's own. late: None if no worker is alive."""
+    found = False
+    for info in schedules:
+        level: Level = "note"
+        if info.name not in declared:
+            message = f"{info.name} is no longer declared in this app: nothing runs it"
+        elif info.disabled_at is not None:
+            message = (
+                f"{info.name} was disabled {ago(now - info.disabled_at)}: it makes no jobs until"
+                f" `flask offload enable {info.name}`"
+            )
+        elif late is not None and info.next_run is not None and info.next_run < late:
+            level = "problem"
+            message = f"{info.name} is {duration(now - info.next_run)} late: no worker has it"
+        else:
+            continue
+        found = True
+        yield Finding("schedules", level, message)
+    if not found:
+        yield Finding("schedules", "ok", f"{len(declared)} declared")

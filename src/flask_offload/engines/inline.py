@@ -45,6 +45,7 @@ class InlineEngine(Engine):
         lists=True,
         cancels_waiting=True,
         retries=True,
+        discards=True,
         unique=True,
         steps=True,
         on_failure=True,
@@ -172,6 +173,14 @@ class InlineEngine(Engine):
         record.done = record.total = record.message = None
         return _copy(self._run(job, record))
 
+    def discard_many(self, ids: Sequence[str]) -> int:
+        """Forget those of these jobs that have ended."""
+        with self._lock:
+            ended = [i for i in dict.fromkeys(ids) if i in self._jobs and self._has_ended(i)]
+            for job_id in ended:
+                self._forget(job_id)
+        return len(ended)
+
     def clear(self) -> None:
         """Forget every job."""
         with self._lock:
@@ -210,10 +219,16 @@ class InlineEngine(Engine):
     def _forget_oldest(self) -> None:
         surplus = len(self._jobs) - KEPT
         if surplus > 0:
-            finished = (id for id, (_, record) in self._jobs.items() if record.status.is_finished)
+            finished = filter(self._has_ended, self._jobs)
             for job_id in list(itertools.islice(finished, surplus)):
-                del self._jobs[job_id]
-                self._steps.pop(job_id, None)
+                self._forget(job_id)
+
+    def _has_ended(self, job_id: str) -> bool:
+        return self._jobs[job_id][1].status.is_finished
+
+    def _forget(self, job_id: str) -> None:
+        del self._jobs[job_id]
+        self._steps.pop(job_id, None)
 
     # --- run ---
 

@@ -161,7 +161,7 @@ def queue_infos(rows: Iterable[tuple[Any, ...]]) -> list[QueueInfo]:
     ]
 
 
-SCHEDULE_COLUMNS = "name, task, description, last_fire, last_job, next_at"
+SCHEDULE_COLUMNS = "name, task, description, last_fire, last_job, next_at, disabled_at"
 
 
 def schedule_infos(rows: Iterable[tuple[Any, ...]]) -> list[ScheduleInfo]:
@@ -174,8 +174,9 @@ def schedule_infos(rows: Iterable[tuple[Any, ...]]) -> list[ScheduleInfo]:
             last_run=last_run,
             last_job=last_job,
             next_run=next_run,
+            disabled_at=disabled_at,
         )
-        for name, task, description, last_run, last_job, next_run in rows
+        for name, task, description, last_run, last_job, next_run, disabled_at in rows
     ]
 
 

@@ -70,13 +70,18 @@ def schedule_of(spec: ScheduleSpec) -> Schedule:
     return _cached(spec.name, spec.cron, spec.interval, spec.tz, spec.jitter, spec.catch_up)
 
 
-def fires(spec: ScheduleSpec, last_at: float, now: float) -> Fires | None:
-    """What has come due since `last_at`; None if there is nothing to write down."""
+def fires(
+    spec: ScheduleSpec, last_at: float, now: float, *, is_disabled: bool = False
+) -> Fires | None:
+    """What has come due since `last_at`; None if there is nothing to write down. The times of a
+    disabled schedule pass without a job."""
     schedule = schedule_of(spec)
     last = count_from(last_at, now)
     times = due(schedule, last, now)
     if not times and now - last < WRITE_EVERY and last == last_at:
         return None
+    if is_disabled:
+        times = []
     return Fires(
         jobs=[msgspec.structs.replace(spec.job, id=new_id(), enqueued_at=now) for _ in times],
         last_at=max(last, now),

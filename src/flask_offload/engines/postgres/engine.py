@@ -14,8 +14,10 @@ from ...config import Config
 from ...errors import ConfigError
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
-from ..base import Finding, PruneReport
+from .. import schedule_switch
+from ..base import Finding, PruneReport, ScheduleInfo
 from ..batches import in_turns
+from ..dialect import POSTGRES
 from ..host import Host
 from ..new_rows import concurrency_limits, rate_limits
 from ..store import StoreOptions, WorkerInfo
@@ -23,7 +25,7 @@ from .connection import PgConnection
 from .findings import findings
 from .join import JoinedConnection, is_same_database, join
 from .limits import keep_limits, lock_limits
-from .maintenance import BATCH, prune, prune_finished, size
+from .maintenance import BATCH, discard, prune, prune_finished, size
 from .recovery import live_workers
 from .sender import PostgresSender
 from .worker_store import PostgresStore
@@ -132,6 +134,21 @@ class PostgresEngine(PostgresSender):
 
         in_turns(batch)
         return PruneReport(jobs, 0, bytes_before, self.database.read(size))
+
+    def discard_many(self, ids: Sequence[str]) -> int:
+        """Delete those of these jobs that have ended."""
+        now = self.clock()
+        return self.database.write(lambda connection: discard(connection, ids, now))
+
+    def disable_schedule(self, schedule: ScheduleInfo) -> None:
+        """Make no more jobs of a schedule."""
+        now = self.clock()
+        self.database.write(lambda c: schedule_switch.disable(c, POSTGRES, schedule, now))
+
+    def enable_schedule(self, name: str) -> None:
+        """Take back disable_schedule()."""
+        now = self.clock()
+        self.database.write(lambda c: schedule_switch.enable(c, POSTGRES, name, now))
 
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers whose sessions hold their locks at this moment."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import OffloadError
+from ...textui import show_jobs, show_number
 from ..base import Finding
-from ..findings import unknown_tasks
+from ..findings import schedule_findings, unknown_tasks
 from ..host import Host
 from .connection import PgConnection
+from .queries import schedules
 from .recovery import live_workers
 from .sender import PostgresSender
 
 OLDEST = 13_00_00
+LATE = 90.0
+"""Seconds after which a schedule is late: a living worker looks at least once a minute."""
 CLOCK_SKEW = 1.0
 """Seconds by which this machine's clock and the server's may differ."""
 OLD_TRANSACTION = 600.0
@@ -57,6 +61,9 @@ def _look(engine: PostgresSender, host: Host, connection: PgConnection) -> Itera
     yield from _workers(engine, connection)
     waiting: dict[str, int] = dict(connection.execute(WAITING).fetchall())
     yield from unknown_tasks(waiting, host.registry.find_task)
+    known, now = schedules(connection), engine.clock()
+    late = now - LATE if live_workers(connection) else None
+    yield from schedule_findings(known, host.registry.schedules, now, late)
 
 
 def _server(engine: PostgresSender, connection: PgConnection) -> Iterator[Finding]:
@@ -112,12 +119,12 @@ def _workers(engine: PostgresSender, connection: PgConnection) -> Iterator[Findi
     ready, oldest = connection.one(READY)
     if alive:
         hosts = len({info.host for info in alive})
-        yield Finding("workers", "ok", f"{len(alive)} alive on {hosts} machine(s)")
+        yield Finding("workers", "ok", f"{len(alive)} alive on {show_number(hosts, 'machine')}")
     elif ready:
         since = engine.clock() - oldest
         message = (
-            f"no worker is alive, and {ready} jobs wait, the oldest for {since:.0f} s: start"
-            " `flask offload worker`, or let the web process keep one (OFFLOAD_WORKER)"
+            f"no worker is alive, and {show_jobs(ready)} waiting, the oldest for {since:.0f} s:"
+            " start `flask offload worker`, or let the web process keep one (OFFLOAD_WORKER)"
         )
         yield Finding("workers", "problem", message)
     else:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ...errors import JobNotFound
 from .. import counters
 from ..dialect import POSTGRES
+from ..rows import STATUS
 from ..store import Pruned
 from .connection import PgConnection
 from .limits import admit_idle, forget_limits
+from .rows import find
 from .schema import ADDED_TABLES, SIDE_TABLES
 
 BATCH = 1000
@@ -35,6 +41,7 @@ DELETE FROM offload.jobs WHERE seq = ANY(ARRAY(
     FOR UPDATE SKIP LOCKED
 )) {DELETED}
 """
+DISCARD = f"DELETE FROM offload.jobs AS j WHERE seq = ANY(%s::bigint[]) {DELETED}"
 EXPIRED_RESULTS = f"""
 UPDATE offload.jobs SET result = NULL, result_expires_at = NULL WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs WHERE result_expires_at <= %s LIMIT {BATCH}
@@ -80,12 +87,23 @@ def prune_finished(connection: PgConnection, before: float, now: float) -> int:
     return _delete(connection, FINISHED_BEFORE, before, now)
 
 
+def discard(connection: PgConnection, ids: Iterable[str], now: float) -> int:
+    """Delete those of these jobs that have ended; how many."""
+    gone = set[int]()
+    for job_id in ids:
+        with suppress(JobNotFound):
+            row = find(connection, job_id, lock=True)
+            if STATUS[row[5]].is_finished:
+                gone.add(row[0])
+    return _delete(connection, DISCARD, sorted(gone), now)
+
+
 def size(connection: PgConnection) -> int:
     """Bytes of all tables and their indexes."""
     return int(connection.value(SIZE, (connection.schema,)))
 
 
-def _delete(connection: PgConnection, statement: str, parameter: float, now: float) -> int:
+def _delete(connection: PgConnection, statement: str, parameter: object, now: float) -> int:
     rows = connection.execute(statement, (parameter,)).fetchall()
     if rows:
         numbers = [row[0] for row in rows]

@@ -8,7 +8,9 @@ from ..schedules import ScheduleSpec, fires, schedule_of
 from .connection import PgConnection
 from .sender import PostgresSender
 
-READ = "SELECT last_at, description FROM offload.schedules WHERE name = %s FOR UPDATE"
+READ = """
+SELECT last_at, description, disabled_at FROM offload.schedules WHERE name = %s FOR UPDATE
+"""
 LAST = "SELECT last_at FROM offload.schedules WHERE name = %s"
 
 MOVE = """
@@ -39,7 +41,7 @@ def tick(
     if row is None or row[1] != schedule.description:
         _begin(connection, spec, schedule, now)
         return []
-    found = fires(spec, row[0], now)
+    found = fires(spec, row[0], now, is_disabled=row[2] is not None)
     if found is None:
         return []
     records = engine.insert(connection, found.jobs, now) if found.jobs else []

@@ -9,13 +9,15 @@ from typing import ClassVar
 from ...config import Config
 from ...errors import DatabaseCorrupt
 from ...jobs.job import JobStatus
-from ..base import Finding, PruneReport
+from .. import schedule_switch
+from ..base import Finding, PruneReport, ScheduleInfo
+from ..dialect import SQLITE
 from ..host import Host
 from ..store import StoreOptions, WorkerInfo
 from ..worker_locks import run_folder
 from .findings import findings
 from .maintenance import is_intact
-from .pruning import prune_now
+from .pruning import discard, prune_now
 from .recovery import ask_to_stop, live_workers
 from .sender import SqliteSender
 from .worker_store import SqliteStore
@@ -67,6 +69,21 @@ class SqliteEngine(SqliteSender):
         """Delete finished jobs, and give their space back to the file system."""
         assert self.host is not None
         return prune_now(self, self.host, before)
+
+    def discard_many(self, ids: Sequence[str]) -> int:
+        """Delete those of these jobs that have ended."""
+        assert self.host is not None
+        return discard(self, self.host, ids)
+
+    def disable_schedule(self, schedule: ScheduleInfo) -> None:
+        """Make no more jobs of a schedule."""
+        now = self.clock()
+        self.database.write(lambda c: schedule_switch.disable(c, SQLITE, schedule, now))
+
+    def enable_schedule(self, name: str) -> None:
+        """Take back disable_schedule()."""
+        now = self.clock()
+        self.database.write(lambda c: schedule_switch.enable(c, SQLITE, name, now))
 
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that hold their locks at this moment."""

@@ -19,7 +19,7 @@ from ...payload.private_folder import make_private
 from ...payload.spool import show_bytes
 from ...textui import duration, show_jobs
 from ..base import Finding, QueueInfo, ScheduleInfo
-from ..findings import unknown_tasks
+from ..findings import schedule_findings, unknown_tasks
 from ..host import Host
 from ..store import WorkerInfo
 from .database import SAFE_SQLITE
@@ -289,23 +289,9 @@ def check_clock(at: Situation) -> Iterator[Finding]:
 
 
 def check_schedules(at: Situation) -> Iterator[Finding]:
-    """Schedules that are no longer declared, and those that are late."""
-    orphans = [info.name for info in at.schedules if info.name not in at.host.registry.schedules]
-    for name in orphans:
-        message = f"{name} is no longer declared in this app: nothing runs it"
-        yield Finding("schedules", "note", message)
-    late = [
-        info
-        for info in at.schedules
-        if info.name in at.host.registry.schedules
-        and info.next_run is not None
-        and info.next_run < at.now - SLOW - GRACE  # a worker looks at least once a minute
-    ]
-    for info in late if at.workers else ():
-        message = f"{info.name} is {duration(at.now - (info.next_run or 0))} late: no worker has it"
-        yield Finding("schedules", "problem", message)
-    if not orphans and not (late and at.workers):
-        yield Finding("schedules", "ok", f"{len(at.host.registry.schedules)} declared")
+    """Schedules that are no longer declared, are disabled, or are late."""
+    late = at.now - SLOW - GRACE if at.workers else None  # a worker looks at least once a minute
+    yield from schedule_findings(at.schedules, at.host.registry.schedules, at.now, late)
 
 
 # --- steps -------------------------------------------------------------------------------------

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 
+from ...errors import JobNotFound
 from .. import counters
+from ..rows import STATUS
 from ..store import Pruned
 from .connection import Connection
 from .limits import forget_limits
+from .rows import find
 from .schema import ADDED_TABLES, SIDE_TABLES
 from .sender import SqliteSender
 
@@ -88,6 +93,18 @@ def prune_finished(
         return len(gone), _delete(connection, gone, now), gone[-1] if gone else after_seq
 
     return engine.database.write(work, promise=False)
+
+
+def discard(connection: Connection, ids: Iterable[str], now: float) -> tuple[int, list[str]]:
+    """Delete those of these jobs that have ended: how many, and the names of spooled files that
+    went with them."""
+    gone = set[int]()
+    for job_id in ids:
+        with suppress(JobNotFound):
+            row = find(connection, job_id)
+            if STATUS[row[5]].is_finished:
+                gone.add(row[0])
+    return len(gone), _delete(connection, sorted(gone), now)
 
 
 def _delete(connection: Connection, seqs: list[int], now: float) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...payload.spool import Spool
 from ..base import PruneReport
 from ..batches import in_turns
 from ..host import Host
+from . import maintenance
 from .maintenance import BATCH, give_space_back, known_files, prune, prune_finished
 from .sender import SqliteSender
 
@@ -27,6 +29,15 @@ def prune_now(engine: SqliteSender, host: Host, before: float | None) -> PruneRe
     in_turns(lambda: give_space_back(engine) > 0)
     engine.database.checkpoint()
     return PruneReport(jobs, files, size, _size(engine.database.path))
+
+
+def discard(engine: SqliteSender, host: Host, ids: Sequence[str]) -> int:
+    """See Engine.discard_many."""
+    now, spool = engine.clock(), host.spool
+    count, files = engine.database.write(lambda c: maintenance.discard(c, ids, now))
+    if spool is not None:
+        spool.remove(files)
+    return count
 
 
 def _prune_expired(engine: SqliteSender, keep_count: int, spool: Spool | None) -> tuple[int, int]:

@@ -19,12 +19,12 @@ def tick(engine: SqliteSender, spec: ScheduleSpec, now: float) -> list[JobRecord
 
     def work(connection: Connection) -> list[JobRecord]:
         row = connection.execute(
-            "SELECT last_at, description FROM schedules WHERE name = ?", (spec.name,)
+            "SELECT last_at, description, disabled_at FROM schedules WHERE name = ?", (spec.name,)
         ).fetchone()
         if row is None or row[1] != schedule.description:
             _begin(connection, spec, schedule, now)
             return []
-        found = fires(spec, row[0], now)
+        found = fires(spec, row[0], now, is_disabled=row[2] is not None)
         if found is None:
             return []
         records = engine.insert(connection, found.jobs, now)
