@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flask_offload.textui import ago, bar, did_you_mean, duration, fit, plain, table, width_of
+from flask_offload.cli.terminal import bar, did_you_mean, table
+from flask_offload.textui import ago, duration, fit, plain, width_of
 
 # --- text --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..textui import did_you_mean
+from .terminal import did_you_mean
 
 COMMANDS = {
     "worker": "worker:worker",

@@ -11,8 +11,9 @@ from ..engines.base import Engine, JobQuery
 from ..engines.bulk import FLAGS, STATUSES, Action, change_all, matching
 from ..errors import OffloadError
 from ..jobs.job import JobStatus
-from ..textui import did_you_mean, show_jobs
+from ..textui import show_jobs
 from .common import current_state, echo_json, known_queues
+from .terminal import did_you_mean
 
 yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
 

@@ -20,8 +20,9 @@ from ..errors import JobNotFound, OffloadError
 from ..jobs.document import plain
 from ..jobs.job import JobRecord
 from ..state import AppState, state_of
-from ..textui import ago, table
+from ..textui import ago
 from ..textui import plain as printable
+from .terminal import table
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 ID_LENGTH = 44

@@ -15,7 +15,7 @@ from ..errors import OffloadError, WaitTimeout
 from ..jobs.document import job_json
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..state import AppState
-from ..textui import ago, bar, duration, fit
+from ..textui import ago, duration, fit
 from ..textui import plain as printable
 from .bulk import change_matching, filter_options, refuse_both, yes_option
 from .common import (
@@ -27,6 +27,7 @@ from .common import (
     json_option,
     when,
 )
+from .terminal import bar
 
 FORCED_WITHIN = 15.0
 """Seconds in which a living worker replaces the process of a job."""

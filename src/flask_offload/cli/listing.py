@@ -13,7 +13,7 @@ from ..engines.base import Engine, JobQuery
 from ..errors import JobNotFound
 from ..jobs.document import job_json
 from ..jobs.job import Job, JobStatus
-from ..textui import ago, table
+from ..textui import ago
 from .bulk import filter_options, guesses
 from .common import (
     app_command,
@@ -25,6 +25,7 @@ from .common import (
     terminal_width,
 )
 from .jobs import details
+from .terminal import table
 
 MOST = 1000
 SHORT_ID = 12

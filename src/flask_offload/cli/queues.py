@@ -12,7 +12,6 @@ from ..errors import OffloadError
 from ..jobs.job import moment
 from ..state import AppState
 from ..tasks.options import check_queue_name
-from ..textui import did_you_mean
 from .bulk import yes_option
 from .common import (
     age,
@@ -24,6 +23,7 @@ from .common import (
     json_option,
     known_queues,
 )
+from .terminal import did_you_mean
 
 
 @app_command("queues")

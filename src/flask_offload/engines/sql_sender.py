@@ -48,6 +48,18 @@ RESUME = """
 INSERT INTO offload.queues (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET paused_at = NULL
 """
 
+DISABLE = """
+INSERT INTO offload.schedules AS known (name, task, description, last_at, disabled_at)
+VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET disabled_at = coalesce(known.disabled_at, excluded.disabled_at)
+"""
+ENABLE = """
+UPDATE offload.schedules SET disabled_at = NULL,
+    last_at = CASE WHEN last_at < ? THEN ? ELSE last_at END
+WHERE name = ? AND disabled_at IS NOT NULL
+"""
+"""The times that have passed meanwhile are dealt with: none is caught up."""
+
 Row = tuple[Any, ...]
 T = TypeVar("T")
 C = TypeVar("C", bound=SqlConnection)
@@ -267,6 +279,18 @@ class SqlSender(Engine, Generic[C]):
             self._do.admit_queue(connection, now, queue_name)
 
         self.write_and_notify(work)
+
+    def disable_schedule(self, schedule: ScheduleInfo) -> None:
+        """Make no more jobs of a schedule; survives restarts."""
+        now = self.clock()
+        values = (schedule.name, schedule.task, schedule.description, now, now)
+        self.database.write(lambda c: c.execute(self.dialect.sql(DISABLE), values))
+
+    def enable_schedule(self, name: str) -> None:
+        """Take back disable_schedule()."""
+        now = self.clock()
+        statement = self.dialect.sql(ENABLE)
+        self.database.write(lambda c: c.execute(statement, (now, now, name)))
 
     def clear(self) -> None:
         """Forget every job, limit and schedule; queues stay, but none is paused."""

@@ -14,10 +14,8 @@ from ...config import Config
 from ...errors import ConfigError
 from ...jobs.job import JobRecord, JobStatus
 from ...jobs.new_job import NewJob
-from .. import schedule_switch
-from ..base import Finding, PruneReport, ScheduleInfo
+from ..base import Finding, PruneReport
 from ..batches import in_turns
-from ..dialect import POSTGRES
 from ..host import Host
 from ..new_rows import concurrency_limits, rate_limits
 from ..store import StoreOptions, WorkerInfo
@@ -139,16 +137,6 @@ class PostgresEngine(PostgresSender):
         """Delete those of these jobs that have ended."""
         now = self.clock()
         return self.database.write(lambda connection: discard(connection, ids, now))
-
-    def disable_schedule(self, schedule: ScheduleInfo) -> None:
-        """Make no more jobs of a schedule."""
-        now = self.clock()
-        self.database.write(lambda c: schedule_switch.disable(c, POSTGRES, schedule, now))
-
-    def enable_schedule(self, name: str) -> None:
-        """Take back disable_schedule()."""
-        now = self.clock()
-        self.database.write(lambda c: schedule_switch.enable(c, POSTGRES, name, now))
 
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers whose sessions hold their locks at this moment."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from ...errors import OffloadError
 from ...textui import show_jobs, show_number
 from ..base import Finding
+from ..dialect import POSTGRES
 from ..findings import schedule_findings, unknown_tasks
 from ..host import Host
+from ..job_search import Search
 from .connection import PgConnection
-from .queries import schedules
 from .recovery import live_workers
 from .sender import PostgresSender
 
@@ -61,7 +62,7 @@ def _look(engine: PostgresSender, host: Host, connection: PgConnection) -> Itera
     yield from _workers(engine, connection)
     waiting: dict[str, int] = dict(connection.execute(WAITING).fetchall())
     yield from unknown_tasks(waiting, host.registry.find_task)
-    known, now = schedules(connection), engine.clock()
+    known, now = Search(connection, POSTGRES).schedules(), engine.clock()
     late = now - LATE if live_workers(connection) else None
     yield from schedule_findings(known, host.registry.schedules, now, late)
 

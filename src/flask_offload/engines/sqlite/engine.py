@@ -9,9 +9,7 @@ from typing import ClassVar
 from ...config import Config
 from ...errors import DatabaseCorrupt
 from ...jobs.job import JobStatus
-from .. import schedule_switch
-from ..base import Finding, PruneReport, ScheduleInfo
-from ..dialect import SQLITE
+from ..base import Finding, PruneReport
 from ..host import Host
 from ..store import StoreOptions, WorkerInfo
 from ..worker_locks import run_folder
@@ -74,16 +72,6 @@ class SqliteEngine(SqliteSender):
         """Delete those of these jobs that have ended."""
         assert self.host is not None
         return discard(self, self.host, ids)
-
-    def disable_schedule(self, schedule: ScheduleInfo) -> None:
-        """Make no more jobs of a schedule."""
-        now = self.clock()
-        self.database.write(lambda c: schedule_switch.disable(c, SQLITE, schedule, now))
-
-    def enable_schedule(self, name: str) -> None:
-        """Take back disable_schedule()."""
-        now = self.clock()
-        self.database.write(lambda c: schedule_switch.enable(c, SQLITE, name, now))
 
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that hold their locks at this moment."""
