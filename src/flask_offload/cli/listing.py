@@ -46,7 +46,7 @@ LEAST = ("queue", "enqueued", "details")
     show_default=True,
     help="At most this many, the newest first.",
 )
-@click.option("--watch", is_flag=True, help="Show the list anew every two seconds.")
+@click.option("--watch", is_flag=True, help="Show the list again every two seconds.")
 @json_option
 def jobs(as_json: bool, watch: bool, status: str | None, **wanted: Any) -> None:
     """List jobs, the newest first.
