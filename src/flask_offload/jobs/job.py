@@ -309,7 +309,8 @@ class Job:
 
     @property
     def return_value(self) -> Any:
-        """What the task returned; None unless the job is SUCCESSFUL.
+        """What the task returned; None unless the job is SUCCESSFUL, and once the result's own time
+        (`result_ttl=`) is over.
 
         Raises PayloadError if the stored value can't be decoded with the current classes.
         """
