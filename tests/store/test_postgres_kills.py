@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload import JobStatus
+from flask_offload import Job, JobStatus
 from flask_offload.jobs.attempt import Ending
+from flask_offload.jobs.transition import MAX_CRASHES
 from postgres_server import PostgresServer, shared_server
 from postgres_site import Site, opened_site
 from support import kill9, wait_until
@@ -36,6 +37,10 @@ def server(processes: None) -> PostgresServer:
 def site(tmp_path: Path, server: PostgresServer) -> Iterator[Site]:
     with server.database() as url, opened_site(tmp_path, url) as made:
         yield made
+
+
+def _crashes(job: Job) -> int:
+    return sum(attempt.outcome == Ending.CRASHED for attempt in job.attempts)
 
 
 def test_kills_at_any_moment_lose_no_job(site: Site, server: PostgresServer) -> None:
@@ -66,8 +71,11 @@ def test_kills_at_any_moment_lose_no_job(site: Site, server: PostgresServer) -> 
             workers[-1].output,
         )
     ended = [job.refresh() for job in jobs]
-    assert Counter(job.status for job in ended) == {JobStatus.SUCCESSFUL: JOBS}
-    assert len(set(site.lines())) == JOBS
-    crashes = sum(a.outcome == Ending.CRASHED for job in ended for a in job.attempts)
+    unlucky = [job for job in ended if _crashes(job) == MAX_CRASHES]  # ran at three of the kills
+    assert all(job.status is JobStatus.FAILED for job in unlucky)
+    assert Counter(job.status for job in ended)[JobStatus.SUCCESSFUL] == JOBS - len(unlucky)
+    assert len(unlucky) <= KILLS // MAX_CRASHES
+    assert len(set(site.lines())) >= JOBS - len(unlucky)
+    crashes = sum(_crashes(job) for job in ended)
     # a line more than jobs: its worker was killed between its last line and its outcome
     assert len(site.lines()) - JOBS <= crashes
