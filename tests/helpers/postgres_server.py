@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,6 +32,9 @@ class PostgresServer:
 
     folder: Path
     port: int
+    host: str = "127.0.0.1"
+    on_host: Callable[[list[str]], list[str]] = list
+    """The command that runs these words on the server's host."""
     _process: Running | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -42,7 +45,7 @@ class PostgresServer:
 
     def url_of(self, database: str, user: str = USER) -> str:
         """The URL of one of its databases."""
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}@{self.host}:{self.port}/{database}"
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
@@ -51,9 +54,9 @@ class PostgresServer:
         argv = [
             *_as_user(),
             *(_program("postgres"), "-D", str(self.folder / "data")),
-            *("-p", str(self.port), "-k", "", "-h", "127.0.0.1", *options),
+            *("-p", str(self.port), "-k", "", "-h", self.host, *options),
         ]
-        self._process = self._stack.enter_context(running(argv, cwd="/", grace=0.0))
+        self._process = self._stack.enter_context(running(self.on_host(argv), cwd="/", grace=0.0))
         wait_until(self._is_up, 60.0, lambda: f"this to be up: {self._process}")
 
     def _is_up(self) -> bool:
@@ -140,13 +143,17 @@ def _as_user() -> list[str]:
 
 
 @contextmanager
-def serving_postgres() -> Iterator[PostgresServer]:
+def serving_postgres(
+    host: str = "127.0.0.1", on_host: Callable[[list[str]], list[str]] = list
+) -> Iterator[PostgresServer]:
     """A server that runs until the block ends. Its folder can be reached by its user."""
     initdb = _program("initdb")
     with _folder() as folder:
         words = [initdb, "-D", str(folder / "data"), "-U", USER, "-A", "trust", "-E", "UTF8"]
         subprocess.run([*_as_user(), *words], check=True, stdout=subprocess.DEVNULL, cwd="/")
-        server = PostgresServer(folder, free_port())
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+        server = PostgresServer(folder, free_port(), host, on_host)
         server.start()
         try:
             yield server

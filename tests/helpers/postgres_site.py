@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,11 +38,14 @@ class Site:
         return self.journal_file.read_text().splitlines() if self.journal_file.exists() else []
 
     @contextmanager
-    def worker(self, **env: str) -> Iterator[Running]:
+    def worker(
+        self, on_host: Callable[[list[str]], list[str]] = list, **env: str
+    ) -> Iterator[Running]:
+        """on_host: the command that runs these words on a host."""
         environment = {f"FLASK_{name}": value for name, value in self.settings.items()}
         command = ["-m", "flask", "--app", "contract_app", "offload", "worker", "--threads", "4"]
         with running(
-            [sys.executable, *command],
+            on_host([sys.executable, *command]),
             env={**environment, "PYTHONPATH": APP_PATH, **env},
             cwd=self.folder,
         ) as process:
