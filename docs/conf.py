@@ -22,6 +22,7 @@ extensions = [
     "from_code",
     "repository_links",
     "llms_txt",
+    "recorded_lab",
 ]
 exclude_patterns = ["README.md", "_build", "_ext", "engine-example"]
 root_doc = "index"

@@ -36,7 +36,7 @@ def lab_command(
     build: Path | None,
     user_app: str | None,
 ) -> None:
-    """See it: a slow route becomes fast, with real mail and real photos, on this machine.
+    """Serve the lab: real work, measured on your machine.
 
     Prints a table that is measured now, and serves the lab: a lesson in ten modes.
     """

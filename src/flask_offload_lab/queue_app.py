@@ -26,7 +26,7 @@ FOLDER = "LAB_QUEUE_FOLDER"
 FIRST, CAP = 0.5, 2.0
 """Seconds of the first wait between two attempts of a call, and of the longest."""
 
-MAX_ATTEMPTS = 12
+MAX_ATTEMPTS = 20
 
 offload = Offload()
 

@@ -59,14 +59,20 @@ RETIRED: Mapping[str, str] = {
 # Only for what users read: the README, the docs, the examples.
 PROSE: Mapping[str, str] = {
     "anew": "again",
+    "and its kind": "and similar ones",
+    "as it comes": "with default settings",
     "as one likes": "as you like",
+    "by care of": "which you have to ensure",
     "everybody": "everyone",
     "for ever": "without end, or stuck",
     "in peace": "by itself",
     "lies? (at|beside|in)": "is at, beside, in",
+    "plumbing": "set-up code",
     "shall": "will, is to",
     "somebody": "someone, another program",
+    "so has": "so does",
     "stands? (beside|in|on) (the|its|a)": "is beside, in, on",
+    "that which": "the one that, what",
     "what becomes of": "what happens to",
     "whatever else": "anything else",
 }

@@ -17,7 +17,7 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Find problems: settings, database, workers, queues, jobs, clock.
+    """Find problems in settings, database, workers and queues.
 
     Exit code 0 without a problem, 1 with one; notes are not problems.
     """

@@ -38,7 +38,7 @@ ARGUMENTS_SHOWN = 2000
 @click.argument("job_id", metavar="ID")
 @json_option
 def job(job_id: str, as_json: bool) -> None:
-    """Show everything known about a job: its attempts, errors and result.
+    """Show a job: its attempts, errors and result.
 
     A prefix of an id is enough if it is unique.
     """
@@ -60,9 +60,10 @@ def job(job_id: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def retry(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | None) -> None:
-    """Run FAILED or CANCELLED jobs again, with attempts counted from 1 again.
+    """Run FAILED or CANCELLED jobs again.
 
-    Give ids, or options that say which jobs are meant: `--status failed --task shop.send`.
+    Their attempts are counted from 1 again. Give ids, or options that say which jobs are meant:
+    `--status failed --task shop.send`.
     """
     engine = engine_with("retries")
     if not job_ids:
@@ -109,7 +110,7 @@ def discard(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | 
 def cancel(
     job_ids: tuple[str, ...], force: bool, as_json: bool, yes: bool, **wanted: str | None
 ) -> None:
-    """Cancel jobs: those of some ids, or all that the options describe.
+    """Cancel jobs, by id or by options.
 
     A waiting job never starts. A running one is asked to stop at its next checkpoint; with --force
     its process is replaced, and the other jobs in it are put back.

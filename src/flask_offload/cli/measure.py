@@ -82,10 +82,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
               help="Check the limits in pyproject.toml, [tool.flask-offload.budget].")  # fmt: skip
 @click.option("--junit", type=_FILE, help="Write the outcome of the checks, for CI systems.")
 def measure_command(urls: tuple[str, ...], **given: Any) -> None:
-    """Measure what a visitor waits at each URL, and what a bystander waits meanwhile.
+    """Measure how long visitors wait at each URL.
 
-    The first URL counts as "before", the last one as "after". A path such as /page means the app
-    that `flask run` serves. Every run really sends the request: with POST, the form is submitted.
+    Also how long a bystander waits meanwhile, on another page. The first URL counts as
+    "before", the last one as "after". A path such as /page means the app that `flask run`
+    serves. Every run really sends the request: with POST, the form is submitted.
     """
     options = _options(given)
     try:

@@ -29,7 +29,10 @@ from .terminal import did_you_mean
 @app_command("queues")
 @json_option
 def queues(as_json: bool) -> None:
-    """List the queues: how many jobs are ready and running in each, and which are paused."""
+    """List the queues, with their ready and running jobs.
+
+    It also says which are paused.
+    """
     found = list(engine_with("lists").queues())
     if as_json:
         echo_json([_queue_json(queue) for queue in found])
@@ -48,7 +51,10 @@ def queues(as_json: bool) -> None:
 @yes_option
 @json_option
 def pause(queue_name: str, as_json: bool, yes: bool) -> None:
-    """Start no more jobs of a queue, through restarts, until `resume`. Running ones go on."""
+    """Start no more jobs of a queue, until `resume`.
+
+    The queue stays paused through restarts. Running jobs are finished.
+    """
     _switch(queue_name, as_json, yes=yes, paused=True)
 
 

@@ -15,11 +15,11 @@ JOBS = 40
 DOWN = 1.2
 """Seconds for which the service refuses all calls, from the first one on."""
 
-CAPACITY = 5
+CAPACITY = 4
 """Calls that it can serve in a tenth of a second; it refuses the others."""
 
 STEP = 0.1
-LIMIT = 25.0
+LIMIT = 30.0
 """Seconds for one run."""
 
 EVERY = 0.2
