@@ -28,7 +28,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config)
     db.init_app(app)
     mail.init_app(app)
-    offload.init_app(app)  # last: by now the settings are complete and the tasks are declared
+    # last: by now the settings are complete. db: jobs commit with the rows that they are about
+    offload.init_app(app, db=db)
     app.register_blueprint(views)
     app.register_blueprint(commands)
     return app

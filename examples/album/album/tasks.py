@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import smtplib
 import time
 from io import BytesIO
 
 from flask import current_app
-from flask_mail import Message
 from PIL import Image, ImageOps
 
 from flask_offload import Discard, current_job
 
-from .extensions import db, mail, offload
+from .extensions import db, offload
 from .files import SIZES, folder, original, thumbnail
 from .models import Photo
 
 DAY = 24 * 3600.0
-
-
-@offload.task(queue_name="mail", max_attempts=5, retry_on=(OSError, smtplib.SMTPException))
-def send(message: Message) -> None:
-    """Send a mail. The job carries it whole, Message-ID included: should it be sent twice, mail
-    servers can tell."""
-    mail.send(message)
 
 
 @offload.task(queue_name="photos", timeout=120)

@@ -22,7 +22,7 @@ from flask_offload import Job, JobNotFound
 from .extensions import db, offload
 from .files import SIZES, original, thumbnail
 from .models import Member, Photo
-from .tasks import make_thumbnails, send
+from .tasks import make_thumbnails
 
 views = Blueprint("album", __name__)
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
@@ -43,12 +43,13 @@ def join() -> ResponseReturnValue:
         abort(400, "A name and a mail address, please.")
     db.session.add(member)
     try:
-        db.session.commit()
+        db.session.flush()  # gives the member an id
     except IntegrityError:
         abort(409, "This address has joined already.")
     message = Message("Welcome to the album", recipients=[member.address])
     message.body = render_template("welcome.txt", member=member)
-    send.enqueue(message)  # after the commit: no mail for a sign-up that was rolled back
+    offload.send_mail(message)
+    db.session.commit()  # the member and the mail, or neither
     return redirect(url_for(".show_member", member_id=member.id), 303)
 
 
@@ -68,9 +69,8 @@ def upload(member_id: int) -> ResponseReturnValue:
     db.session.add(photo)
     db.session.flush()  # gives it its id
     file.save(original(photo.id))
-    db.session.commit()  # from here on a worker sees it
     photo.job_id = make_thumbnails.enqueue(photo.id).id
-    db.session.commit()
+    db.session.commit()  # the photo and its job, or neither
     return redirect(url_for(".show_photo", photo_id=photo.id), 303)
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from flask import current_app, g, has_app_context, has_request_context, request, session
@@ -68,7 +68,9 @@ def load_context(text: str | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -> Iterator[None]:
-    """Restore the saved values for the block."""
+    """Restore the saved values for the block, in an app context. The built-in ones also go to the
+    jobs that are enqueued in it."""
+    setattr(g, _OF_JOB, saved)
     with ExitStack() as stack:
         for propagator in propagators:
             if propagator.name in saved and propagator.restore_value is not None:
@@ -80,14 +82,25 @@ def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -
 
 # --- built-in --- -----------------------------------------------------------------------------
 
+_OF_JOB = "_offload_saved_context"
+
+
+def _of_job(name: str) -> Any:
+    """The value with which the job that runs here was enqueued."""
+    return getattr(g, _OF_JOB, {}).get(name) if has_app_context() else None
+
 
 def _save_request_id() -> str | None:
-    return request.headers.get("X-Request-ID") if has_request_context() else None
+    if not has_request_context():
+        return cast("str | None", _of_job("request_id"))
+    return request.headers.get("X-Request-ID")
 
 
 def _save_locale() -> str | None:
+    if not has_request_context():
+        return cast("str | None", _of_job("locale"))
     babel = sys.modules.get("flask_babel")
-    if babel is None or not has_request_context() or "babel" not in current_app.extensions:
+    if babel is None or "babel" not in current_app.extensions:
         return None
     locale = babel.get_locale()
     return None if locale is None else str(locale)
@@ -101,8 +114,10 @@ def _restore_locale(value: str) -> AbstractContextManager[Any]:
 
 
 def _save_user() -> str | None:
+    if not has_request_context():
+        return cast("str | None", _of_job("user_id"))
     login = sys.modules.get("flask_login")
-    if login is None or not has_request_context() or not hasattr(current_app, "login_manager"):
+    if login is None or not hasattr(current_app, "login_manager"):
         return None
     if not login.current_user.is_authenticated or is_request_user():
         return None
@@ -167,9 +182,9 @@ def _restore_trace(value: dict[str, str]) -> Iterator[None]:
 
 
 def _save_base_url() -> str | None:
-    """The address of the app, as the request has it; also from a job that has one itself."""
+    """The address of the app, as the request has it."""
     if not has_request_context():
-        return g.get(_BASE_URL) if has_app_context() else None
+        return cast("str | None", _of_job("_base_url"))
     if not request.host:  # the header can't be used
         return None
     return f"{request.scheme}://{request.host}{request.environ.get('SCRIPT_NAME', '')}"
@@ -192,14 +207,11 @@ def _restore_base_url(value: str) -> Iterator[None]:
     context = app_ctx._get_current_object()  # type: ignore[attr-defined]
     before = context.url_adapter
     context.url_adapter = current_app.create_url_adapter(current_app.request_class(environ))
-    setattr(g, _BASE_URL, value)
     try:
         yield
     finally:
         context.url_adapter = before
 
-
-_BASE_URL = "_offload_base_url"
 
 BUILT_IN = (
     Propagator("_base_url", _save_base_url, _restore_base_url),
