@@ -13,6 +13,10 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
+EXIT_IMPORT = 78
+"""How a worker ends that can't import the app, so that starting it again won't help: EX_CONFIG of
+sysexits.h."""
+
 FACTORIES = ("create_app", "make_app")  # the names that Flask looks for
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import sys
 import threading
 import time
 import weakref
+from typing import TYPE_CHECKING
 
 from ..engines.host import Host
 from ..engines.lock import Lock
@@ -25,7 +25,7 @@ from ..engines.processes import has_ended, identity, is_stopped
 from ..jobs import log
 from ..role import is_server_request, is_worker
 from .app_identity import as_variable
-from .app_locator import cli_words, flask_command, import_targets, python_path
+from .app_locator import EXIT_IMPORT, cli_words, flask_command, import_targets, python_path
 from .code_identity import other_code, own_code, publish
 from .serving import (
     call_in_workers_of_uwsgi,
@@ -35,8 +35,9 @@ from .serving import (
     is_unknown_server_request,
     lacks_threads,
 )
-from .supervisor import EXIT_IMPORT
-from .thread_worker import ThreadWorker
+
+if TYPE_CHECKING:
+    from .thread_worker import ThreadWorker
 
 TAKE_OVER = 0.1
 """Seconds between two tries to become the keeper. A few system calls each; waiting for the lock
@@ -132,8 +133,9 @@ class Keeper:
                 return
             self._decided = True
         atexit.register(self._stop)
-        # a process that multiprocessing has forked for a server ends without the above
-        multiprocessing.util.Finalize(self, self._stop, exitpriority=0)
+        multiprocessing = sys.modules.get("multiprocessing.util")
+        if multiprocessing is not None:  # a process that it has forked ends without the above
+            multiprocessing.Finalize(self, self._stop, exitpriority=0)
         if self._mode == "thread":
             self._run_in_threads()
         else:
@@ -291,6 +293,8 @@ class Keeper:
     def _run_in_threads(self) -> None:
         state = self._state()
         if state is not None:
+            from .thread_worker import ThreadWorker  # few web processes need what it imports
+
             self._threads = ThreadWorker(state)
             self._threads.start()
 

@@ -23,6 +23,7 @@ from ..engines.registry import open_engine
 from ..engines.store import Retention, Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..payload.spool import Spool
+from .app_locator import EXIT_IMPORT
 from .child_handle import PREFETCH_MOST, PoolSize
 from .dispatcher import Dispatcher
 from .messages import WorkerSettings
@@ -30,8 +31,7 @@ from .peers import Peers
 from .process_pool import ProcessPool
 from .programs import adopt_orphans
 
-EXIT_OK, EXIT_FAILED, EXIT_IMPORT = 0, 1, 78
-"""78 is EX_CONFIG of sysexits.h: the app can't be imported, so starting again won't help."""
+EXIT_OK, EXIT_FAILED = 0, 1
 
 EXIT_OTHER_ENGINE = -1
 """No exit code: what runs this app's jobs is another engine's worker."""
