@@ -55,7 +55,7 @@ class SampleAppEngine:
     @property
     def _is_remote(self) -> bool:
         """Whether a server keeps the jobs, outside of the lab's folder."""
-        return self.flags.durable and self.flags.lists and not self.flags.own_worker
+        return self.flags.durable and self.flags.lists and self.name != "sqlite"
 
     def check(self) -> None:
         """Raise EngineUnavailable or ConfigError if the sample app could not enqueue a job."""

@@ -26,6 +26,7 @@ from flask_offload_lab.site.lab import Lab
 from flask_offload_lab.testbed import LabTestbed
 from lab_app import QUICK
 from lab_support import APP, RunningLab
+from postgres_server import serving_postgres
 from proc import alive
 from support import http_get, kill9, running, wait_until
 
@@ -41,6 +42,14 @@ def test_the_album_without_a_broker(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_the_album(tmp_path, {"FLASK_OFFLOAD_ENGINE": engine}, monkeypatch)
+
+
+def test_the_album_on_postgresql(
+    tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_postgres() as server:
+        settings = {"FLASK_OFFLOAD_ENGINE": "postgres", "FLASK_OFFLOAD_POSTGRES_URL": server.url}
+        use_the_album(tmp_path, settings, monkeypatch)
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbit"])
