@@ -157,8 +157,7 @@ class FolderEngine(Engine):
         environment = self._host
         context = environment.context(claim, note)
         outcome = Context().run(run, environment, context)  # nothing a task sets outlives it
-        if context.is_dirty:
-            context.flush()
+        context.finish()
         with self._locked():
             self._end(kept, outcome)
 

@@ -37,6 +37,7 @@ from .extension import Offload
 from .jobs import log as _log  # connects its receivers  # noqa: F401
 from .jobs.context import current_job
 from .jobs.job import Attempt, Error, Job, JobList, JobStatus, Progress
+from .jobs.log_line import LogLine
 from .jobs.options import EnqueuedBy
 from .jobs.rate import Rate
 from .tasks.options import from_config
@@ -66,6 +67,7 @@ __all__ = [
     "JobNotFound",
     "JobStatus",
     "JobTimeout",
+    "LogLine",
     "NetworkFilesystem",
     "NoCurrentJob",
     "NotCommitted",

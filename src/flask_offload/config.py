@@ -205,6 +205,14 @@ class Config:
     keep_count: int = _key(
         100_000, "finished jobs that are kept at most", *_number(0, 1e12, whole=True)
     )
+    keep_log: int = _key(
+        200,
+        "log lines that are kept of each attempt of a job; 0: none",
+        *_number(0, 10_000, whole=True),
+    )
+    capture_print: bool = _key(
+        False, "also keep what jobs print, as lines of their log", *_one_of(True, False)
+    )
     url_prefix: str = _key(
         "/offload",
         "the prefix of the job resource's addresses",

@@ -27,9 +27,10 @@ from .engines.store import (
     StoreOptions,
     WorkerInfo,
 )
-from .jobs.attempt import Claim, Ending, Outcome, Report
+from .jobs.attempt import Claim, Ending, Outcome, Report, latest
 from .jobs.context import JobContext
 from .jobs.job import Attempt, Error, JobRecord, JobStatus, moment, new_id
+from .jobs.job_log import MAX_ATTEMPTS
 from .jobs.log import add_job_fields
 from .jobs.log import schedule_fired as log_schedule_fired
 from .jobs.log import write as log_event
@@ -43,6 +44,7 @@ from .worker.settings import schedule_specs
 __all__ = [
     "ASYNC",
     "ISOLATED",
+    "MAX_ATTEMPTS",
     "MAX_CRASHES",
     "MAX_PRIORITY",
     "MIN_PRIORITY",
@@ -84,6 +86,7 @@ __all__ = [
     "ended_badly",
     "fires",
     "follow",
+    "latest",
     "log_event",
     "log_schedule_fired",
     "moment",

@@ -61,6 +61,7 @@ class CeleryEngine(Engine):
         isolates=True,
         retention=True,
         steps=True,
+        logs=True,
         transactional_batches=True,
         worker_command=True,
         outbox=True,
@@ -148,6 +149,20 @@ class CeleryEngine(Engine):
         if body is None:
             raise JobNotFound(f"there is no job {job_id!r}")
         return decode_job(body).args
+
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]:
+        """See Engine.log."""
+        if self._in_outbox(job_id) is not None:
+            return ()
+        found = self.connections.store.log(job_id)
+        if found is None:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return found
+
+    def checkpoint(self, job_id: str) -> str | None:
+        """See Engine.checkpoint."""
+        cursor: str | None = self._ask("HGET", f"job:{job_id}", "cursor")
+        return cursor
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""

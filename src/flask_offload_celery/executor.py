@@ -18,6 +18,7 @@ from flask_offload.engine_api import (
     JobStatus,
     Outcome,
     Report,
+    latest,
     log_event,
     run,
     run_async,
@@ -102,7 +103,8 @@ class JobExecutor:
 
     def _run(self, host: Host, claim: Claim, monitor: ProgressMonitor) -> Outcome:
         def emit(report: Report) -> None:
-            attempt.report = report
+            before = attempt.report
+            attempt.report = report if before is None else latest([before, report])[0]
 
         attempt = RunningAttempt(claim, host.context(claim, emit))
         with monitor.watching(attempt):
@@ -111,8 +113,7 @@ class JobExecutor:
             else:
                 # a context of its own, so that variables set by a task end with it
                 outcome = Context().run(run, host, attempt.context)
-        if attempt.context.is_dirty:
-            attempt.context.flush()
+        attempt.context.finish()
         last = attempt.report
         if last is not None:
             store, worker = self._connections.store, self._identity.id

@@ -6,7 +6,7 @@ that receives it claims the job here, which only one can. A message that arrives
 refused; a lost message is sent again.
 
 The keys, each after the prefix:
-    job:<id>            hash: the job's status and counts (see `JOB_FIELDS`)
+    job:<id>            hash: the job's status and counts (see `JOB_FIELDS`), its attempts' logs
     attempts:<id>       list: attempts that did not simply succeed, as JSON
     result:<id>         what the task returned, as JSON
     all, is:<status>    sorted sets: jobs in the order in which they were enqueued
@@ -41,7 +41,7 @@ from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from flask_offload.engine_api import JobStatus, Report
+from flask_offload.engine_api import MAX_ATTEMPTS, JobStatus, Report
 from flask_offload.errors import EngineUnavailable
 
 SCRIPTS: Final = (
@@ -67,6 +67,10 @@ JOB_FIELDS: Final = (
     *("status", "body", "enqueued_at", "run_after", "started_at", "finished_at", "attempt"),
     *("failures", "crashes", "worker", "cancel", "done", "total", "message", "duplicate_of"),
 )
+
+
+LOG: Final = "log:"
+"""Before the number of an attempt: the field of a job's hash with the lines of that attempt."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -274,8 +278,23 @@ class RedisStore:
                 value = getattr(report, name)
                 if value is not None:
                     pairs += [name, value]
+            if report.log is not None:
+                pairs += [f"{LOG}{attempt}", report.log]
+                if attempt > MAX_ATTEMPTS:
+                    pairs += [f"{LOG}{attempt - MAX_ATTEMPTS}", ""]
         answer: int = self.run("report", job_id, attempt, worker, *pairs)
         return answer
+
+    def log(self, job_id: str) -> list[tuple[int, str]] | None:
+        """(number of the attempt, its log) of those that have logged; None for an unknown job."""
+        found = self.ask("HGETALL", f"job:{job_id}")
+        fields = dict(zip(found[::2], found[1::2], strict=True)) if type(found) is list else found
+        logs = (
+            (int(name.removeprefix(LOG)), text)
+            for name, text in fields.items()
+            if name.startswith(LOG) and text
+        )
+        return sorted(logs) if fields else None
 
     # --- errors ---
 

@@ -8,6 +8,7 @@ file JOURNAL, a line each.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -102,6 +103,18 @@ def steps(total: int) -> int:
     return sum(current_job.track(range(total), message="counting"))
 
 
+def logs(lines: int, fails: bool = False) -> None:
+    for number in range(1, lines + 1):
+        logging.getLogger("contract").warning("line %d", number)
+    print("not asked for")
+    try:
+        raise ValueError("caught")
+    except ValueError:
+        current_app.logger.exception("odd \0 \x1b[31m")
+    if fails:
+        raise RuntimeError("after its lines")
+
+
 async def nap(text: str) -> str:
     await asyncio.sleep(0.01)
     return f"{text} in {current_app.name}, {current_job.task}"
@@ -156,6 +169,7 @@ BASIC: dict[Callable[..., Any], dict[str, Any]] = {
     leave: {},
     surroundings: {},
     steps: {},
+    logs: {"max_attempts": 2},
     nap: {},
     too_long: {"timeout": 0.2},
     too_long_async: {"timeout": 0.2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from dashboard_site import PREFIX, Shop, act, shop
-from flask_offload import JobStatus
+from flask_offload import JobStatus, current_job
 from flask_offload.config import MASKED
 from flask_offload.dashboard.masking import Masking
 from flask_offload.testing import drain
@@ -60,6 +61,23 @@ def test_secrets_are_masked_by_their_names(made: Shop) -> None:
     assert "receipt" in html
     assert "sk-argument-1" not in html
     assert "sk-result-9" not in html
+
+
+def test_the_log_and_the_checkpoint_of_a_job(made: Shop) -> None:
+    def call(lines: int) -> None:
+        for number in range(1, lines + 1):
+            logging.getLogger("shop").warning('<b>%d</b> "quoted" \x1b[31m %s', number, "&" * 100)
+        current_job.checkpoint({"row": 17, "token": "sk-cursor"})
+
+    task = made.offload.task(name="shop.call")(call)
+    html = text(made, f"/jobs/{made.run(2, task=task).id}")
+    assert "&lt;b&gt;1&lt;/b&gt; &#34;quoted&#34; \\x1b[31m &amp;" in html
+    assert "17" in html
+    assert "sk-cursor" not in html
+    assert "not shown" not in html
+    html = text(made, f"/jobs/{made.run(500, task=task).id}")
+    assert "earlier lines of attempt 1 are not shown" in html
+    assert "&lt;b&gt;500&lt;/b&gt;" in html
 
 
 def test_a_task_may_keep_its_arguments_to_itself(made: Shop) -> None:

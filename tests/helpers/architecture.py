@@ -56,6 +56,7 @@ NOT_CORE = (
     *("profiler", "measure", "dashboard", "engines.postgres", "tasks.mail"),
     *("engines.in_transaction", "engines.relay"),  # for transactions of the app
     *("engines.counters", "engines.counter_row"),  # for the dashboard and metrics
+    *("jobs.capture", "jobs.job_log", "jobs.log_line"),  # what a job logs
 )
 MAX_CORE = 16_500
 """Lines that a reader of the queue may have to know: CORE and all that it imports, but NOT_CORE."""

@@ -77,6 +77,33 @@ def test_a_job_runs_and_keeps_its_result_and_times(stage: Stage) -> None:
     assert before <= job.enqueued_at <= job.started_at <= job.finished_at <= datetime.now(UTC)
 
 
+def test_what_a_job_logs_is_kept_with_its_attempts(stage: Stage) -> None:
+    job = stage.task("logs").enqueue(2, fails=True)
+    silent = stage.task("echo").enqueue(1)
+    if not stage.flags.logs:
+        with pytest.raises(UnsupportedByEngine, match="logs"):
+            _ = job.log
+        return
+    job, silent = stage.done(job, silent)
+    assert silent.log == []
+    assert [(line.attempt, line.number) for line in job.log] == [
+        (attempt, number) for attempt in (1, 2) for number in (1, 2, 3)
+    ]
+    one, two, last = job.log[:3]
+    assert (one.level, one.logger, one.message) == ("WARNING", "contract", "line 1")
+    assert two.message == "line 2"
+    first, *trace = last.message.split("\n")
+    assert first == "odd \\0 \x1b[31m"
+    assert trace[-1] == "ValueError: caught"
+    assert job.enqueued_at <= one.at <= two.at <= last.at <= datetime.now(UTC)
+
+
+def test_of_many_lines_the_last_are_kept(stage: Stage) -> None:
+    stage.needs("logs")
+    (job,) = stage.done(stage.task("logs").enqueue(1000))
+    assert [line.number for line in job.log] == list(range(802, 1002))
+
+
 @pytest.mark.parametrize(
     "value",
     [

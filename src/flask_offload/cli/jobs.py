@@ -12,7 +12,7 @@ import click
 from ..dashboard.masking import Masking
 from ..engines.base import Engine
 from ..errors import OffloadError, WaitTimeout
-from ..jobs.document import job_json
+from ..jobs.document import job_json, plain
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..state import AppState
 from ..textui import ago, duration, fit
@@ -27,6 +27,7 @@ from .common import (
     json_option,
     when,
 )
+from .job_log import show_log
 from .terminal import bar
 
 FORCED_WITHIN = 15.0
@@ -36,19 +37,27 @@ ARGUMENTS_SHOWN = 2000
 
 @app_command("job")
 @click.argument("job_id", metavar="ID")
+@click.option("--log", "only_log", is_flag=True, help="Show the lines that it has logged instead.")
+@click.option("--follow", is_flag=True, help="With --log: go on until the job has finished.")
 @json_option
-def job(job_id: str, as_json: bool) -> None:
+def job(job_id: str, as_json: bool, only_log: bool, follow: bool) -> None:
     """Show a job: its attempts, errors and result.
 
     A prefix of an id is enough if it is unique.
     """
     state = current_state()
     engine = state.engine
+    if follow and not only_log:
+        raise click.UsageError("--follow goes with --log.")
     found = _job(find_job(engine, job_id))
+    if only_log:
+        show_log(found, as_json=as_json, follow=follow)
+        return
     stored = engine.arguments(found.id) if engine.flags.lists else None
     if as_json:
         arguments = None if stored is None else json.loads(stored)
-        echo_json({**job_json(found), "arguments": arguments})
+        log = plain(found.log) if engine.flags.logs else None
+        echo_json({**job_json(found), "arguments": arguments, "log": log})
     else:
         call = "" if stored is None else _call(state, found.task, stored)
         click.echo("\n".join(_described(found, call, state.clock())))

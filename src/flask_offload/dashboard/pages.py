@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flask import request
+from markupsafe import escape
 
 from ..engines.base import LOOK, FailureGroup, JobQuery, ScheduleInfo
 from ..engines.store import WorkerInfo
 from ..errors import JobNotFound, OffloadError
 from ..jobs.job import JobRecord, JobStatus
+from ..jobs.log_line import LogLine, log_lines
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
-from ..textui import ago, duration
+from ..textui import ago, duration, plain
 from .bulk import FURTHER, possible
 from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
@@ -29,6 +31,11 @@ FIRST_LOOK = 300
 """Jobs that a page looks at when it is asked for first, so that it takes as long as any other."""
 FEW = 5
 RUNNING_SHOWN = 200
+LINES_SHOWN = 200
+"""Lines of a job's log on its page."""
+LOG_SHOWN = 75_000
+"""Bytes of them in HTML: with LINE_OVERHEAD for what stands around each."""
+LINE_OVERHEAD = 250
 
 
 class JobRow(NamedTuple):
@@ -161,10 +168,23 @@ class Pages:
             result=None if is_reply else masking.result(record.result, task),
             is_hidden=task is not None and not task.options.expose_args,
             is_known=task is not None,
+            checkpoint=masking.result(engine.checkpoint(record.id), task),
+            log=self._log(record.id) if engine.flags.logs else None,
+            printable=_printable,
             schedule=next((s for s in self._schedules() if s.task == record.task), None)
             if record.origin == "schedule"
             else None,
         )
+
+    def _log(self, job_id: str) -> list[LogLine]:
+        """The last lines that a job has logged, as many as a page takes."""
+        lines = log_lines(self._offload.engine.log(job_id))[-LINES_SHOWN:]
+        room = LOG_SHOWN
+        for at in range(len(lines), 0, -1):
+            room -= len(escape(_printable(lines[at - 1].message)).encode()) + LINE_OVERHEAD
+            if room < 0:
+                return lines[at:]
+        return lines
 
     def _full_id(self, job_id: str) -> str:
         """The id that begins so, if there is one only."""
@@ -243,6 +263,10 @@ class Pages:
             own = f" {self._offload.current_state().config.url_prefix}/"
             return [row for row in spot_rows(path) if own not in row.route] if path else []
         return []
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n")))
 
 
 def _find_environ(value: Any) -> dict[str, str] | None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 from ..jobs.attempt import Claim, Ending, Outcome, Report
 from ..jobs.failure import failure_job
 from ..jobs.job import Error, JobStatus
+from ..jobs.job_log import MAX_ATTEMPTS
 from ..jobs.new_job import QUARANTINED, NewJob
 from ..jobs.transition import follow
 from .rows import Freed
@@ -68,6 +69,10 @@ class AttemptStatements(NamedTuple):
     """Parameters: done, total, message, cursor; seq, attempt, worker."""
     attempt: str
     """Adds or replaces a row of `attempts`: its columns are the parameters."""
+    log: str
+    """Adds or replaces the log of an attempt. Parameters: lines; seq, attempt, worker."""
+    forget_log: str
+    """Parameters: seq, number of the last attempt whose log goes."""
 
 
 class SqlConnection(Protocol):
@@ -118,11 +123,16 @@ class AttemptWrites(ABC, Generic[C]):
         CANCELLED if it was asked to stop. delay: seconds before it may be claimed again."""
 
     def report(self, report: Report) -> None:
-        """Record progress and a cursor."""
-        self.connection.execute(
-            self.sql.report,
-            (report.done, report.total, report.message, report.cursor, *self.fence(report)),
-        )
+        """Record progress, a cursor and log lines."""
+        fence = self.fence(report)
+        if report.has_progress:
+            values = (report.done, report.total, report.message, report.cursor)
+            self.connection.execute(self.sql.report, (*values, *fence))
+        if report.log is not None:
+            self.connection.execute(self.sql.log, (report.log, *fence))
+            oldest = report.attempt - MAX_ATTEMPTS
+            if oldest > 0:
+                self.connection.execute(self.sql.forget_log, (report.seq, oldest))
 
     def put_back(self, held: Iterable[tuple[int, int, float]], started: set[int] | None) -> None:
         """The worker has died: its jobs crashed, or, if they had not started, are given back.

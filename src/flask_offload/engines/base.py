@@ -62,6 +62,8 @@ class Flags:
     """`isolate=True`: a process of its own for the job."""
     steps: bool = False
     """`current_job.once` is kept."""
+    logs: bool = False
+    """The lines that a job logs are kept (OFFLOAD_KEEP_LOG)."""
     on_failure: bool = False
     """`on_failure=` is kept: its job is enqueued with the outcome of the failed one."""
     retention: bool = False
@@ -226,6 +228,15 @@ class Engine(InTransaction):
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
         raise self.unsupported("lists")
+
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]:
+        """(number of the attempt, the newest `log` of its reports) of those attempts of a job that
+        have logged, the earliest first. Raises JobNotFound. For engines with `logs`."""
+        raise self.unsupported("logs")
+
+    def checkpoint(self, job_id: str) -> str | None:
+        """What a job has stored last with `current_job.checkpoint` (JSON). Raises JobNotFound."""
+        return None
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so (two: it is ambiguous); none if the engine can't search."""

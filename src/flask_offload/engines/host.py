@@ -75,7 +75,8 @@ class Host:
         """The context in which `claim` will run. Raises UnknownTask."""
         own = options_of(claim.options).timeout
         declared = self.task(claim.task).options.timeout
-        return JobContext(claim, emit, declared if own is None else own, self._steps)
+        keep_log = self.config.keep_log if self.engine.flags.logs else 0
+        return JobContext(claim, emit, declared if own is None else own, self._steps, keep_log)
 
     def _steps(self, claim: Claim) -> Steps:
         return Steps(self.engine, self.registry.codecs, claim)

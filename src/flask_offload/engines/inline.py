@@ -21,6 +21,7 @@ from ..errors import JobNotFound
 from ..jobs.attempt import Claim, Outcome, Report
 from ..jobs.failure import failure_job
 from ..jobs.job import Attempt, JobRecord, JobStatus, moment
+from ..jobs.job_log import MAX_ATTEMPTS
 from ..jobs.new_job import NewJob
 from ..jobs.transition import check_cancel, check_retry, follow
 from .base import Engine, Flags, JobQuery, QueueInfo
@@ -48,6 +49,7 @@ class InlineEngine(Engine):
         discards=True,
         unique=True,
         steps=True,
+        logs=True,
         on_failure=True,
         transactional_batches=True,
     )
@@ -61,6 +63,8 @@ class InlineEngine(Engine):
         self._unique: dict[str, str] = {}  # key -> id of the job that holds it
         self._numbers = itertools.count(1)
         self._steps: dict[str, dict[str, str]] = {}
+        self._logs: dict[str, dict[int, str]] = {}  # by id, then attempt
+        self._cursors: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
@@ -116,6 +120,16 @@ class InlineEngine(Engine):
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job. Raises JobNotFound."""
         return self._find(job_id)[0].args
+
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]:
+        """See Engine.log."""
+        self._find(job_id)
+        return sorted(self._logs.get(job_id, {}).items())
+
+    def checkpoint(self, job_id: str) -> str | None:
+        """See Engine.checkpoint."""
+        self._find(job_id)
+        return self._cursors.get(job_id)
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""
@@ -187,6 +201,8 @@ class InlineEngine(Engine):
             self._jobs.clear()
             self._unique.clear()
             self._steps.clear()
+            self._logs.clear()
+            self._cursors.clear()
 
     # --- accept ---
 
@@ -229,6 +245,8 @@ class InlineEngine(Engine):
     def _forget(self, job_id: str) -> None:
         del self._jobs[job_id]
         self._steps.pop(job_id, None)
+        self._logs.pop(job_id, None)
+        self._cursors.pop(job_id, None)
 
     # --- run ---
 
@@ -256,13 +274,16 @@ class InlineEngine(Engine):
 
     def _run(self, job: NewJob, record: JobRecord, errors: Errors | None = None) -> JobRecord:
         failures = 0
-        cursor = None
         record.waiting_for = None
 
         def emit(report: Report) -> None:
-            nonlocal cursor
             record.done, record.total, record.message = report.done, report.total, report.message
-            cursor = report.cursor or cursor
+            if report.cursor is not None:
+                self._cursors[job.id] = report.cursor
+            if report.log is not None:
+                logs = self._logs.setdefault(job.id, {})
+                logs[report.attempt] = report.log
+                logs.pop(report.attempt - MAX_ATTEMPTS, None)
 
         environment = self._state
         while True:
@@ -273,13 +294,12 @@ class InlineEngine(Engine):
                 attempt=record.attempt,
                 claimed_at=self._state.clock(),
                 failures=failures,
-                cursor=cursor,
+                cursor=self._cursors.get(job.id),
             )
             context = environment.context(claim, emit)
             # a context of its own: the job sees nothing of its caller's request, nor leaves traces
             outcome = Context().run(run, environment, context)
-            if context.is_dirty:
-                context.flush()
+            context.finish()
             status = _record_outcome(record, outcome)
             if status is JobStatus.FAILED and errors is not None and context.exception is not None:
                 errors.append(context.exception)

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import JobCancelled, JobExpired, JobTimeout
-from ..jobs import log
+from ..jobs import capture, log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
 from ..jobs.job import JobStatus
@@ -141,6 +141,8 @@ def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
     saved = load_context(context.claim.context)
     let_current_user_work_in_tasks()
     token = active.set(context)
+    if context.keep_log:
+        capture.begin(context, prints=host.config.capture_print)
     try:
         with (
             host.app.app_context(),
@@ -152,6 +154,7 @@ def _surroundings(host: Host, context: JobContext) -> Iterator[None]:
             yield
     finally:
         active.reset(token)
+        capture.end(context)
 
 
 def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -27,6 +27,8 @@ from .rows import COLUMNS, DUE_STATE, STATUS, record
 FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = ?"
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = ?"
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = ? WHERE seq = ? AND cancel < ?"
+LOG = "SELECT attempt, lines FROM offload.logs WHERE seq = ? ORDER BY attempt"
+CURSOR = "SELECT cursor FROM offload.jobs WHERE seq = ?"
 
 CANCEL = """
 UPDATE offload.jobs SET state = 'cancelled', finished_at = ?, expires_at = ? WHERE seq = ?
@@ -196,6 +198,25 @@ class SqlSender(Engine, Generic[C]):
     def totals(self) -> Sequence[CounterRow]:
         """What became of all attempts, by task."""
         return self.database.read(lambda connection: counters.totals(connection, self.dialect))
+
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]:
+        """See Engine.log."""
+        statement = self.dialect.sql(LOG)
+
+        def work(connection: C) -> Sequence[tuple[int, str]]:
+            rows = connection.execute(statement, (self._do.find(connection, job_id)[0],))
+            return [(attempt, lines) for attempt, lines in rows]
+
+        return self.database.read(work)
+
+    def checkpoint(self, job_id: str) -> str | None:
+        """See Engine.checkpoint."""
+
+        def work(connection: C) -> str | None:
+            row = self._one(connection, CURSOR, self._do.find(connection, job_id)[0])
+            return None if row is None else row[0]
+
+        return self.database.read(work)
 
     def _search(self, ask: Callable[[C, Search], T]) -> T:
         return self.database.read(

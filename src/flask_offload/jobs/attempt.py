@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -87,7 +88,10 @@ class Outcome(msgspec.Struct, array_like=True, dict=True):
 
 
 class Report(msgspec.Struct, array_like=True):
-    """Progress of a running job. cursor: where the next attempt resumes (JSON)."""
+    """Progress of a running job. cursor: where the next attempt resumes (JSON).
+
+    log: all the lines of the attempt that are kept (JSON), None if there are no new ones.
+    """
 
     seq: int
     attempt: int
@@ -95,3 +99,20 @@ class Report(msgspec.Struct, array_like=True):
     total: float | None
     message: str | None
     cursor: str | None
+    log: str | None = None
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether it reports anything but the log."""
+        return any(each is not None for each in (self.done, self.message, self.cursor))
+
+
+def latest(reports: Iterable[Report]) -> list[Report]:
+    """The last report of each attempt, with the newest log."""
+    found: dict[tuple[int, int], Report] = {}
+    for report in reports:
+        before = found.get((report.seq, report.attempt))
+        if before is not None and report.log is None:
+            report.log = before.log
+        found[report.seq, report.attempt] = report
+    return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ..errors import JobCancelled, JobTimeout, NoCurrentJob, PayloadError, Paylo
 from ..payload.propagation import load_context
 from . import reported
 from .attempt import Claim, Report
+from .job_log import AttemptLog
 from .steps import Steps, check_name, stable_key
 
 T = TypeVar("T")
@@ -30,6 +32,8 @@ MAX_CURSOR = 100_000
 
 StopReason = Literal["cancel", "drain"]
 
+_opening = threading.RLock()
+
 
 class Interrupted(BaseException):
     """Ends an attempt at a checkpoint for a stopping worker. Not an Exception, so that tasks that
@@ -40,7 +44,8 @@ class JobContext:
     """One attempt; tasks use it through `current_job`.
 
     emit: receives the reports, to be written to the store. timeout: seconds, None for no limit.
-    steps: makes what keeps the results of `once`; None in a plain call.
+    steps: makes what keeps the results of `once`; None in a plain call. keep_log: lines that are
+    kept.
     """
 
     __slots__ = (
@@ -48,13 +53,15 @@ class JobContext:
         "_deadline",
         "_done",
         "_emit",
+        "_is_dirty",
+        "_log",
         "_message",
         "_next_report",
         "_steps",
         "_total",
         "claim",
         "exception",
-        "is_dirty",
+        "keep_log",
         "stop",
         "timeout",
     )
@@ -65,12 +72,15 @@ class JobContext:
         emit: Callable[[Report], None],
         timeout: float | None = None,
         steps: Callable[[Claim], Steps] | None = None,
+        keep_log: int = 0,
     ) -> None:
         self.claim: Claim = claim
         self.stop: StopReason | None = None
         self.exception: BaseException | None = None
         """What ended the attempt; an engine that runs it in the caller's thread may raise it."""
-        self.is_dirty: bool = False
+        self.keep_log: int = keep_log
+        self._log: AttemptLog | None = None
+        self._is_dirty = False
         self._emit = emit
         self.timeout: float | None = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -264,15 +274,36 @@ class JobContext:
             self._next_report = now + REPORT_EVERY
             self.flush()
         else:
-            self.is_dirty = True
+            self._is_dirty = True
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is something that `flush` should write now."""
+        return self._is_dirty or (self._log is not None and self._log.is_due)
 
     def flush(self) -> None:
-        """Write what has not been written yet."""
-        self.is_dirty = False
+        """Write what has not been written yet; of the log, what is due."""
+        self._is_dirty = False
+        log = None if self._log is None else self._log.take()
         claim = self.claim
-        self._emit(
-            Report(claim.seq, claim.attempt, self._done, self._total, self._message, self._cursor)
-        )
+        progress = (self._done, self._total, self._message, self._cursor)
+        self._emit(Report(claim.seq, claim.attempt, *progress, log))
+
+    def finish(self) -> None:
+        """Write all that has not been written yet. The attempt has ended, and keeps no more."""
+        self.keep_log = 0
+        if self._log is not None:
+            self._log.end(time.time())
+        if self.is_dirty:
+            self.flush()
+
+    @property
+    def log(self) -> AttemptLog:
+        """What the attempt has logged."""
+        if self._log is None:
+            with _opening:
+                self._log = self._log or AttemptLog(self.keep_log)
+        return self._log
 
 
 class PlainCall(JobContext):

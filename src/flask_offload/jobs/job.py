@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,6 +15,8 @@ from flask import current_app
 
 from .. import signals
 from ..errors import JobFailed, NotCommitted, WaitTimeout
+from .log_line import LogLine, log_lines
+from .moments import moment as moment
 from .options import EnqueuedBy
 
 if TYPE_CHECKING:
@@ -130,23 +132,12 @@ class JobRecord(msgspec.Struct, kw_only=True):
     enqueued_by: EnqueuedBy | None = None
 
 
-def moment(seconds: float | None) -> datetime | None:
-    """Unix seconds as an aware datetime in UTC; what no calendar can show becomes its first or last
-    day, so that no stored number makes a job unreadable."""
-    if seconds is None or math.isnan(seconds):
-        return None
-    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)
-
-
-_FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
-_LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
-
-
 class JobEngine(Protocol):
     """The part of an engine that a job uses."""
 
     def get(self, job_id: str) -> JobRecord: ...
     def arguments(self, job_id: str) -> str: ...
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]: ...
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord: ...
     def retry(self, job_id: str) -> JobRecord: ...
 
@@ -154,7 +145,7 @@ class JobEngine(Protocol):
 class Job:
     """One enqueued call of a task, as of the last read; `refresh()` reads it again."""
 
-    __slots__ = ("_call", "_codecs", "_engine", "_is_listed", "_record", "_spool")
+    __slots__ = ("_call", "_codecs", "_engine", "_is_listed", "_log", "_record", "_spool")
 
     def __init__(
         self,
@@ -170,6 +161,7 @@ class Job:
         self._codecs = codecs
         self._spool = spool
         self._call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._log: list[LogLine] | None = None
         self._is_listed = is_listed  # lists come without results
 
     def __repr__(self) -> str:
@@ -308,6 +300,17 @@ class Job:
         return self._record.error
 
     @property
+    def log(self) -> list[LogLine]:
+        """What it has logged so far, the earliest line first: of each attempt the last lines, as
+        OFFLOAD_KEEP_LOG says. Read at the first use, and again after `refresh`.
+
+        Raises JobNotFound, and UnsupportedByEngine for engines without `logs`.
+        """
+        if self._log is None:
+            self._log = log_lines(self._engine.log(self.id))
+        return self._log
+
+    @property
     def return_value(self) -> Any:
         """What the task returned; None unless the job is SUCCESSFUL, and once the result's own time
         (`result_ttl=`) is over.
@@ -339,7 +342,7 @@ class Job:
     def refresh(self) -> Job:
         """Read it again. Raises JobNotFound when its retention time is over."""
         self._record = self._engine.get(self.id)
-        self._is_listed = False
+        self._is_listed, self._log = False, None
         return self
 
     def wait(self, timeout: float | None = None) -> Job:

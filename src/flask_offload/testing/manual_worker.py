@@ -138,8 +138,7 @@ class _StoreWorker(ManualWorker):
         except BaseException:
             store.give_back([claim])
             raise
-        if context.is_dirty:
-            context.flush()
+        context.finish()
         return outcome
 
     @cached_property

@@ -265,6 +265,17 @@ class Transactions:
             found = self._in_outbox(job_id)
             return found.args if found is not None else self._state.engine.arguments(job_id)
 
+    def log(self, job_id: str) -> Sequence[tuple[int, str]]:
+        """See Engine.log."""
+        if job_id in self._open:
+            return ()
+        try:
+            return self._state.engine.log(job_id)
+        except JobNotFound:
+            if self._in_outbox(job_id) is None:
+                raise
+            return ()
+
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """See Job.cancel. Raises NotCommitted before the commit."""
         self._check_committed(job_id, "cancelled")

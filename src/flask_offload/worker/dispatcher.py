@@ -17,7 +17,7 @@ from ..engines.schedules import ScheduleSpec
 from ..engines.store import Store
 from ..errors import EngineUnavailable
 from ..jobs import log
-from ..jobs.attempt import Report
+from ..jobs.attempt import Report, latest
 from ..jobs.new_job import QUARANTINED
 from ..payload.spool import Spool
 from .crash_cooldown import CrashCooldown
@@ -214,6 +214,7 @@ class Dispatcher:
             backlog.unknown = []
 
     def _report(self, reports: list[Report]) -> None:
+        reports = latest(reports)
         try:
             self._store.report(reports)
         except EngineUnavailable:

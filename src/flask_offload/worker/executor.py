@@ -165,8 +165,7 @@ class Executor:
         if os.getpid() != self._process:
             os._exit(0)  # a copy that the task forked, and that would take more jobs
         del self._active[context.claim.seq]
-        if context.is_dirty:
-            context.flush()
+        context.finish()
         self.outcomes.append(outcome)
         self._wake()
 

@@ -65,6 +65,12 @@ ON CONFLICT (seq, number) DO UPDATE SET worker = excluded.worker,
     outcome = excluded.outcome, error_type = excluded.error_type,
     error_message = excluded.error_message, traceback = excluded.traceback
 """,
+    log=f"""
+INSERT INTO offload.logs (lines, seq, attempt)
+SELECT %s::text, seq, attempt FROM offload.jobs WHERE {FENCE} FOR SHARE
+ON CONFLICT (seq, attempt) DO UPDATE SET lines = excluded.lines
+""",
+    forget_log="DELETE FROM offload.logs WHERE seq = %s AND attempt <= %s",
 )
 
 

@@ -62,6 +62,10 @@ INSERT OR REPLACE INTO attempts (seq, number, worker, started_at, finished_at, o
     error_message, traceback)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """,
+    log=f"""
+INSERT OR REPLACE INTO logs (seq, attempt, lines) SELECT seq, attempt, ? FROM jobs WHERE {FENCE}
+""",
+    forget_log="DELETE FROM logs WHERE seq = ? AND attempt <= ?",
 )
 
 
