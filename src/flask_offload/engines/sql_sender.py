@@ -201,19 +201,20 @@ class SqlSender(Engine, Generic[C]):
 
     def log(self, job_id: str) -> Sequence[tuple[int, str]]:
         """See Engine.log."""
-        statement = self.dialect.sql(LOG)
+        statement, now = self.dialect.sql(LOG), self.clock()
 
         def work(connection: C) -> Sequence[tuple[int, str]]:
-            rows = connection.execute(statement, (self._do.find(connection, job_id)[0],))
-            return [(attempt, lines) for attempt, lines in rows]
+            seq, _ = self._do.full(connection, job_id, now)
+            return [(attempt, lines) for attempt, lines in connection.execute(statement, (seq,))]
 
         return self.database.read(work)
 
     def checkpoint(self, job_id: str) -> str | None:
         """See Engine.checkpoint."""
+        now = self.clock()
 
         def work(connection: C) -> str | None:
-            row = self._one(connection, CURSOR, self._do.find(connection, job_id)[0])
+            row = self._one(connection, CURSOR, self._do.full(connection, job_id, now)[0])
             return None if row is None else row[0]
 
         return self.database.read(work)
