@@ -55,7 +55,7 @@ CORE = ("tasks", "jobs", "payload", "engines", "worker")
 NOT_CORE = (
     *("profiler", "measure", "dashboard", "engines.postgres", "tasks.mail"),
     *("engines.in_transaction", "engines.relay"),  # for transactions of the app
-    *("engines.counters", "engines.counter_row"),  # for the dashboard and metrics
+    *("engines.counters", "engines.counter_row", "engines.job_search"),  # for the dashboard
     *("jobs.capture", "jobs.job_log", "jobs.log_line"),  # what a job logs
 )
 MAX_CORE = 16_500
