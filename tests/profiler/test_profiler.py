@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -27,7 +28,12 @@ from flask_offload.profiler.install import ProfilerSettings, install
 from flask_offload.profiler.middleware import sampler
 from flask_offload.profiler.stacks import UserCode
 from flask_offload.profiler.store import Batch, SpotRow, route_rows, spot_rows, write
-from flask_offload.profiler.thread_clock import cpu_seconds, native_id, queued_seconds
+from flask_offload.profiler.thread_clock import (
+    InterpreterWait,
+    cpu_seconds,
+    native_id,
+    queued_seconds,
+)
 from support import running, wait_until
 
 SLOW = 0.25
@@ -728,7 +734,8 @@ def test_a_sampler_that_was_woken_stays_up_though_the_request_is_over() -> None:
     ring.start()
     own._sleep()
     ring.join()
-    assert own._round(time.perf_counter(), 0.0) is not None  # None: sleep again at once
+    with closing(InterpreterWait()) as waited:
+        assert own._round(time.perf_counter(), waited)  # False: sleep again at once
 
 
 def compute(seconds: float) -> None:

@@ -45,26 +45,12 @@ class Blocker:
 UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "", "")
 """The blocker of a request, or of its part, in which nothing was sampled."""
 
-_HELD = replace(
-    UNKNOWN,
-    waiting=False,
-    advice="leave",
-    remedy="If it matches a pattern: change the pattern, or limit the length of the text; a job"
-    " would take as long",
-)
-"""The blocker of a request of which only that is known."""
-
 
 class Figures(NamedTuple):
-    """The figures of a request.
-
-    seconds: how long it took. samples: how many were taken. held: of its seconds, those for which a
-    function written in C held Python's interpreter after the last sample.
-    """
+    """The figures of a request: how many seconds it took, and how many samples were taken."""
 
     seconds: float
     samples: int
-    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +70,6 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
     """Find what blocked a request, from its complete tree of calls."""
     parts = parts_of(root, around.is_view, figures.seconds) if figures.samples else []
     blockers = tuple(_blocker(part, figures, around) for part in parts)
-    is_seen = any(not part.is_unseen for part in parts)
-    if not is_seen and figures.held >= figures.seconds / 2:
-        blockers = (_HELD,)
     sentence = _sentence(route, figures, blockers) + _statements(around)
     queries = sum(query.times for query in around.queries)
     return SpotReport(route, figures.seconds, figures.samples, blockers, sentence, queries)
@@ -94,13 +77,6 @@ def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -
 
 def _sentence(route: str, figures: Figures, blockers: tuple[Blocker, ...]) -> str:
     text = f"{route} blocked {figures.seconds * 1000:,.0f} ms"
-    if blockers == (_HELD,):
-        is_all = figures.held >= MOST * figures.seconds
-        time = "all the time" if is_all else f"for {figures.held * 1000:,.0f} ms of it"
-        return (
-            f"{text}, and could not be looked at while it ran: {time} a function written in C"
-            f" kept Python's interpreter to itself, as a regular expression does. {_HELD.remedy}"
-        )
     if not blockers:
         return f"{text}, and was not seen: the sampler did not get to run meanwhile"
     first, *others = blockers
@@ -128,7 +104,8 @@ def _blocker(part: Part, figures: Figures, around: Surroundings) -> Blocker:
         share = min(share, 1 - 0.5 / figures.samples)
     call = part.call
     inner = None if part.is_own else _heaviest_inside(call)
-    position = max(call.own, key=lambda known: call.own[known].seconds, default=None)
+    seen = [known for known in call.own if known.inside != NOT_SEEN]
+    position = max(seen, key=lambda known: call.own[known].seconds, default=None)
     at = inner.site if inner else position.at if position else None
     found = advice(part, around)
     what = _what(part, inner, _where(part, inner, position, at, around))

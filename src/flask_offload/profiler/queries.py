@@ -41,12 +41,16 @@ class Query(NamedTuple):
 
 
 class QueryLog:
-    """The statements of one request. Only its own thread adds to it."""
+    """The statements of one request. Only its own thread adds to it.
+
+    ended: when the last one did.
+    """
 
     def __init__(self, user_code: UserCode) -> None:
         self._user_code = user_code
         self._known: dict[tuple[str, CodeType | None, int], list[Any]] = {}
         self.began: float | None = None
+        self.ended = 0.0
 
     def begin(self) -> bool:
         """A statement begins; False if it is part of another, which counts it."""
@@ -59,7 +63,8 @@ class QueryLog:
         """It is over; frame: where to look for the user's code that caused it."""
         if self.began is None:
             return
-        seconds, self.began = _clock() - self.began, None
+        self.ended = _clock()
+        seconds, self.began = self.ended - self.began, None
         while frame is not None:
             if frame.f_code.co_filename.startswith(_PROFILER):
                 frame = None  # the outer end of the request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from threading import Event, Lock
@@ -25,6 +26,12 @@ _SLACK = 0.020
 """Seconds by which a sample may be late: the interpreter changes threads every 5 ms only."""
 
 _reporting = Lock()  # a gate asks in a thread of its own
+# a process that is forked during a report would wait for it for ever
+os.register_at_fork(
+    before=_reporting.acquire,
+    after_in_parent=_reporting.release,
+    after_in_child=_reporting.release,
+)
 
 
 class RequestSample:
@@ -34,9 +41,8 @@ class RequestSample:
     next_start: the server's `start_response`. headers: of a response without a length. streams: its
     body is generated while it is sent. since: when its code began to run. seconds: how long it ran
     before that; once it is over, in all. settled: for gates; set once the sampler adds nothing any
-    more. log: the statements that it runs. held: seconds for which a function written in C held the
-    interpreter after the last sample. The fields from `next_sample` to `queued_at` belong
-    to the sampler's thread.
+    more. log: the statements that it runs. The fields from
+    `next_sample` to `queued_at` belong to the sampler's thread.
     """
 
     profiler: Profiler
@@ -51,7 +57,6 @@ class RequestSample:
     last_cpu: float | None = None
     last_queued: float | None = None
     queued_at: float = 0.0
-    held: float = 0.0
     settled: Event | None = None
     log: QueryLog | None = None
     rule: Rule | None = None
@@ -126,12 +131,12 @@ class RequestSample:
         with _reporting:
             if self._report is None:
                 tree = self.tree or CallTree()
-                rest = max(self.seconds - self.last_age - self.held, 0.0)
+                rest = max(self.seconds - self.last_age, 0.0)
                 seen = min(rest, self.reach)
                 self._report = self.profiler.report(
                     self.rule,
                     self.method,
-                    Figures(self.seconds, tree.samples, self.held),
+                    Figures(self.seconds, tree.samples),
                     tree.complete(Spent(seen), Spent(rest - seen)),
                     streams=self.streams,
                     queries=self.log.queries() if self.log is not None else (),

@@ -12,10 +12,9 @@ import math
 import os
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from threading import get_ident, get_native_id
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import NamedTuple
 
@@ -25,22 +24,23 @@ from .profiler import Profiler
 from .reporter import Reporter
 from .request_sample import RequestSample, clock
 from .stacks import follow_async, frames_within, read_stack
-from .thread_clock import Queued, cpu_seconds, native_id, queued, queued_seconds
+from .thread_clock import (
+    InterpreterWait,
+    cpu_of_threads,
+    cpu_seconds,
+    native_id,
+    queued_seconds,
+)
 
 _POLL = 0.010
 """Seconds between two rounds while no request is slow; less than FIRST_SAMPLE, so none is late."""
 _IDLE_AFTER = 1.0
 """Seconds without a request until the thread sleeps."""
-_LATE = 0.05
-"""Seconds. A round that is later than this was kept from running."""
-_A_TURN = 0.1
-"""Seconds. A thread that waits for the interpreter wants to run every 5 ms; on a busy machine it
-does so at least this often."""
-_COMPUTED_FROM = 0.1
-"""The share of such a delay for which the thread that held the interpreter has computed, also on a
-busy machine."""
-_QUEUED_EVERY = 0.1
-"""Seconds from one look at how long a thread stood in line to the next."""
+_COMPUTES_FROM = 0.1
+"""The share of such a time that a thread must have computed to be the one that held the
+interpreter; not more, because a busy machine gives it a part of a processor only."""
+_QUEUED_EVERY = _USED_EVERY = 0.1
+"""Seconds from one look at how long a thread stood in line, or has computed, to the next."""
 
 SHORTEST, LONGEST = 0.008, 1.0
 """Seconds between two samples of a request: a fiftieth of its age, within these bounds."""
@@ -76,7 +76,10 @@ class Sampler:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._idle_at = 0.0
-        self._woken = (math.inf, 0.0)
+        self._woken: float | None = None
+        self._used: dict[int, float] = {}
+        self._use_at = 0.0
+        self._has_sampled = False
 
     def add_profiler(self, profiler: Profiler) -> None:
         """Write the statistics of this app from now on."""
@@ -129,7 +132,8 @@ class Sampler:
         with self._lock:
             self.is_awake = True
             # the request may hold the interpreter before the thread has run for the first time
-            self._woken = (clock(), time.process_time())
+            self._used = cpu_of_threads()
+            self._woken = clock()
             self._wake_up.set()
             if self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(
@@ -140,59 +144,56 @@ class Sampler:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        due, used = self._woken
-        line = Queued(0.0, 0)
+        waited = InterpreterWait()
         while not self._stopping.is_set():
-            now, before = clock(), used
-            used = time.process_time()
-            held = 0.0
-            if now - due > _LATE:
-                line, line_before = _own_line(), line
-                held = _held(now - due, line, line_before, used - before)
+            now = clock()
+            waited.end(now, self._woken)
+            self._woken = None
+            goes_on = True
             try:
-                wait = self._round(now, held)
+                goes_on = self._round(now, waited)
             except Exception:
                 _log.exception("Flask-Offload's sampler failed; it continues")
-                wait = _POLL
-            if wait is None:
-                line = _own_line()
-                self._sleep()
-                due, used = self._woken
+                waited.begin(now, now + _POLL, is_idle=True)
+            if goes_on:
+                self._stopping.wait(max(waited.due - clock(), 0.001))
             else:
-                due = now + wait
-                if wait >= _POLL:
-                    line = _own_line()  # not while it samples, because it reads a file
-                self._stopping.wait(max(due - clock(), 0.001))
-        self._pass_on(0.0, 0.0)
+                self._sleep()
+        waited.close()
+        self._pass_on()
 
-    def _round(self, now: float, held: float) -> float | None:
-        """One round; returns the seconds until the next, None when there is nothing to do.
-
-        held: seconds, until now, for which a function written in C held the interpreter.
-        """
+    def _round(self, now: float, waited: InterpreterWait) -> bool:
+        """Sample what is due, and begin the wait for the next round; False: there need be none."""
         if self.active or self._slow:
             self._idle_at = now + _IDLE_AFTER
-        self._pass_on(now, held)
         with self._lock:
-            wait = self._sample_due(now, held)
+            wait = self._sample_due(now, waited)
+        # from here on a request may take the interpreter and keep it
+        goes_on = now < self._idle_at
+        due = now + wait if goes_on else math.inf
+        waited.begin(now, due, is_idle=not self._has_sampled)
+        self._pass_on()
         self.reporter.write_if_due(now)
-        return wait if now < self._idle_at else None
+        return goes_on
 
-    def _sample_due(self, now: float, held: float) -> float:
+    def _sample_due(self, now: float, waited: InterpreterWait) -> float:
         wait = _POLL
+        self._has_sampled = False
         threads: dict[int, FrameType] = {}
         for thread, request in self.active.copy().items():
             if any(each.next_sample <= each.age(now) for each in _outward(request)):
+                self._has_sampled = True
                 threads = threads or _frames_of_others()
                 # it may have ended, and its thread gone on, before the frames were taken
                 if self.active.get(thread) is request:
-                    alone = len(self.active) == 1
-                    _sample(thread, request, threads, self._boundaries, _Held(held, alone))
+                    hold = _Hold(waited, self._used)
+                    _sample(thread, request, threads, self._boundaries, hold)
             wait = min(wait, *(each.next_sample - each.age(now) for each in _outward(request)))
+        if wait >= _POLL and now >= self._use_at:
+            self._used, self._use_at = cpu_of_threads(), now + _USED_EVERY
         return max(wait, 0.001)
 
     def _sleep(self) -> None:
-        self._woken = (math.inf, 0.0)
         self._wake_up.clear()
         self.is_awake = False
         if self.active or self._slow or self._stopping.is_set():
@@ -204,42 +205,41 @@ class Sampler:
         # each of thousands of requests would cost far more than these rounds
         self._idle_at = clock() + _IDLE_AFTER
 
-    def _pass_on(self, now: float, held: float) -> None:
+    def _pass_on(self) -> None:
         """Give the requests that are over to the reporter."""
         while self._slow:
             request = self._slow.popleft()
-            # in a C function from its last sample, or from before its first, until its end
-            request.held = min(held, request.seconds - request.last_age)
             if request.settled is not None:
                 request.settled.set()
             if request.is_slow:
                 self.reporter.put(request)
 
 
-def _own_line() -> Queued:
-    """How long this thread has stood in line for a processor, and how many times it got one."""
-    return queued(get_native_id()) or Queued(0.0, 0)
+class _Hold(NamedTuple):
+    """Whether a request's thread held the interpreter until now.
 
-
-def _held(late: float, line: Queued, before: Queued, computed: float) -> float:
-    """For how many of the seconds by which this thread is late another one held the interpreter.
-
-    computed: seconds that this process has computed: a thread that holds the interpreter without
-    that is itself kept from running.
+    waited: how the sampler waited for it. used: processor time of all threads, before that, by the
+    system's number.
     """
-    if line.turns - before.turns >= late / _A_TURN:
-        kept = late  # it ran again and again, to find each time that the interpreter was taken
-    else:
-        kept = late - (line.seconds - before.seconds)
-    return kept if kept >= _LATE and computed >= _COMPUTED_FROM * kept else 0.0
 
+    waited: InterpreterWait
+    used: dict[int, float]
 
-class _Held(NamedTuple):
-    """How long, until now, one thread held the interpreter. alone: only one request runs, so that
-    it must be that one's."""
-
-    seconds: float
-    alone: bool
+    def seconds(self, request: RequestSample, share: float | None) -> float:
+        """Seconds for which its thread, which used this share of a processor, has held it."""
+        own = request.number
+        if not self.waited.is_late or own is None:
+            return 0.0
+        if share is None:
+            used = cpu_of_threads()
+            computed = {each: used[each] - self.used.get(each, 0.0) for each in used}
+        else:
+            computed = {own: share * self.waited.late}
+        held = self.waited.held()  # meanwhile, the request may end
+        if [each for each in computed if computed[each] >= _COMPUTES_FROM * held] != [own]:
+            return 0.0
+        # between two statements, other code has run
+        return held if request.log is None else min(held, clock() - request.log.ended)
 
 
 def _frames_of_others() -> dict[int, FrameType]:
@@ -265,7 +265,7 @@ def _sample(
     innermost: RequestSample,
     threads: Mapping[int, FrameType],
     boundaries: tuple[CodeType, ...],
-    held: _Held,
+    hold: _Hold,
 ) -> None:
     """Add a sample to this request, and to those around it, as far as they are due.
 
@@ -283,25 +283,23 @@ def _sample(
         age = request.age(now)
         if age >= request.next_sample:
             located, executing = follow_async(frames, thread, threads)
-            _add(request, located, executing, age, held)
+            _add(request, located, executing, age, hold)
 
 
 def _add(
-    request: RequestSample, frames: list[FrameType], executing: int | None, age: float, held: _Held
+    request: RequestSample, frames: list[FrameType], executing: int | None, age: float, hold: _Hold
 ) -> None:
     if request.tree is None:
         request.tree = CallTree()
+    stack = read_stack(frames, request.profiler.user_code)
     gap = max(age - request.last_age, 0.0)
     seen = min(gap, request.reach)
     share = _processor_share(request, executing, gap)
-    held_for = min(held.seconds, gap - seen)
-    if not (held.alone if share is None else share >= _COMPUTED_FROM):
-        held_for = 0.0
+    held_for = min(hold.seconds(request, share), gap - seen) if gap > seen else 0.0
     rest = gap - seen - held_for
     request.tree.add(
-        read_stack(frames, request.profiler.user_code),
+        stack,
         _spent(seen, share),
-        # without a clock of its own, it is the thread that the process's clock is about
         _spent(held_for, 1.0 if share is None else share) if held_for > 0 else None,
         _spent(rest, share) if rest > 0 else None,
     )
