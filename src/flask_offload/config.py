@@ -261,6 +261,11 @@ class Config:
         'a list of words such as ["password", "token"]',
     )
 
+    log_polls: bool = _key(
+        False,
+        "in debug mode, whether the development server's log shows polls of the job resource",
+        *_one_of(True, False),
+    )
     health_max_wait: float = _key(
         600.0,
         "seconds that the first job in line may have waited before /offload/health answers 503",

@@ -16,6 +16,7 @@ from .jobs.job import Job
 from .profiler import timing
 from .profiler.install import install as install_profiler
 from .state import AppRegistry, AppState
+from .web.poll_log import quieten
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +64,8 @@ class Offload(AppRegistry):
         self.apps_made += 1
         app.register_blueprint(web.make_blueprint(self), url_prefix=state.config.url_prefix)
         dashboard.install(app, self, state.config.url_prefix)
+        if not state.config.log_polls:
+            quieten(app, state.config.url_prefix)
         install_profiler(app, state.profiler_settings())
         app.before_request(state.on_request)
         app.cli.add_command(_commands())

@@ -49,6 +49,19 @@ def test_the_figures_come_from_the_store(tmp_path: Path) -> None:
             assert found["offload_oldest_job_seconds", ()] == 0  # its queue is paused
 
 
+def test_jobs_that_are_cancelled_while_they_wait_are_counted(tmp_path: Path) -> None:
+    with shop(tmp_path, OFFLOAD_METRICS=True) as made:
+        with made.app.app_context():
+            jobs = [made.pay.enqueue(order) for order in range(3)]
+            jobs[0].cancel()
+            assert made.engine.cancel_many([job.id for job in jobs[1:]]) == 2
+        found = figures(made.client().get("/offload/metrics").get_data(as_text=True))
+        assert found["offload_jobs_finished_total", ("cancelled", made.pay.name)] == 3
+        assert not any(name == "offload_attempts_total" for name, _ in found)
+        made.app.debug = True
+        assert made.client().get("/offload/dashboard/").status_code == 200
+
+
 def test_buckets_grow_and_end_at_the_count(tmp_path: Path) -> None:
     with shop(tmp_path, OFFLOAD_METRICS=True) as made:
         for order in range(5):

@@ -63,6 +63,7 @@ def _queue_names(
 )
 @click.option("--kept-by", type=int, hidden=True)
 @click.option("--hand-over", type=float, default=0.0, hidden=True)
+@click.option("--introduction", default="", hidden=True)
 @click.option("--database", hidden=True)
 @click.option("--explain/--no-explain", default=True, hidden=True)
 @click.option("--in-this-process", is_flag=True, hidden=True)

@@ -106,7 +106,8 @@ def attempts(rows: Sequence[CounterRow]) -> Iterator[Metric]:
     for (task, status), group in _by(rows, lambda row: (row.task, row.status)).items():
         if JobStatus(status).is_finished:
             finished.add_metric([task, status.lower()], sum(row.attempts for row in group))
-    for (task, ending), group in _by(rows, lambda row: (row.task, row.ending)).items():
+    rows = [row for row in rows if row.ending is not None]
+    for (task, ending), group in _by(rows, lambda row: (row.task, row.ending or "")).items():
         ended.add_metric([task, ending.lower()], sum(row.attempts for row in group))
         if ending == Ending.CRASHED:
             crashes.add_metric([task], sum(row.attempts for row in group))

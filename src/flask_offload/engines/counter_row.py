@@ -17,6 +17,7 @@ columns by their number: another list is another table."""
 class CounterRow(msgspec.Struct, kw_only=True, frozen=True):
     """What became of attempts.
 
+    ending: None for jobs that were cancelled while they waited: no attempt.
     minute: when it began (unix seconds); 0 in totals, which are by task. status: of the job after
     the attempt. ran: seconds in all. starts, waited: first attempts, and the seconds that they
     waited after they were due. ran_up_to, waited_up_to: how many are in each bucket of BOUNDS.
@@ -24,7 +25,7 @@ class CounterRow(msgspec.Struct, kw_only=True, frozen=True):
 
     minute: float
     task: str
-    ending: Ending
+    ending: Ending | None
     status: JobStatus
     attempts: int
     ran: float

@@ -8,9 +8,12 @@ stands for the schema.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from socket import gethostname
 from typing import Any
 
 from ..jobs.attempt import Ending, Outcome
@@ -32,6 +35,9 @@ _CONFLICT = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(
 _MARKS = f"({', '.join('?' * (len(_KEY) + len(_SUMS)))})"
 
 Rows = dict[tuple[Any, ...], list[float]]
+
+WAITED = "WAITED"
+"""Stands for the ending where there was no attempt."""
 
 EVERY = 1.0
 """Seconds."""
@@ -134,6 +140,16 @@ def write(
     Tally(dialect, worker_id).write(connection, counted)
 
 
+def count_cancelled(connection: SqlConnection, dialect: Dialect, task: str, now: float) -> None:
+    """Add a job that was cancelled while it waited, inside a transaction of the caller. Threads
+    have rows of their own, so that none waits for another's commit."""
+    minute = int(now // MINUTE) * MINUTE
+    sender = f"{gethostname()} {os.getpid()} {threading.get_ident()}"
+    key = (minute, task, WAITED, str(JobStatus.CANCELLED), sender)
+    statement = f"INSERT INTO offload.counters ({_COLUMNS}) VALUES {_MARKS} {_CONFLICT}"
+    connection.execute(dialect.sql(statement), (*key, 1, *[0] * (len(_SUMS) - 1)))
+
+
 def _merge(rows: Rows, counted: Sequence[Counted], worker_id: str) -> None:
     for each in counted:
         outcome = each.outcome
@@ -190,7 +206,7 @@ def _row(row: tuple[Any, ...]) -> CounterRow:
     return CounterRow(
         minute=float(minute),
         task=task,
-        ending=Ending(ending),
+        ending=None if ending == WAITED else Ending(ending),
         status=JobStatus(status),
         attempts=int(attempts),
         ran=ran,

@@ -276,6 +276,7 @@ class SqlSender(Engine, Generic[C]):
         keep = self._keep_cancelled(row[2]) if keep is None else keep
         concurrency_key, rate_key = self._one(connection, CANCEL, now, now + keep, row[0])
         self._do.admit(connection, now, [concurrency_key], [rate_key])
+        counters.count_cancelled(connection, self.dialect, row[2], now)
 
     def _retry(self, connection: C, row: Row, now: float) -> None:
         check_retry(STATUS[row[5]], row[1])

@@ -206,7 +206,8 @@ class _Terminal(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         action = getattr(record, "action", "")
-        job = f"{getattr(record, 'task', '').rpartition('.')[2]} #{getattr(record, 'job_id', '')}"
+        task, job_id = getattr(record, "task", ""), getattr(record, "job_id", "")
+        job = f"{task.rpartition('.')[2]} #{job_id[:12]}"
         if action == "job_started":
             return f"{job} started"
         if action == "job_succeeded" and isinstance(record.args, tuple):

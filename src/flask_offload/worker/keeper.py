@@ -19,11 +19,14 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+import click
+
 from ..engines.host import Host
 from ..engines.lock import Lock
 from ..engines.processes import has_ended, identity, is_stopped
 from ..jobs import log
 from ..role import is_server_request, is_worker
+from ..textui import show_number
 from .app_identity import as_variable
 from .app_locator import EXIT_IMPORT, cli_words, flask_command, import_targets, python_path
 from .code_identity import other_code, own_code, publish
@@ -73,6 +76,26 @@ NO_THREADS = (
 )
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def introduction(state: Host, context: click.Context) -> str:
+    """What the worker says of itself in the terminal of a development server. context: of the
+    command that runs the server."""
+    config, tasks = state.config, state.registry.tasks.values()
+    queues = ", ".join(sorted({task.options.queue_name for task in tasks}))
+    given = context.params
+    text = (
+        f"jobs on {config.engine} ({state.database}):"
+        f" {show_number(len(tasks), 'task')} in {queues or 'no queue'},"
+        f" {show_number(len(state.registry.schedules), 'schedule')},"
+        f" {show_number(config.worker_processes * config.worker_threads, 'place')}"
+    )
+    if context.info_name != "run" or not config.dashboard or not given.get("port"):
+        return text
+    scheme = "https" if given.get("cert") else "http"
+    host = given.get("host") or "127.0.0.1"
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"{text}; {scheme}://{host}:{given['port']}{config.url_prefix}/dashboard/"
 
 
 class Keeper:
@@ -266,6 +289,8 @@ class Keeper:
             *("--hand-over", "0" if state.app.debug else str(HAND_OVER)),
             *([] if is_last else ["--no-explain"]),
         ]
+        if state.app.debug and self._context is not None:
+            command += ["--introduction", introduction(state, self._context)]
         environment = {
             **os.environ,
             "PYTHONPATH": python_path(),

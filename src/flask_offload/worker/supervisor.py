@@ -7,6 +7,7 @@ outcomes; its children run them. So the store stays right whatever a task does t
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -22,6 +23,7 @@ from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..engines.store import Retention, Store, StoreOptions
 from ..errors import EngineUnavailable
+from ..jobs import log
 from ..payload.spool import Spool
 from .app_locator import EXIT_IMPORT
 from .child_handle import PREFETCH_MOST, PoolSize
@@ -53,7 +55,8 @@ class WorkerOptions:
     process which keeps this worker is gone; hand_over: for so many seconds it then goes on, until
     another web process's worker is up, as a recycled process may enqueue its last job just before
     it ends, and its successor may not have had a request yet. database: the file that process
-    uses. explain: whether to log why the app can't be imported.
+    uses. explain: whether to log why the app can't be imported. introduction: what to log when the
+    worker is ready.
     """
 
     processes: int | None = None
@@ -63,6 +66,7 @@ class WorkerOptions:
     drain_timeout: float | None = None
     burst: bool = False
     kept_by: int | None = None
+    introduction: str = ""
     hand_over: float = 0.0
     database: str | None = None
     explain: bool = True
@@ -168,6 +172,8 @@ class Supervisor:
             )
         )
         self._pool.begin(store.slots)
+        if options.introduction:
+            log.write(logging.INFO, "worker_ready", "%s", options.introduction)
         self._peers = Peers(self._selector, store.peer_pids)
         self._selector.register(store.notifier, selectors.EVENT_READ)
         spool = Spool(settings.files, max_file=0, max_total=0) if settings.files else None
