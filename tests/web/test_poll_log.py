@@ -36,14 +36,14 @@ def make(folder: Path, **config: Any) -> None:
 
 
 def test_polls_are_not_shown_in_debug_mode(tmp_path: Path) -> None:
-    make(tmp_path, DEBUG=True, OFFLOAD_URL_PREFIX="/work")
-    assert not is_shown("GET /work/jobs/6b0a1f2e HTTP/1.1", 200)
-    assert not is_shown("\x1b[36mGET /app/work/jobs/6b0a1f2e?status HTTP/1.1\x1b[0m", "304")
-    assert is_shown("GET /work/jobs/6b0a1f2e HTTP/1.1", 500)
-    assert is_shown("GET /work/jobs/6b0a1f2e HTTP/1.1", 404)
-    assert is_shown("POST /work/jobs/6b0a1f2e/cancel HTTP/1.1", 200)
+    make(tmp_path, DEBUG=True, OFFLOAD_URL_PREFIX="/background")
+    assert not is_shown("GET /background/jobs/6b0a1f2e HTTP/1.1", 200)
+    assert not is_shown("\x1b[36mGET /app/background/jobs/6b0a1f2e?status HTTP/1.1\x1b[0m", "304")
+    assert is_shown("GET /background/jobs/6b0a1f2e HTTP/1.1", 500)
+    assert is_shown("GET /background/jobs/6b0a1f2e HTTP/1.1", 404)
+    assert is_shown("POST /background/jobs/6b0a1f2e/cancel HTTP/1.1", 200)
     assert is_shown("GET /jobs/6b0a1f2e HTTP/1.1", 200)
-    assert is_shown("GET /work/dashboard/jobs HTTP/1.1", 200)
+    assert is_shown("GET /background/dashboard/jobs HTTP/1.1", 200)
 
 
 @pytest.mark.parametrize("config", [{}, {"DEBUG": True, "OFFLOAD_LOG_POLLS": True}])
