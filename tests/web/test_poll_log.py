@@ -17,7 +17,7 @@ WERKZEUG = logging.getLogger("werkzeug")
 
 @pytest.fixture(autouse=True)
 def filters() -> Iterator[None]:
-    kept = list(WERKZEUG.filters)
+    kept, WERKZEUG.filters = list(WERKZEUG.filters), []
     yield
     WERKZEUG.filters = kept
 

@@ -15,6 +15,7 @@ class _PollFilter(logging.Filter):
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
+        self.prefix = prefix
         self._poll = re.compile(rf"GET \S*{re.escape(prefix)}/jobs/[^/\s]+ ")
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -32,5 +33,6 @@ class _PollFilter(logging.Filter):
 def quieten(app: Flask, prefix: str) -> None:
     """In debug mode, where the development server is in use."""
     logger = logging.getLogger("werkzeug")
-    if app.debug and not any(isinstance(known, _PollFilter) for known in logger.filters):
+    known = {each.prefix for each in logger.filters if isinstance(each, _PollFilter)}
+    if app.debug and prefix not in known:
         logger.addFilter(_PollFilter(prefix))
