@@ -237,5 +237,17 @@ ON_CELERY = tuple(
     for broker in ("redis", "rabbitmq")
 )
 """Flask-Offload on the other engine: measured by `benchmarks.engines`, beside `offload-power`."""
+WITH_RESULTS = tuple(
+    Peer(
+        f"celery-{broker}-results",
+        "celery_peer",
+        "celery",
+        "crash",
+        ("celery", "-A", f"{HERE}.celery_peer", "worker", "-c", "4", "-l", "ERROR"),
+        broker,
+    )
+    for broker in ("redis", "rabbitmq")
+)
+"""Plain Celery for `benchmarks.engines`: with a result backend, and as many processes."""
 
-BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in (*PEERS, *ON_CELERY)}
+BY_NAME: Mapping[str, Peer] = {peer.name: peer for peer in (*PEERS, *ON_CELERY, *WITH_RESULTS)}

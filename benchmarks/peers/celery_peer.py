@@ -1,4 +1,4 @@
-"""Celery, on Redis or RabbitMQ, without a result backend."""
+"""Celery, on Redis or RabbitMQ; with a result backend if BENCH_RESULTS has its URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from celery import Celery
 
 from benchmarks.note import note
 
-app = Celery("bench", broker=os.environ["BENCH_URL"])
+app = Celery("bench", broker=os.environ["BENCH_URL"], backend=os.environ.get("BENCH_RESULTS"))
 app.conf.task_default_queue = os.environ["BENCH_PLACE"]
 job = app.task(note)
 

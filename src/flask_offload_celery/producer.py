@@ -28,6 +28,9 @@ class Producer:
         self._rollback = Rollback(
             lambda ids: connections.store.run("withdraw", 0, *ids), patience=PATIENCE * 0.75
         )
+        # jobs whose message was sent; recorded with the next job, which saves an exchange. If there
+        # is none within PATIENCE, a worker sends those that still wait once more, to no effect
+        self._sent: list[str] = []
 
     def close(self) -> None:
         """End the threads."""
@@ -38,6 +41,7 @@ class Producer:
     def reset_after_fork(self) -> None:
         """A forked child has none of its parent's threads."""
         self._rollback.reset_after_fork()
+        self._sent = []
         if self._connections.outbox is not None:
             self._connections.outbox.reset_after_fork()
 
@@ -66,8 +70,9 @@ class Producer:
         Jobs that were not known before are added to `new`."""
         now = self._connections.host.clock()
         drafts = [self._connections.draft(job) for job in jobs]
+        sent, self._sent = self._sent, []
         try:
-            answers = self._connections.store.create(drafts, now, PATIENCE)
+            answers = self._connections.store.create(drafts, now, PATIENCE, sent=sent)
         except EngineUnavailable:
             self._withdraw_later(jobs)
             raise
@@ -99,7 +104,7 @@ class Producer:
             if not self._withdraw(new, all_or_none=True):
                 raise
         else:
-            self._connections.note_sent(first)
+            self._sent += [job.id for job in first]
 
     def _withdraw(self, jobs: Sequence[NewJob], *, all_or_none: bool = False) -> bool:
         """Delete jobs that were not reported as accepted; whether one has started before. Then
@@ -138,7 +143,7 @@ class Producer:
         """Record jobs of an outbox, each once, and send their messages, in order."""
         now = self._connections.host.clock()
         drafts = [self._connections.draft(job, seq=seq) for seq, job in rows]
-        self._connections.store.create(drafts, now, PATIENCE, name)
+        self._connections.store.create(drafts, now, PATIENCE, outbox=name)
         due = [job.id for _, job in rows if job.run_after is None or job.run_after <= now]
         if not self._connections.send_again(due):
             raise EngineUnavailable("Celery's broker does not take the messages of the outbox yet")

@@ -185,11 +185,18 @@ class RedisStore:
     # --- jobs ---
 
     def create(
-        self, drafts: Sequence[Draft], now: float, patience: float, outbox: str = ""
+        self,
+        drafts: Sequence[Draft],
+        now: float,
+        patience: float,
+        *,
+        outbox: str = "",
+        sent: Sequence[str] = (),
     ) -> list[list[str]]:
         """Accept jobs: ["new"], ["known"] or ["duplicate", id of the other job] for each.
 
-        patience: seconds for which workers leave sending the messages to the caller.
+        patience: seconds for which workers leave sending the messages to the caller. sent: ids of
+        earlier jobs whose messages have been sent.
         """
         encoded = [msgspec.json.encode(draft) for draft in drafts]
         # what a failing script has written stays written: so nothing may make it fail
@@ -197,7 +204,9 @@ class RedisStore:
             msgspec.json.decode(text, type=Draft)
         if len({draft.id for draft in drafts}) < len(drafts):
             raise ValueError("two of the jobs have the same id")
-        answers: list[list[str]] = self.run("create", now, patience, outbox, *encoded)
+        answers: list[list[str]] = self.run(
+            "create", now, patience, outbox, len(sent), *sent, *encoded
+        )
         return answers
 
     def read(self, ids: Sequence[str]) -> list[tuple[dict[str, str], list[str], str | None]]:

@@ -131,6 +131,24 @@ def steps(total: int, pause: float) -> int:
     return total
 
 
+@offload.task(max_attempts=3, backoff=0.0)
+def charges(dies: bool) -> list[Any]:
+    """Two steps, in three attempts that fail; or the first one dies."""
+    first = current_job.once("charge", witnessed, "charged", {"amount": 7, "note": "ü"})
+    if dies and current_job.attempt == 1:
+        os.kill(os.getpid(), 9)
+    again = current_job.once("nothing", witnessed, "nothing", None)
+    if current_job.attempt < 3:
+        raise ValueError("not yet")
+    return [first, again]
+
+
+def witnessed(what: str, value: Any) -> Any:
+    """The value."""
+    witness(what)
+    return value
+
+
 @offload.task(isolate=True)
 def alone(deadly: bool) -> int:
     witness("start")

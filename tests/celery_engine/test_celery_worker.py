@@ -193,6 +193,17 @@ def test_a_resumable_job_goes_on_where_a_deploy_interrupted_it(
     assert steps == [f"step-{number}" for number in range(12)]
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["attempts fail", "a process dies"])
+def test_a_step_is_done_once_over_all_attempts(
+    site: CelerySite, worker: Forked, dies: bool
+) -> None:
+    (job,) = site.wait(celery_app.charges.enqueue(dies))
+    assert job.status is JobStatus.SUCCESSFUL, job.error
+    assert job.return_value == [{"amount": 7, "note": "ü"}, None]
+    done = [line[0] for line in site.witnessed()]
+    assert done == ["charged", "nothing"]  # neither a crash nor a failure repeats them
+
+
 def test_a_signal_to_the_whole_group_does_not_kill_running_jobs(
     site: CelerySite,
     worker_process: Workshop,  # noqa: F811

@@ -1,8 +1,13 @@
 -- Record jobs, all at once. A known job is not changed, so that the call may be repeated when its
 -- answer was lost.
--- ARGV: now, patience, outbox id or '', then JSON of each job. The number `seq` of an outbox is never
--- used twice: a job whose number is not above the highest one seen has been recorded before.
+-- ARGV: now, patience, outbox id or '', how many ids follow, ids of earlier jobs whose messages have
+-- been sent, then JSON of each job. The number `seq` of an outbox is never used twice: a job whose
+-- number is not above the highest one seen has been recorded before.
 local now, patience, outbox = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local first = 5 + tonumber(ARGV[4])
+for i = 5, first - 1 do
+  call('ZREM', P .. 'unsent', ARGV[i])
+end
 
 -- A job of an outbox: it was reported as accepted before.
 local function create_relayed(job, place)
@@ -24,7 +29,7 @@ end
 
 local seen = outbox ~= '' and tonumber(call('GET', P .. 'outbox:' .. outbox) or 0)
 local results = {}
-for i = 4, #ARGV do
+for i = first, #ARGV do
   local job = cjson.decode(ARGV[i])
   if not seen then
     results[#results + 1] = create(job, now, patience, i)
