@@ -97,7 +97,7 @@ def test_the_documents_have_the_names_of_the_job(shop: Shop) -> None:
         assert document.keys() >= JOB_FIELDS
     (listed,) = (found for found in shop.json("jobs") if found["id"] == good.id)
     document = shop.json("job", good.id)
-    assert document == {**listed, "arguments": document["arguments"]}
+    assert document == {**listed, **{name: document[name] for name in ("arguments", "log")}}
     assert document["status"] == "SUCCESSFUL"
     assert document["return_value"] == 3
     assert document["arguments"] == [[1], {"b": 2}]
