@@ -104,7 +104,7 @@ def disable(name: str) -> None:
     state = _state_with_schedules()
     info = _find_schedule(name)
     state.engine.disable_schedule(info)
-    click.echo(f"schedule {info.name} is disabled: it makes no jobs until `flask offload enable`")
+    click.echo(f"schedule {info.name} is disabled: it makes no jobs until it is enabled again")
 
 
 @app_command("enable")
