@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -70,8 +71,9 @@ def load_context(text: str | None) -> dict[str, Any]:
 def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -> Iterator[None]:
     """Restore the saved values for the block, in an app context. The built-in ones also go to the
     jobs that are enqueued in it."""
-    setattr(g, _OF_JOB, saved)
+    token = _of_this_job.set((_current_g(), saved))
     with ExitStack() as stack:
+        stack.callback(_of_this_job.reset, token)
         for propagator in propagators:
             if propagator.name in saved and propagator.restore_value is not None:
                 context = propagator.restore_value(saved[propagator.name])
@@ -82,12 +84,26 @@ def restored_context(propagators: Iterable[Propagator], saved: dict[str, Any]) -
 
 # --- built-in --- -----------------------------------------------------------------------------
 
-_OF_JOB = "_offload_saved_context"
+_of_this_job: ContextVar[tuple[object, dict[str, Any]] | None] = ContextVar(
+    "flask_offload_of_this_job", default=None
+)
+"""The saved values, and the `g` of the app context in which they hold. In `g` itself they would be
+looked up at each enqueue, also where no job runs."""
 
 
 def _of_job(name: str) -> Any:
     """The value with which the job that runs here was enqueued."""
-    return getattr(g, _OF_JOB, {}).get(name) if has_app_context() else None
+    of_job = _of_this_job.get()
+    if of_job is None or not has_app_context():
+        return None
+    context, saved = of_job
+    return saved.get(name) if context is _current_g() else None
+
+
+def _current_g() -> object:
+    """The object behind `g`."""
+    found: object = g._get_current_object()
+    return found
 
 
 def _save_request_id() -> str | None:
