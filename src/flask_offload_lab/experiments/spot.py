@@ -17,7 +17,7 @@ NAMES = ("newsletter", "gallery", "weather", "tags", "order")
 WRITE_TIMEOUT = 15.0
 """Seconds until the profiler has written its findings; it takes less than one."""
 
-STEP = re.compile(r"(\w+\.py):(\d+) (\w+)")
+STEP = re.compile(r"\b(spots\.py):(\d+) (\w+)")
 """A step of the chain in the profiler's sentence: `spots.py:52 deliver`."""
 
 
@@ -40,18 +40,23 @@ def spot(testbed: LabTestbed, name: str) -> Events:
                 " 200 ms. Run it again."
             )
         found = _row(testbed, route)
-        if last or (found is not None and found.line):
+        if last or _line(found):
             break
         yield {"status": "The profiler did not get to run during this request. Once more…"}
     assert found is not None
     yield {
         "sentence": found.sentence,
         "function": found.function,
-        "line": found.line,
+        "line": _line(found),
         "waiting": found.waiting,
         "share": found.share,
         "chain": [[int(line), function] for _, line, function in STEP.findall(found.sentence)],
     }
+
+
+def _line(found: SpotRow | None) -> int:
+    """The line of the routes' file that it names; 0 for none, or one of another file."""
+    return found.line if found is not None and found.file.endswith("spots.py") else 0
 
 
 def _has_changed(testbed: LabTestbed, before: SpotRow | None, route: str) -> bool:
