@@ -141,8 +141,6 @@ class MaintenanceThread:
             if lost := store.run("sweep", *arguments):
                 message = "%d messages of the queue %s were lost, and are sent again"
                 log_event(logging.WARNING, "messages_lost", message, lost, name)
-                if lost == BATCH:
-                    self._next["sweep"] = 0.0
 
     def _prune(self, clock: float) -> None:
         """Delete jobs whose retention time is over, in batches that don't block Redis long."""
