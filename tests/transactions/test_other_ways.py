@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,28 @@ def test_joined_on_postgres(server: PostgresServer, driver: str, tmp_path: Path)
             assert len(site.jobs()) == expected
         assert job.refresh().waiting_for is None
         assert len(drain(site.app)) == 3
+
+
+@pytest.mark.parametrize("limit", [{"concurrency": 2}, {"rate": "100/s"}])
+def test_a_limit_that_was_forgotten_before_the_commit(
+    server: PostgresServer, limit: dict[str, Any], tmp_path: Path
+) -> None:
+    with server.database() as url:
+        url = url.replace("postgresql:", "postgresql+psycopg:")
+        with signup(url, tmp_path, OFFLOAD_ENGINE="postgres") as site:
+
+            @site.offload.task(name="limited", **limit)
+            def limited() -> None: ...
+
+            limited.enqueue()
+            assert len(drain(site.app)) == 1
+            site.add("ann")
+            for _ in range(3):
+                limited.enqueue()
+            assert site.state.engine.prune(before=site.state.clock() + 1e7).jobs == 1
+            server.execute("DELETE FROM offload.limits", site.db.engine.url.database or "")
+            site.db.session.commit()
+            assert len(drain(site.app)) == 3
 
 
 def test_inline_runs_after_the_commit(server: object, tmp_path: Path) -> None:

@@ -29,15 +29,16 @@ ON CONFLICT (kind, key) DO UPDATE SET count = excluded.count, "window" = exclude
 WHERE l.count <> excluded.count OR l."window" IS DISTINCT FROM excluded."window"
 """
 
+# A limit may be forgotten while the transaction with its next job is open: then one at a time.
 ADMIT_CONCURRENCY = f"""
 UPDATE offload.jobs SET state = CASE WHEN rate_key IS NULL THEN 'ready' ELSE 'throttled' END
 WHERE seq = ANY(ARRAY(
     SELECT seq FROM offload.jobs
     WHERE state = 'blocked' AND concurrency_key = %(key)s AND {NOT_PAUSED}
     ORDER BY priority DESC, seq
-    LIMIT greatest(0, (
+    LIMIT greatest(0, coalesce((
         SELECT count FROM offload.limits WHERE kind = 'concurrency' AND key = %(key)s
-    ) - (
+    ), 1) - (
         SELECT count(*) FROM offload.jobs
         WHERE concurrency_key = %(key)s AND state IN ('throttled', 'ready', 'running')
     ))
@@ -86,8 +87,8 @@ UPDATE offload.jobs SET state = 'throttled' WHERE seq = ANY(ARRAY(
 
 IDLE_KEYS = f"""
 SELECT DISTINCT b.concurrency_key FROM offload.jobs AS b
-JOIN offload.limits AS l ON l.kind = 'concurrency' AND l.key = b.concurrency_key
-WHERE b.state = 'blocked' AND b.{NOT_PAUSED} AND l.count > (
+LEFT JOIN offload.limits AS l ON l.kind = 'concurrency' AND l.key = b.concurrency_key
+WHERE b.state = 'blocked' AND b.{NOT_PAUSED} AND coalesce(l.count, 1) > (
     SELECT count(*) FROM offload.jobs AS h
     WHERE h.concurrency_key = b.concurrency_key AND h.state IN ('throttled', 'ready', 'running')
 )
@@ -157,7 +158,8 @@ def _admit_rate(connection: PgConnection, now: float, key: str) -> None:
     limit = connection.execute(
         "SELECT count, \"window\" FROM offload.limits WHERE kind = 'rate' AND key = %s", (key,)
     ).fetchone()
-    if limit is None:
+    if limit is None:  # forgotten, as above: the job must not wait for ever
+        connection.execute(ADMIT_RATE, (key, None))
         return
     count, window = limit
     connection.execute(
