@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard_site import shop
 from flask_offload.testing import drain
+from postgres_server import shared_server
+from small_site import SmallSite
+from support import free_port, http_get, http_post, listening, running, wait_until
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana-dashboard.json"
 
@@ -60,6 +66,69 @@ def test_jobs_that_are_cancelled_while_they_wait_are_counted(tmp_path: Path) -> 
         assert not any(name == "offload_attempts_total" for name, _ in found)
         made.app.debug = True
         assert made.client().get("/offload/dashboard/").status_code == 200
+
+
+PAID = """
+from flask import Flask
+from flask_offload import Offload
+
+app = Flask("shop")
+app.config.from_prefixed_env()
+offload = Offload(app)
+
+@offload.task
+def pay(): ...
+
+@app.post("/pay")
+def post():
+    pay.enqueue()
+    return "paid"
+"""
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def engine_settings(processes: None, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    if request.param == "sqlite":
+        yield {}
+        return
+    with shared_server().database() as url:
+        yield {"FLASK_OFFLOAD_ENGINE": "postgres", "FLASK_OFFLOAD_POSTGRES_URL": url}
+
+
+@pytest.mark.processes
+def test_enqueue_times_of_several_web_processes(
+    tmp_path: Path, engine_settings: dict[str, str]
+) -> None:
+    site = SmallSite(tmp_path, PAID, FLASK_OFFLOAD_METRICS="true", **engine_settings)
+    name = "offload_enqueue_duration_seconds"
+    with ExitStack() as stack:
+        origins = [stack.enter_context(_web_process(site)) for _ in range(2)]
+        sent = 0
+
+        def counted(origin: str) -> dict[tuple[str, tuple[str, ...]], float]:
+            return figures(http_get(f"{origin}/offload/metrics").text)
+
+        def has_those_of_both() -> bool:
+            nonlocal sent
+            sent += 1  # to each: one process alone can't count more
+            for origin in origins:
+                assert http_post(f"{origin}/pay").text == "paid"
+            return counted(origins[0])[f"{name}_count", ()] > sent
+
+        wait_until(has_those_of_both, 20, "the times of both processes")
+        first, second = map(counted, origins)
+        keys = [key for key in first if key[0].startswith(name) and "created" not in key[0]]
+        assert {key: first[key] for key in keys} == {key: second[key] for key in keys}
+        assert first[f"{name}_bucket", ("+Inf",)] == first[f"{name}_count", ()] <= 2 * sent
+        assert first[f"{name}_sum", ()] > 0
+
+
+@contextmanager
+def _web_process(site: SmallSite) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--port", str(port)]
+    with running(command, env=site.environ, cwd=site.folder, ready=lambda _: listening(port)):
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_buckets_grow_and_end_at_the_count(tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 
 from flask_offload.engines import counters
 from flask_offload.engines.base import JobQuery
+from flask_offload.errors import EngineUnavailable
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.job import Error, JobRecord, JobStatus
 from postgres_model_store import PostgresModelStore
 from postgres_server import PostgresServer, shared_server
 from store_support import START, Store, Worker
+from support import wait_until
 
 
 @pytest.fixture(
@@ -178,6 +181,33 @@ def test_who_is_first_in_line(store: Store) -> None:
 # --- counters ------------------------------------------------------------------------------------
 
 
+def test_times_of_enqueues_go_along_with_a_later_one(store: Store) -> None:
+    assert store.engine.enqueue_times().calls == 0
+    store.engine.enqueue([store.new(), store.new()])
+    assert store.engine.enqueue([]) == []
+    store.enqueue()  # writes the one before
+    times = store.engine.enqueue_times()
+    assert times.calls == sum(times.up_to) == 1
+    assert times.seconds > 0
+    store.clock.tick(90_000)  # folded with the day
+    with closing(store.worker()) as worker:
+        note(worker)
+    assert store.engine.enqueue_times() == times
+    assert list(store.engine.totals()) == []  # of attempts
+    assert list(store.engine.counters(START)) == []
+
+
+def test_times_survive_an_enqueue_that_fails(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, busy_timeout=0.05)) as store:
+        store.enqueue()
+        with closing(apsw.Connection(str(store.path))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(EngineUnavailable):
+                store.enqueue()
+            other.execute("ROLLBACK")
+        wait_until(lambda: store.enqueue() and store.engine.enqueue_times().calls, 10, "written")
+
+
 def test_attempts_are_counted_with_their_times(store: Store) -> None:
     for _ in range(3):
         store.enqueue(task="app.mail")
@@ -253,7 +283,7 @@ def test_old_minutes_are_folded_and_nothing_is_lost(store: Store) -> None:
     assert [row.attempts for row in store.engine.counters(0)] == [2]
     (total,) = store.engine.totals()
     assert (total.attempts, sum(total.ran_up_to)) == (12, 12)
-    [(rows,)] = store.query("SELECT count(*) FROM counters")
+    [(rows,)] = store.query("SELECT count(*) FROM counters WHERE ending <> 'ENQUEUED'")
     assert rows == 2
 
 

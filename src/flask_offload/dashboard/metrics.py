@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ..engines.base import Engine
-from ..engines.counter_row import BOUNDS, CounterRow
+from ..engines.counter_row import BOUNDS, ENQUEUE_BOUNDS, CounterRow, EnqueueTimes
 from ..jobs.attempt import Ending
 from ..jobs.job import JobStatus
 from ..state import AppRegistry
@@ -59,6 +59,7 @@ class StoreCollector(Collector):
             yield from self._workers()
         if flags.counters:
             yield from attempts(self._engine.totals())
+            yield enqueues(self._engine.enqueue_times())
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering a collector must not read the store."""
@@ -119,6 +120,16 @@ def attempts(rows: Sequence[CounterRow]) -> Iterator[Metric]:
     yield from (finished, ended, crashes, ran, waited)
 
 
+def enqueues(times: EnqueueTimes) -> Metric:
+    """How long the store took to accept jobs."""
+    found = HistogramMetricFamily(
+        "offload_enqueue_duration_seconds",
+        "How long the store took to accept what one call enqueued, one job or many",
+    )
+    found.add_metric([], _buckets([times.up_to], ENQUEUE_BOUNDS), times.seconds)
+    return found
+
+
 def _by(
     rows: Sequence[CounterRow], key: Callable[[CounterRow], tuple[str, str]]
 ) -> dict[tuple[str, str], list[CounterRow]]:
@@ -128,8 +139,10 @@ def _by(
     return groups
 
 
-def _buckets(counts: Sequence[Sequence[int]]) -> list[tuple[str, float]]:
+def _buckets(
+    counts: Sequence[Sequence[int]], bounds: Sequence[float] = BOUNDS
+) -> list[tuple[str, float]]:
     """Cumulated, as Prometheus wants them."""
-    names = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    names = [*(f"{bound:g}" for bound in bounds), "+Inf"]
     sums = accumulate(sum(column) for column in zip(*counts, strict=True))
     return [(name, float(number)) for name, number in zip(names, sums, strict=True)]

@@ -19,7 +19,7 @@ from ..errors import InvalidTransition, JobNotFound, UnsupportedByEngine
 from ..jobs.attempt import Claim
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
-from .counter_row import CounterRow
+from .counter_row import CounterRow, EnqueueTimes
 from .in_transaction import InTransaction
 from .job_lists import LOOK as LOOK
 from .job_lists import FailureGroup as FailureGroup
@@ -223,6 +223,11 @@ class Engine(InTransaction):
 
     def totals(self) -> Sequence[CounterRow]:
         """What became of all attempts, by task."""
+        raise self.unsupported("counters")
+
+    def enqueue_times(self) -> EnqueueTimes:
+        """How long enqueues of all processes took, but for those that a process has counted since
+        it wrote them last."""
         raise self.unsupported("counters")
 
     def arguments(self, job_id: str) -> str:

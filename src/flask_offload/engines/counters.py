@@ -1,4 +1,5 @@
-"""Counters of what became of attempts, by the minute: for charts, metrics and alarms.
+"""Counters of what became of attempts, and of how long enqueues took, by the minute: for charts,
+metrics and alarms.
 
 A worker adds to them along with its outcomes, at most once a second, so that they cost it next to
 nothing. Rows of a worker are its own: no worker waits for another's. Older minutes are folded into
@@ -12,14 +13,16 @@ import os
 import threading
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from socket import gethostname
 from typing import Any
 
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.job import JobStatus
 from .attempt_writes import Counted, SqlConnection
-from .counter_row import BOUNDS, CounterRow
+from .counter_row import BOUNDS, ENQUEUE_BOUNDS, CounterRow, EnqueueTimes
 from .dialect import Dialect
 
 _RUNS = [f"r{number}" for number in range(len(BOUNDS) + 1)]
@@ -38,6 +41,10 @@ Rows = dict[tuple[Any, ...], list[float]]
 
 WAITED = "WAITED"
 """Stands for the ending where there was no attempt."""
+
+ENQUEUED = "ENQUEUED"
+"""Stands for the ending in rows of enqueues: `attempts` are calls, `ran` their seconds, and r0, r1,
+… how many took up to each of ENQUEUE_BOUNDS."""
 
 EVERY = 1.0
 """Seconds."""
@@ -117,12 +124,7 @@ class Tally:
         rows = {key: list(row) for key, row in self._rows.items()}
         _merge(rows, counted, self._worker_id)
         if rows:
-            statement = (
-                f"INSERT INTO offload.counters ({_COLUMNS}) VALUES"
-                f" {', '.join([_MARKS] * len(rows))} {_CONFLICT}"
-            )
-            values = [value for key, row in rows.items() for value in (*key, *row)]
-            connection.execute(self._dialect.sql(statement), tuple(values))
+            _insert(connection, self._dialect, rows)
 
     def committed(self, counted: Sequence[Counted] = (), *, written: bool) -> None:
         """These were recorded; written: along with all others."""
@@ -131,6 +133,53 @@ class Tally:
             self._next = time.monotonic() + EVERY
         else:
             _merge(self._rows, counted, self._worker_id)
+
+
+class EnqueueTally:
+    """How long the enqueues of one process took, as far as it is not written yet. At most once in
+    EVERY seconds this goes along with the transaction of an enqueue; what a process has when it
+    ends is lost. Threads may use it at the same time."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque()
+        self._next = 0.0
+        self._pid = os.getpid()
+
+    def add(self, seconds: float) -> None:
+        """Count one enqueue."""
+        if self._pid != os.getpid():  # forked: the parent writes its own
+            self._pid = os.getpid()
+            self._seconds.clear()
+        self._seconds.append(seconds)
+
+    def take(self) -> list[float]:
+        """What is to be written now; nothing if it is not due."""
+        now = time.monotonic()
+        if now < self._next or not self._seconds or self._pid != os.getpid():
+            return []
+        self._next = now + EVERY
+        taken = []
+        while self._seconds:
+            with suppress(IndexError):  # another thread was faster
+                taken.append(self._seconds.popleft())
+        return taken
+
+    def give_back(self, taken: Sequence[float]) -> None:
+        """These were taken, and their transaction was not committed."""
+        self._seconds.extend(taken)
+
+
+def count_enqueues(
+    connection: SqlConnection, dialect: Dialect, seconds: Sequence[float], now: float
+) -> None:
+    """Add enqueues that took so long, inside a transaction of the caller. A process has rows of its
+    own, so that none waits for another's commit."""
+    row: list[float] = [0] * len(_SUMS)
+    row[0], row[1] = len(seconds), sum(seconds)
+    for each in seconds:
+        row[4 + bisect_left(ENQUEUE_BOUNDS, each)] += 1
+    minute = int(now // MINUTE) * MINUTE
+    _insert(connection, dialect, {(minute, "", ENQUEUED, "", _process()): row})
 
 
 def write(
@@ -144,10 +193,22 @@ def count_cancelled(connection: SqlConnection, dialect: Dialect, task: str, now:
     """Add a job that was cancelled while it waited, inside a transaction of the caller. Threads
     have rows of their own, so that none waits for another's commit."""
     minute = int(now // MINUTE) * MINUTE
-    sender = f"{gethostname()} {os.getpid()} {threading.get_ident()}"
+    sender = f"{_process()} {threading.get_ident()}"
     key = (minute, task, WAITED, str(JobStatus.CANCELLED), sender)
-    statement = f"INSERT INTO offload.counters ({_COLUMNS}) VALUES {_MARKS} {_CONFLICT}"
-    connection.execute(dialect.sql(statement), (*key, 1, *[0] * (len(_SUMS) - 1)))
+    _insert(connection, dialect, {key: [1, *[0] * (len(_SUMS) - 1)]})
+
+
+def _process() -> str:
+    return f"{gethostname()} {os.getpid()}"
+
+
+def _insert(connection: SqlConnection, dialect: Dialect, rows: Rows) -> None:
+    statement = (
+        f"INSERT INTO offload.counters ({_COLUMNS}) VALUES"
+        f" {', '.join([_MARKS] * len(rows))} {_CONFLICT}"
+    )
+    values = [value for key, row in rows.items() for value in (*key, *row)]
+    connection.execute(dialect.sql(statement), tuple(values))
 
 
 def _merge(rows: Rows, counted: Sequence[Counted], worker_id: str) -> None:
@@ -183,9 +244,9 @@ def read(connection: SqlConnection, dialect: Dialect, since: float) -> list[Coun
     rows = connection.execute(
         dialect.sql(
             f"SELECT minute, '', ending, status, {_ADDED} FROM offload.counters WHERE minute >= ?"
-            " GROUP BY minute, ending, status ORDER BY minute"
+            " AND ending <> ? GROUP BY minute, ending, status ORDER BY minute"
         ),
-        (max(1, int(since)),),
+        (max(1, int(since)), ENQUEUED),
     )
     return [_row(row) for row in rows.fetchall()]
 
@@ -194,11 +255,23 @@ def totals(connection: SqlConnection, dialect: Dialect) -> list[CounterRow]:
     """See Engine.totals."""
     rows = connection.execute(
         dialect.sql(
-            f"SELECT 0, task, ending, status, {_ADDED} FROM offload.counters"
+            f"SELECT 0, task, ending, status, {_ADDED} FROM offload.counters WHERE ending <> ?"
             " GROUP BY task, ending, status ORDER BY task, ending, status"
-        )
+        ),
+        (ENQUEUED,),
     )
     return [_row(row) for row in rows.fetchall()]
+
+
+def enqueue_times(connection: SqlConnection, dialect: Dialect) -> EnqueueTimes:
+    """See Engine.enqueue_times."""
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in ["attempts", "ran", *_RUNS])
+    row = connection.execute(
+        dialect.sql(f"SELECT {sums} FROM offload.counters WHERE ending = ?"), (ENQUEUED,)
+    ).fetchone()
+    return EnqueueTimes(
+        calls=int(row[0]), seconds=row[1], up_to=[int(number) for number in row[2:]]
+    )
 
 
 def _row(row: tuple[Any, ...]) -> CounterRow:

@@ -5,6 +5,7 @@ Each store adds how it inserts, finds and admits jobs (`SqlFunctions`), and how 
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from ..jobs.transition import check_cancel, check_retry
 from . import counters, relay
 from .attempt_writes import SqlConnection
 from .base import LOOK, Engine, FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
-from .counter_row import CounterRow
+from .counter_row import CounterRow, EnqueueTimes
 from .dialect import Dialect
 from .job_search import Search
 from .rows import COLUMNS, DUE_STATE, STATUS, record
@@ -112,6 +113,37 @@ class SqlSender(Engine, Generic[C]):
         self.clock = clock
         self._do = functions
         self._keep_cancelled = keep_cancelled
+        self._enqueues = counters.EnqueueTally()
+
+    # --- accept ---
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Accept jobs in one transaction, then notify the workers."""
+        if not jobs:
+            return []
+        now, began = self.clock(), time.perf_counter()
+        due = self._enqueues.take()
+
+        def work(connection: C) -> list[JobRecord]:
+            records = self.insert(connection, jobs, now)
+            if due:
+                counters.count_enqueues(connection, self.dialect, due, now)
+            return records
+
+        try:
+            records = self.accept(jobs, work)
+        except BaseException:
+            self._enqueues.give_back(due)
+            raise
+        self._enqueues.add(time.perf_counter() - began)
+        return records
+
+    @abstractmethod
+    def accept(
+        self, jobs: Sequence[NewJob], work: Callable[[C], list[JobRecord]]
+    ) -> list[JobRecord]:
+        """Run `work`, which inserts these jobs, in a transaction, and wake the workers once it is
+        committed."""
 
     @abstractmethod
     def insert(self, connection: C, jobs: Sequence[NewJob], now: float) -> list[JobRecord]:
@@ -198,6 +230,10 @@ class SqlSender(Engine, Generic[C]):
     def totals(self) -> Sequence[CounterRow]:
         """What became of all attempts, by task."""
         return self.database.read(lambda connection: counters.totals(connection, self.dialect))
+
+    def enqueue_times(self) -> EnqueueTimes:
+        """See Engine.enqueue_times."""
+        return self.database.read(lambda c: counters.enqueue_times(c, self.dialect))
 
     def log(self, job_id: str) -> Sequence[tuple[int, str]]:
         """See Engine.log."""

@@ -125,14 +125,11 @@ class PostgresSender(SqlSender[PgConnection]):
 
     # --- accept ---
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Accept jobs in one transaction, whose commit notifies the workers."""
-        if not jobs:
-            return []
-        now = self.clock()
-        records = self.database.write(
-            lambda connection: self.insert(connection, jobs, now), confirm=_are_there
-        )
+    def accept(
+        self, jobs: Sequence[NewJob], work: Callable[[PgConnection], list[JobRecord]]
+    ) -> list[JobRecord]:
+        """See SqlSender.accept: the commit notifies the workers."""
+        records = self.database.write(work, confirm=_are_there)
         self._known_queues.update(job.queue_name for job in jobs)
         return records
 

@@ -113,10 +113,11 @@ class SqliteSender(SqlSender[Connection]):
 
     # --- accept ---
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """Accept jobs in one transaction, then notify the workers."""
-        now = self.clock()
-        return self.write_and_notify(lambda connection: self.insert(connection, jobs, now))
+    def accept(
+        self, jobs: Sequence[NewJob], work: Callable[[Connection], list[JobRecord]]
+    ) -> list[JobRecord]:
+        """See SqlSender.accept."""
+        return self.write_and_notify(work)
 
     def write_and_notify(self, work: Callable[[Connection], T]) -> T:
         """See SqlSender.write_and_notify."""
