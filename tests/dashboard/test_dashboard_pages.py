@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from dashboard_site import PREFIX, Shop, act, shop
 from flask_offload import JobStatus, current_job
 from flask_offload.config import MASKED
 from flask_offload.dashboard.masking import Masking
+from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.testing import drain
+from flask_offload.worker.settings import worker_settings
 from small_site import small_site
 from support import wait_until
 
@@ -329,6 +333,27 @@ def test_schedules_are_disabled_enabled_and_run(made: Shop) -> None:
         assert [job.task for job in drain(made.app)] == [made.sweep.name]
     for form in ({"action": "disable", "name": "unknown"}, {"action": "explode", "name": name}):
         assert act(made.client(), "/schedules", **form).status_code == 400
+
+
+def test_a_job_leads_to_its_schedule_and_to_jobs_that_failed_like_it(made: Shop) -> None:
+    assert isinstance(made.engine, SqliteEngine)
+    with made.app.app_context():
+        (spec,) = worker_settings(made.offload.state_of(made.app)).schedules
+        spec.name = "at night, twice"
+        for days in (0, 2):
+            tick(made.engine, spec, made.engine.clock() + days * 86_400)
+    (job_id,) = ids(text(made, "/jobs"))
+    (target,) = re.findall(
+        f'href="{PREFIX}/schedules#([^"]+)">at night, twice<', text(made, f"/jobs/{job_id}")
+    )
+    assert f'<tr id="{target}">' in text(made, "/schedules")
+    failed, other = made.run(-1), made.run(-2)
+    (link,) = re.findall(
+        r'href="([^"]+)">Jobs that failed like this', text(made, f"/jobs/{failed.id}")
+    )
+    found = made.client().get(unescape(link)).get_data(as_text=True)
+    assert ids(found) == [other.id, failed.id]
+    assert "#schedule-" not in text(made, f"/jobs/{failed.id}")
 
 
 @pytest.mark.parametrize("form", [{}, {"action": "retry"}, {"action": "explode"}])

@@ -41,6 +41,10 @@ def slow() -> None:
     time.sleep(2)
     note("slow done")
 
+@offload.task
+def refuse() -> None:
+    raise ValueError("no account")
+
 @offload.every(timedelta(seconds=1))
 @offload.task
 def beat() -> None:
@@ -52,6 +56,7 @@ def create_app(kind="sandbox"):
     offload.init_app(app)
     app.add_url_rule("/", "home", lambda: f"{os.getpid()}")
     app.add_url_rule("/go", "go", lambda: charge.enqueue().id)
+    app.add_url_rule("/refuse", "refuse", lambda: refuse.enqueue().id)
     app.add_url_rule("/slow", "slow", lambda: slow.enqueue().id)
     return app
 """
@@ -375,9 +380,13 @@ def test_digests_are_equal_for_equal_values_in_any_process_and_differ_for_others
 def test_jobs_show_in_the_terminal_of_a_development_server(shop: Shop) -> None:
     command = ("-m", "flask", "--app", "shop", "run", "--debug", "--no-reload", "--port", "PORT")
     with shop.serve(*command) as process:
-        job = http_get(f"{shop.url}/go").text
+        job = http_get(f"{shop.url}/go").text[:12]
         process.wait_for(f"charge #{job} done in ", 30)
         assert f"charge #{job} started\n" in process.output()
+        refused = http_get(f"{shop.url}/refuse").text
+        process.wait_for(f"ERROR refuse #{refused[:12]}, attempt 1: failed after ", 30)
+        process.wait_for("ValueError: no account", 30)
+        assert refused not in process.output()
 
 
 def test_there_is_an_interpreter_also_under_a_server_that_embeds_python(

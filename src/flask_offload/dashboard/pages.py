@@ -171,10 +171,16 @@ class Pages:
             checkpoint=masking.result(engine.checkpoint(record.id), task),
             log=self._log(record.id) if engine.flags.logs else None,
             printable=_printable,
-            schedule=next((s for s in self._schedules() if s.task == record.task), None)
-            if record.origin == "schedule"
-            else None,
+            schedules=self._schedules_of(record),
         )
+
+    def _schedules_of(self, record: JobRecord) -> list[ScheduleInfo]:
+        """The schedule that made a job; those that may have, where it was not the last job of one
+        and its task has several."""
+        if record.origin != "schedule":
+            return []
+        found = [each for each in self._schedules() if each.task == record.task]
+        return [each for each in found if each.last_job == record.id] or found
 
     def _log(self, job_id: str) -> list[LogLine]:
         """The last lines that a job has logged, as many as a page takes."""

@@ -7,6 +7,7 @@ attributes of the record, for formatters and filters.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import sys
 from collections.abc import Iterator
@@ -212,6 +213,10 @@ class _Terminal(logging.Formatter):
             return f"{job} started"
         if action == "job_succeeded" and isinstance(record.args, tuple):
             return f"{job} done in {record.args[-1]:.3g} s"
+        if job_id:
+            record = copy.copy(record)  # other handlers get it, too
+            named = record.getMessage().replace(f"{job_id} of {task}", job)
+            record.msg, record.args = named.replace(job_id, f"#{job_id[:12]}"), None
         return super().format(record)
 
 
