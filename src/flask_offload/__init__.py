@@ -35,6 +35,7 @@ from .errors import (
 )
 from .extension import Offload
 from .jobs import log as _log  # connects its receivers  # noqa: F401
+from .jobs.alert import Alert
 from .jobs.context import current_job
 from .jobs.job import Attempt, Error, Job, JobList, JobStatus, Progress
 from .jobs.log_line import LogLine
@@ -45,6 +46,7 @@ from .tasks.retry import exponential
 from .tasks.task import Task
 
 __all__ = [
+    "Alert",
     "Attempt",
     "ConfigError",
     "DatabaseCorrupt",

@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .engines.base import Finding
+from .errors import ConfigError
 from .state import AppState
+from .tasks.alerts import find_alert
 from .textui import show_number
 
 
@@ -43,6 +45,11 @@ def check_configuration(state: AppState) -> Iterator[Finding]:
     if config.app is not None and not _is_importable(config.app):
         message = f"OFFLOAD_APP = {config.app!r} can't be imported by a worker: no such module"
         yield Finding(name, "problem", message)
+    if config.alert is not None:
+        try:
+            find_alert(state.registry.tasks, config.alert)
+        except ConfigError as error:
+            yield Finding(name, "problem", str(error))
 
 
 def _is_importable(target: str) -> bool:

@@ -244,6 +244,15 @@ class Config:
         200.0, "milliseconds from which a request is reported", *_number(30, 3_600_000)
     )
 
+    alert: str | Callable[..., Any] | None = _key(
+        None,
+        "what is called with an Alert when a task begins to fail: a function, a task, or its name",
+        lambda value: (
+            value is None or callable(value) or (isinstance(value, str) and bool(value.strip()))
+        ),
+        'a function, a task, or the name of one, such as "shop.alerts.tell"',
+    )
+
     dashboard: bool = _key(
         True,
         "the dashboard: for whom @offload.dashboard_access lets in, without it in debug mode for"

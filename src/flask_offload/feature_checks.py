@@ -70,6 +70,8 @@ def check_settings(engine: Engine, config: Config) -> None:
         require_flag(engine, "own_worker", "OFFLOAD_WORKER = 'thread'")
     if config.outbox:
         require_flag(engine, "outbox", "OFFLOAD_OUTBOX = True")
+    if config.alert is not None:
+        require_flag(engine, "alerts", "OFFLOAD_ALERT")
 
 
 def require_flag(engine: Engine, flag: str, what: str) -> None:

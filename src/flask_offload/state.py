@@ -258,6 +258,10 @@ class AppRegistry(Registry):
         task = self.built_in[SEND_MAIL]
         return (task.using(**options) if options else task).enqueue(*packed(message))
 
+    def alert_setting(self) -> Any:
+        """The current app's OFFLOAD_ALERT."""
+        return self.current_state().config.alert
+
     def get_job(self, job_id: str) -> Job:
         """The job with this id. Raises JobNotFound."""
         state = self.current_state()

@@ -57,6 +57,7 @@ NOT_CORE = (
     *("engines.in_transaction", "engines.relay"),  # for transactions of the app
     *("engines.counters", "engines.counter_row", "engines.job_search"),  # for the dashboard
     *("jobs.capture", "jobs.job_log", "jobs.log_line"),  # what a job logs
+    *("jobs.alert", "engines.alerts", "tasks.alerts"),  # OFFLOAD_ALERT
 )
 MAX_CORE = 16_500
 """Lines that a reader of the queue may have to know: CORE and all that it imports, but NOT_CORE."""

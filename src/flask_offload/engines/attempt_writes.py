@@ -17,6 +17,8 @@ from ..jobs.job import Error, JobStatus
 from ..jobs.job_log import MAX_ATTEMPTS
 from ..jobs.new_job import QUARANTINED, NewJob
 from ..jobs.transition import follow
+from .alerts import JobEnd, note_ends
+from .dialect import Dialect
 from .rows import Freed
 from .store import Retention
 
@@ -93,6 +95,7 @@ class AttemptWrites(ABC, Generic[C]):
     """
 
     sql: ClassVar[AttemptStatements]
+    dialect: ClassVar[Dialect]
 
     connection: C
     worker_id: str
@@ -111,6 +114,7 @@ class AttemptWrites(ABC, Generic[C]):
         for outcome in outcomes:
             if outcome.ending is not Ending.SUCCESSFUL and not self.finish_badly(outcome):
                 refused.append(outcome)
+        self._alert()
         return refused
 
     @abstractmethod
@@ -146,6 +150,7 @@ class AttemptWrites(ABC, Generic[C]):
                 self.finish_badly(crashed)
             else:
                 self.unclaim(crashed)
+        self._alert()
 
     def fence(self, held: Outcome | Claim | Report) -> tuple[int, int, str]:
         """What identifies an attempt of this worker."""
@@ -198,6 +203,21 @@ class AttemptWrites(ABC, Generic[C]):
         """Note an outcome for the counters."""
         due_at = max(enqueued_at, run_after or enqueued_at)
         self.counted.append(Counted(outcome, task, status, due_at))
+
+    def _alert(self) -> None:
+        """Enqueue the jobs that call OFFLOAD_ALERT, if it is set, for what has been counted."""
+        silent = self.retention.silent
+        if silent is None:
+            return
+        ended = [
+            JobEnd(task, outcome.finished_at, status is JobStatus.FAILED, outcome.seq)
+            for outcome, task, status, _ in self.counted
+            if status in (JobStatus.FAILED, JobStatus.SUCCESSFUL) and task not in silent
+        ]
+        jobs = note_ends(self.connection.execute, self.dialect, ended, self.now) if ended else []
+        if jobs:
+            assert self.insert is not None
+            self.insert(self.connection, jobs, self.now)
 
     def _note_attempt(self, outcome: Outcome, error: Error | None) -> None:
         self.connection.execute(

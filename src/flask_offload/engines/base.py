@@ -66,6 +66,8 @@ class Flags:
     """The lines that a job logs are kept (OFFLOAD_KEEP_LOG)."""
     on_failure: bool = False
     """`on_failure=` is kept: its job is enqueued with the outcome of the failed one."""
+    alerts: bool = False
+    """`OFFLOAD_ALERT` is kept: it is called when a task begins to fail, and when it recovers."""
     retention: bool = False
     """`keep=` and `result_ttl=` are kept: a job and its result are forgotten in their time."""
     transactional_batches: bool = False

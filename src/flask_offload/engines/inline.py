@@ -54,7 +54,7 @@ class InlineEngine(Engine):
         transactional_batches=True,
     )
     ignores: ClassVar[frozenset[str]] = frozenset(
-        {"isolates", "limits", "schedules", "retention", "own_worker", "outbox"}
+        {"isolates", "limits", "schedules", "alerts", "retention", "own_worker", "outbox"}
     )
 
     def __init__(self, state: Host) -> None:

@@ -25,7 +25,8 @@ class Retention:
     """How long finished jobs are kept, in seconds, and how many at most.
 
     own: the `keep=` of the tasks that have one, by their names. on_failure: the names of those with
-    an `on_failure=`, whose jobs get a follower when they fail.
+    an `on_failure=`, whose jobs get a follower when they fail. silent: the names of those about
+    which OFFLOAD_ALERT is not called; None: it is not set.
     """
 
     successful: float
@@ -33,6 +34,7 @@ class Retention:
     count: int
     own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
     on_failure: frozenset[str] = frozenset()
+    silent: frozenset[str] | None = None
 
     @classmethod
     def of(
@@ -40,10 +42,12 @@ class Retention:
         config: Config,
         own: Mapping[str, Mapping[JobStatus, float]],
         on_failure: Iterable[str] = (),
+        silent: Iterable[str] | None = None,
     ) -> Retention:
         """From the settings of the app and of its tasks."""
         counts = (config.keep_successful, config.keep_failed, config.keep_count)
-        return cls(*counts, own, frozenset(on_failure))
+        without = None if silent is None else frozenset(silent)
+        return cls(*counts, own, frozenset(on_failure), without)
 
     def unsuccessful(self, task: str, status: JobStatus, options: str | None = None) -> float:
         """For a job that has FAILED or was CANCELLED, also where its task could not be asked.

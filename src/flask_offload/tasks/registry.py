@@ -6,11 +6,13 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 from zoneinfo import ZoneInfo
 
 from ..errors import Discard, JobNotFound, OptionError
+from ..jobs.alert import ALERT, Alert
 from ..jobs.failure import ON_FAILURE
 from ..jobs.job import Job, JobStatus
 from ..jobs.new_job import NewJob
@@ -19,6 +21,7 @@ from ..payload.calls import Codecs
 from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
 from . import mail
+from .alerts import find_alert
 from .names import find_declared, is_same_declaration, task_name, will_be_known
 from .options import (
     READ_AT_ENQUEUE,
@@ -51,6 +54,7 @@ class Registry(ABC):
         patient = TaskOptions(retry=RetryPolicy(max_attempts=10, backoff=exponential(10.0)))
         self.built_in: dict[str, Task[Any, Any]] = {
             ON_FAILURE: Task(self, self._call_on_failure, ON_FAILURE, patient),
+            ALERT: Task(self, self._call_alert, ALERT, patient),
             mail.SEND_MAIL: Task(self, mail.send, mail.SEND_MAIL, mail.PATIENT),
         }
         """Tasks of this package, by their names."""
@@ -73,6 +77,10 @@ class Registry(ABC):
     @abstractmethod
     def get_job(self, job_id: str) -> Job:
         """The current app's job with this id. Raises JobNotFound."""
+
+    @abstractmethod
+    def alert_setting(self) -> Any:
+        """The current app's OFFLOAD_ALERT."""
 
     @abstractmethod
     def find_unique(self, key: str) -> Job | None:
@@ -289,11 +297,23 @@ class Registry(ABC):
         task = self.find_task(job.task)
         if task is None or task.options.on_failure is None:
             raise Discard(f"{job.task} has no on_failure= any more")
-        called = task.options.on_failure(job)
-        if inspect.iscoroutine(called):
-            import asyncio  # only where a function needs it
+        _complete(task.options.on_failure(job))
 
-            asyncio.run(called)
+    def _call_alert(self, task: str, count: int, job_id: str, is_recovered: bool) -> None:
+        """Call the app's OFFLOAD_ALERT; if that is a task, enqueue it."""
+        setting = self.alert_setting()
+        if setting is None:
+            raise Discard("the app has no OFFLOAD_ALERT any more")
+        error = None
+        if not is_recovered:
+            with suppress(JobNotFound):
+                error = self.get_job(job_id).error
+        alert = Alert(task, count, job_id, error, is_recovered)
+        called = find_alert(self.tasks, setting)
+        if isinstance(called, Task):
+            called.enqueue(alert)
+        else:
+            _complete(called(alert))
 
     def find_task(self, name: str) -> Task[Any, Any] | None:
         """The task of this name. A plain function of the app's own code is made a task, as it is in
@@ -303,6 +323,14 @@ class Registry(ABC):
             function = find_declared(name)
             task = None if function is None else self._declare({}, function)
         return task
+
+
+def _complete(called: object) -> None:
+    """Run what a function returned, if that is a coroutine."""
+    if inspect.iscoroutine(called):
+        import asyncio  # only where a function needs it
+
+        asyncio.run(called)
 
 
 def _options(given: dict[str, Any]) -> TaskOptions:

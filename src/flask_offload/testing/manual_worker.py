@@ -14,7 +14,7 @@ from ..engines.schedules import ScheduleSpec
 from ..engines.store import Retention, Store, StoreOptions
 from ..jobs.attempt import Claim, Ending, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
-from ..worker.settings import own_keeps, schedule_specs, with_on_failure
+from ..worker.settings import own_keeps, schedule_specs, silent_tasks, with_on_failure
 
 if TYPE_CHECKING:
     from ..state import AppState
@@ -78,7 +78,10 @@ class _StoreWorker(ManualWorker):
         self._options = StoreOptions(
             kind="test",
             retention=Retention.of(
-                state.config, own_keeps(state.registry), with_on_failure(state.registry)
+                state.config,
+                own_keeps(state.registry),
+                with_on_failure(state.registry),
+                silent_tasks(state),
             ),
             places=1,
             capacity=1,

@@ -107,6 +107,8 @@ class WorkerSettings(msgspec.Struct, array_like=True, dict=True):
     """False: the app's engine has a worker of its own, or none."""
     on_failure: list[str] = []
     """The tasks that have an `on_failure=`."""
+    silent: list[str] | None = None
+    """As in Retention."""
 
     @cached_property
     def config(self) -> Config:

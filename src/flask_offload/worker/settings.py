@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..engines.host import Host
 from ..engines.schedules import ScheduleSpec, spec_of
+from ..errors import ConfigError
+from ..jobs import log
+from ..jobs.alert import ALERT
 from ..jobs.job import JobStatus
+from ..tasks.alerts import find_alert
 from ..tasks.registry import Registry
+from ..tasks.task import Task
 from .messages import WorkerSettings
 
 
@@ -26,6 +33,7 @@ def worker_settings(host: Host) -> WorkerSettings:
         schedules=schedule_specs(host),
         own_worker=host.engine.flags.own_worker,
         on_failure=with_on_failure(registry),
+        silent=silent_tasks(host),
     )
 
 
@@ -41,6 +49,20 @@ def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
 def with_on_failure(registry: Registry) -> list[str]:
     """The names of the tasks that have an `on_failure=`."""
     return [task.name for task in registry.tasks.values() if task.options.on_failure]
+
+
+def silent_tasks(host: Host) -> list[str] | None:
+    """The names of the tasks about which OFFLOAD_ALERT is not called: its own; None if it is not
+    set. One that can't be used is logged: its jobs will fail."""
+    value = host.config.alert
+    if value is None:
+        return None
+    try:
+        called = find_alert(host.registry.tasks, value)
+    except ConfigError as error:
+        log.write(logging.ERROR, "alert_unusable", "%s", error)
+        return [ALERT]
+    return [ALERT, called.name] if isinstance(called, Task) else [ALERT]
 
 
 def schedule_specs(host: Host) -> list[ScheduleSpec]:

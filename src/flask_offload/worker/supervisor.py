@@ -165,7 +165,9 @@ class Supervisor:
         self._store = store = self._engine.open_store(
             StoreOptions(
                 kind="command" if options.kept_by is None else "kept",
-                retention=Retention.of(config, settings.own_keeps, settings.on_failure),
+                retention=Retention.of(
+                    config, settings.own_keeps, settings.on_failure, settings.silent
+                ),
                 places=processes * (threads + PREFETCH_MOST + coroutines + 1),
                 capacity=processes * threads,
                 queues=None if options.queues is None else frozenset(options.queues),

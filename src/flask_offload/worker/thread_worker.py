@@ -19,7 +19,7 @@ from ..engines.store import Retention, Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..jobs import log
 from .dispatcher import Dispatcher
-from .settings import own_keeps, schedule_specs, with_on_failure
+from .settings import own_keeps, schedule_specs, silent_tasks, with_on_failure
 from .thread_pool import ThreadPool
 
 RESTART_PAUSE = 1.0
@@ -64,7 +64,10 @@ class ThreadWorker:
             StoreOptions(
                 kind="thread",
                 retention=Retention.of(
-                    config, own_keeps(host.registry), with_on_failure(host.registry)
+                    config,
+                    own_keeps(host.registry),
+                    with_on_failure(host.registry),
+                    silent_tasks(host),
                 ),
                 places=ThreadPool.places(host),
                 capacity=config.worker_threads,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...jobs.attempt import Claim, Outcome
 from ...jobs.job import JobStatus
 from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
+from ..dialect import POSTGRES
 from ..rows import DUE_STATE
 from .connection import PgConnection
 from .limits import take_back_start
@@ -79,6 +80,7 @@ class BatchCompletion(AttemptWrites[PgConnection]):
     """One worker's writes about its attempts, in one transaction; successes in one statement."""
 
     sql = STATEMENTS
+    dialect = POSTGRES
 
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """See AttemptWrites.unclaim."""

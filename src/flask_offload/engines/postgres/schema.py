@@ -165,6 +165,11 @@ CREATE TABLE offload.relayed (         -- ids that came from an outbox: none bec
     expires_at float8 NOT NULL
 );
 CREATE INDEX relayed_expiring ON offload.relayed (expires_at);
+
+CREATE TABLE offload.failing (         -- tasks of which no job has succeeded since one failed
+    task text PRIMARY KEY,
+    failed_jobs bigint NOT NULL        -- since then
+);
 """
 
 ADDED_TABLES = ("steps", "logs")

@@ -10,6 +10,7 @@ from typing import Any
 from ...jobs.attempt import Claim, Outcome
 from ...jobs.job import JobStatus
 from ..attempt_writes import HELD_COLUMNS, AttemptStatements, AttemptWrites, HeldRow
+from ..dialect import SQLITE
 from ..rows import DUE_STATE
 from .connection import Connection
 from .limits import take_back_start
@@ -74,6 +75,7 @@ class Completion(AttemptWrites[Connection]):
     """One worker's writes about its attempts, in one transaction."""
 
     sql = STATEMENTS
+    dialect = SQLITE
 
     stray_files: list[str] = field(default_factory=list)
     """Spooled files that no job needs any more."""

@@ -153,6 +153,11 @@ CREATE TABLE relayed (                 -- ids that came from an outbox: none bec
     expires_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX relayed_expiring ON relayed (expires_at);
+
+CREATE TABLE failing (                 -- tasks of which no job has succeeded since one failed
+    task TEXT PRIMARY KEY,
+    failed_jobs INTEGER NOT NULL       -- since then
+) STRICT, WITHOUT ROWID;
 """
 
 ADDED_TABLES = ("steps", "logs")
