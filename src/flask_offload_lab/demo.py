@@ -227,8 +227,9 @@ def _outcome(result: CrashTestResult) -> str:
         return f"{failed} of {result.members} saw an error" if failed else "all were answered"
     if result.lost:
         return f"{result.lost} of {result.answered} lost"
-    again = f", {result.twice} twice" if result.twice else ""
-    return f"{result.done} of {result.answered} done{again}"
+    twice = f", {result.twice} twice" if result.twice else ""
+    dropped = f" ({result.dropped} repeated, dropped)" if result.dropped else ""
+    return f"{result.done} of {result.answered} done{twice}{dropped}"
 
 
 def _ms(value: float | None) -> str:

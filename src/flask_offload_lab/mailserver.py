@@ -101,17 +101,24 @@ class MailServer:
     """An SMTP server in a thread of its own: `with MailServer() as server: …`.
 
     port: where it listens, on loopback; 0 takes a free one. Raises OSError if it is taken.
+    knows_ids: drop a mail whose Message-ID its recipient has already got, and answer 250 again, as
+    Cyrus does with `duplicatesuppression`.
     """
 
     def __init__(
         self,
         pace: Pace | None = None,
         port: int = 0,
+        *,
+        knows_ids: bool = False,
     ) -> None:
         self.host = "127.0.0.1"
         self.port = port
         self._handler = _SmtpHandler(pace or Pace(), self._keep)
         self._mails: list[Mail] = []
+        self._dropped: list[Mail] = []
+        self._knows_ids = knows_ids
+        self._known: dict[tuple[str, str], None] = {}
         self._arrived = threading.Condition()
         self._connections: weakref.WeakSet[SMTP] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
@@ -137,15 +144,28 @@ class MailServer:
         with self._arrived:
             return list(self._mails)
 
+    @property
+    def dropped(self) -> list[Mail]:
+        """Repeated deliveries that reached no mailbox (`knows_ids`), the latest last."""
+        with self._arrived:
+            return list(self._dropped)
+
     def wait_for(self, enough: Callable[[list[Mail]], bool], timeout: float) -> bool:
         """Wait until `enough(mails)`; False when it does not hold after `timeout` seconds."""
         with self._arrived:
             return self._arrived.wait_for(lambda: enough(self._mails), timeout)
 
     def _keep(self, recipient: str, message: EmailMessage) -> None:
+        mail = Mail(recipient, message, time.time())
+        key = (recipient, str(message["Message-ID"] or ""))
         with self._arrived:
-            self._mails.append(Mail(recipient, message, time.time()))
-            del self._mails[:-KEPT]
+            mails = self._dropped if key in self._known else self._mails
+            mails.append(mail)
+            del mails[:-KEPT]
+            if self._knows_ids and key[1]:
+                self._known[key] = None
+                if len(self._known) > KEPT:
+                    del self._known[next(iter(self._known))]
             self._arrived.notify_all()
 
     async def _listen(self) -> asyncio.Server:

@@ -14,7 +14,7 @@ from pathlib import Path
 from .engine import SampleAppEngine
 from .errors import WorkNotDone
 from .journal import Journal, JournalReader
-from .mailserver import MailServer, Pace
+from .mailserver import Mail, MailServer, Pace
 from .sample_app_server import SampleAppServer
 
 POLL = 0.01
@@ -56,7 +56,7 @@ class LabTestbed:
             self.engine = SampleAppEngine(path)
             self.engine.check()
             stack.callback(self.engine.clear)
-            self.mail = stack.enter_context(MailServer(self._pace))
+            self.mail = stack.enter_context(MailServer(self._pace, knows_ids=True))
             self.sample_app = SampleAppServer(
                 path, self.mail.port, self._lab_origin, self.engine, self._host
             )
@@ -91,8 +91,11 @@ class LabTestbed:
 
     def mails_to(self, names: Collection[str]) -> Counter[str]:
         """How many mails each of these members got."""
-        recipients = (mail.recipient.partition("@")[0] for mail in self.mail.mails)
-        return Counter(name for name in recipients if name in names)
+        return _count(self.mail.mails, names)
+
+    def dropped_mails_to(self, names: Collection[str]) -> Counter[str]:
+        """How many repeated deliveries to each of them the mail server has dropped."""
+        return _count(self.mail.dropped, names)
 
     @staticmethod
     def until(condition: Callable[[], bool], timeout: float) -> bool:
@@ -103,3 +106,8 @@ class LabTestbed:
                 return False
             time.sleep(POLL)
         return True
+
+
+def _count(mails: list[Mail], names: Collection[str]) -> Counter[str]:
+    recipients = (mail.recipient.partition("@")[0] for mail in mails)
+    return Counter(name for name in recipients if name in names)

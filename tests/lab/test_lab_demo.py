@@ -106,6 +106,12 @@ def test_a_job_that_ran_twice_is_shown() -> None:
     assert "4 of 4 done, 1 twice" in render(table(background=twice))
 
 
+def test_a_repeated_delivery_is_shown() -> None:
+    result = CrashTestResult("background", 4, 4, 4, 0, 4, recovered_ms=500.0, dropped=1)
+    repeated = RouteResult("background", probed(5.0), probed(6.0), 900.0, result)
+    assert "4 of 4 done (1 repeated, dropped)" in render(table(background=repeated))
+
+
 @pytest.mark.processes
 def test_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real thing, with fewer visitors: real mail, real photos, real kills."""

@@ -36,6 +36,18 @@ def test_keeps_what_it_receives() -> None:
     assert second.recipient == "bob@example.org"
 
 
+def test_a_repeated_mail_arrives_again_unless_the_server_knows_its_id() -> None:
+    unnamed = welcome()
+    del unnamed["Message-ID"]
+    mails = (welcome(), welcome(), welcome("bob@example.org"), unnamed, unnamed)
+    with MailServer(PROMPT) as forgetful, MailServer(PROMPT, knows_ids=True) as server:
+        send(forgetful, *mails)
+        send(server, *mails)
+    assert (len(forgetful.mails), forgetful.dropped) == (5, [])
+    assert [mail.recipient[:3] for mail in server.mails] == ["ada", "bob", "ada", "ada"]
+    assert [mail.recipient for mail in server.dropped] == ["ada@example.org"]
+
+
 def test_is_as_slow_as_its_pace() -> None:
     pace = Pace(greeting=0.05, recipient=0.05, content=(0.1, 0.1))
     with MailServer(pace) as server:

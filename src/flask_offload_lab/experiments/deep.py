@@ -84,6 +84,7 @@ def lost_work(testbed: LabTestbed, pattern: Pattern) -> Events:
                 "answered": found.answered,
                 "done": found.done,
                 "twice": found.twice,
+                "dropped": found.dropped,
                 "lost": found.lost,
                 "killed": found.killed,
                 "recovered": found.recovered_ms,

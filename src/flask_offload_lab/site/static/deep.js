@@ -65,9 +65,10 @@ async function kill(pattern, report) {
   items.forEach((item, index) => (index < found.done ? mark(item, "✓ kept", "good-ink") : mark(item, "✗ lost", "bad-ink")));
   report(`${found.killed} processes killed. ${found.answered} people got the page “Welcome”.`);
   const twice = found.twice ? ` ${found.twice} of them came twice.` : "";
+  const dropped = found.dropped ? ` The mail server dropped ${found.dropped} repeated ${found.dropped === 1 ? "delivery" : "deliveries"}: it knew the Message-ID.` : "";
   $(`[data-outcome="${pattern}"]`).textContent = found.recovered == null
     ? `${found.done} of ${found.members} mails arrived. No process is left that could send the others.`
-    : `${found.done} of ${found.members} mails arrived.${twice} The work ran again ${ms(found.recovered)} after the kill.`;
+    : `${found.done} of ${found.members} mails arrived.${twice}${dropped} The work ran again ${ms(found.recovered)} after the kill.`;
 }
 
 function mark(item, text, kind) {
