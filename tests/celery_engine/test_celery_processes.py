@@ -38,6 +38,13 @@ if "SQLALCHEMY_DATABASE_URI" in app.config:
 
 @offload.task
 def mine():
+    ask()
+
+@offload.task(isolate=True)
+def mine_alone():
+    ask()
+
+def ask():
     db.session.execute(text("select pg_sleep(0.05)"))
     found = db.session.execute(text("select :x"), {"x": os.getpid()}).scalar()
     assert found == os.getpid(), (found, os.getpid())
@@ -100,23 +107,28 @@ def postgres(processes: None) -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.mark.parametrize("tasks", ["mine", "mine, mine_alone"], ids=["pool", "isolate"])
 @pytest.mark.parametrize("engine", ["celery", "sqlite"])
 def test_forks_share_no_connection_of_sqlalchemy(
     tmp_path: Path,
     redis: Server,  # noqa: F811
     postgres: PostgresServer,
     engine: str,
+    tasks: str,
 ) -> None:
+    """Also where jobs with a process of their own run beside others."""
+    number = 60 if tasks == "mine" else 10
     with postgres.database() as url:
         uri = url.replace("postgresql://", "postgresql+psycopg://", 1)
         site = Site(tmp_path, redis, engine, SQLALCHEMY_DATABASE_URI=uri)
         with site.worker("--processes", "3", "--threads", "2"):
             counted = site.run(
-                "jobs = offload.enqueue_many([mine.call() for _ in range(60)]);"
+                f"calls = [task.call() for _ in range({number}) for task in [{tasks}]];"
+                "jobs = offload.enqueue_many(calls);"
                 "[job.result(timeout=40) for job in jobs];"
                 "print(sum(job.refresh().status == 'SUCCESSFUL' for job in jobs))"
             )
-    assert counted == "60"
+    assert int(counted) == number * len(tasks.split())
 
 
 @pytest.mark.parametrize("how", ["kill", "force", "drain"])

@@ -318,6 +318,18 @@ def test_code_without_a_file_falls_back_to_threads(shop: Shop) -> None:
         wait_until(lambda: shop.notes("charged"), 30, "the job has run")
 
 
+def test_a_frozen_app_runs_its_jobs_in_threads_and_says_why(shop: Shop) -> None:
+    """Also where sys.executable looks like an interpreter: it would be the app, once more."""
+    frozen = "import sys\nsys.frozen = True\n" + SERVE["a variable"]
+    (shop.folder / "serve.py").write_text(frozen.replace("PORT", str(shop.port)))
+    with shop.serve("serve.py") as process:
+        http_get(f"{shop.url}/go")
+        wait_until(lambda: shop.notes("charged bank"), 30, "the job has run")
+        assert shop.notes("charged")[0].split()[3] == http_get(f"{shop.url}/").text
+        process.wait_for("this app is frozen", 10)
+        process.wait_for("jobs run in threads of the web process", 10)
+
+
 def test_a_second_server_with_newer_code_warns_that_the_older_one_runs_its_jobs(
     shop: Shop,
 ) -> None:

@@ -366,8 +366,10 @@ class Keeper:
 def python() -> str:
     """The interpreter; servers that embed Python put their own name into sys.executable.
 
-    Raises FileNotFoundError where there is none, as in a frozen app.
+    Raises FileNotFoundError where there is none, as in a frozen app (PyInstaller, cx_Freeze).
     """
+    if getattr(sys, "frozen", False):  # sys.executable, whatever its name, is the app itself
+        raise FileNotFoundError("this app is frozen, without a Python interpreter")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folder = os.path.join(sys.prefix, "bin")
     names = (version, "python3", "python")
