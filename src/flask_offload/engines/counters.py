@@ -147,15 +147,16 @@ class EnqueueTally:
 
     def add(self, seconds: float) -> None:
         """Count one enqueue."""
-        if self._pid != os.getpid():  # forked: the parent writes its own
-            self._pid = os.getpid()
-            self._seconds.clear()
         self._seconds.append(seconds)
 
-    def take(self) -> list[float]:
-        """What is to be written now; nothing if it is not due."""
-        now = time.monotonic()
-        if now < self._next or not self._seconds or self._pid != os.getpid():
+    def take(self, now: float) -> list[float]:
+        """What is to be written now; nothing if it is not due. now: of `time.perf_counter`."""
+        if now < self._next:
+            return []
+        if self._pid != os.getpid():  # forked since: the parent writes what there was
+            self._pid = os.getpid()
+            self._seconds.clear()
+        if not self._seconds:
             return []
         self._next = now + EVERY
         taken = []

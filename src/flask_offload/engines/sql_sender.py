@@ -122,7 +122,7 @@ class SqlSender(Engine, Generic[C]):
         if not jobs:
             return []
         now, began = self.clock(), time.perf_counter()
-        due = self._enqueues.take()
+        due = self._enqueues.take(began)
 
         def work(connection: C) -> list[JobRecord]:
             records = self.insert(connection, jobs, now)
