@@ -169,7 +169,7 @@ BASIC: dict[Callable[..., Any], dict[str, Any]] = {
     leave: {},
     surroundings: {},
     steps: {},
-    logs: {"max_attempts": 2},
+    logs: {"max_attempts": 2, "backoff": 0.0},
     nap: {},
     too_long: {"timeout": 0.2},
     too_long_async: {"timeout": 0.2},

@@ -408,5 +408,5 @@ def test_the_commands_migrate_and_check(site: Site) -> None:
         assert "release" in runner.invoke(args=["offload", "migrate"]).output
     site.enqueue("nothing")
     checked = runner.invoke(args=["offload", "check"])
-    assert "no worker is alive, and 1 jobs wait" in checked.output
+    assert "no worker is alive: 1 job waiting" in checked.output
     assert "PostgreSQL 1" in checked.output

@@ -32,8 +32,8 @@ def refused(site: Site, kind: type[EngineUnavailable] = EngineUnavailable) -> st
         began = time.monotonic()
         try:
             site.enqueue("nothing")
-        except kind as error:
-            return str(error)
+        except EngineUnavailable as error:  # first, perhaps, for its session has ended
+            return str(error) if isinstance(error, kind) else ""
         finally:
             assert time.monotonic() - began < TIMEOUT + 2.0
         return ""

@@ -329,13 +329,13 @@ def speak_in_vain(store: Store, claim: Claim, speaker: Worker) -> None:
         assert speaker.sqlite_store.exchange([late], {}).refused == [late], ending
     speaker.sqlite_store.give_back([claim])
     speaker.sqlite_store.give_back([claim], delay=5.0)
-    speaker.sqlite_store.report([Report(claim.seq, claim.attempt, 1.0, 2.0, "late", "late")])
+    speaker.sqlite_store.report([Report(claim.seq, claim.attempt, 1.0, 2.0, "late", "late", "[]")])
     assert everything(store) == before
 
 
 def everything(store: Store) -> list[list[tuple[Any, ...]]]:
     """All that the database holds about jobs."""
-    tables = ("jobs", "attempts", "results", "payloads", "files", "limits", "starts")
+    tables = ("jobs", "attempts", "results", "payloads", "files", "limits", "starts", "logs")
     return [store.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
 
 
@@ -352,7 +352,7 @@ def statements() -> dict[str, str]:
     return own | {name.upper(): sql for name, sql in outcomes.STATEMENTS._asdict().items()}
 
 
-FENCED = ("SUCCEED", "HELD", "UNCLAIM", "REPORT")
+FENCED = ("SUCCEED", "HELD", "UNCLAIM", "REPORT", "LOG")
 PREDICATES = {
     "seq = ?": "seq IS NOT ?",
     "attempt = ?": "? IS NOT NULL",

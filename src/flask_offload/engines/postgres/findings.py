@@ -124,7 +124,7 @@ def _workers(engine: PostgresSender, connection: PgConnection) -> Iterator[Findi
     elif ready:
         since = engine.clock() - oldest
         message = (
-            f"no worker is alive, and {show_jobs(ready)} waiting, the oldest for {since:.0f} s:"
+            f"no worker is alive: {show_jobs(ready)} waiting, the oldest for {since:.0f} s:"
             " start `flask offload worker`, or let the web process keep one (OFFLOAD_WORKER)"
         )
         yield Finding("workers", "problem", message)
