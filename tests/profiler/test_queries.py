@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -102,3 +103,22 @@ def test_a_statement_within_another_counts_once() -> None:
     assert not log.begin()
     log.end("SELECT 1", None)
     assert [query.times for query in log.queries()] == [1]
+
+
+def test_many_short_statements_are_seen_though_they_leave_the_sampler_no_time() -> None:
+    """Each releases the interpreter too briefly for another thread to get it."""
+
+    def view() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            until = time.perf_counter() + 0.3
+            while time.perf_counter() < until:
+                connection.execute("SELECT 1")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5.0)  # no thread is made to release it
+    try:
+        report = report_of(view)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sum(each.share for each in report.blockers) >= 0.9, report.sentence
+    assert report.samples >= 10

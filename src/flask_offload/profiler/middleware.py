@@ -174,7 +174,7 @@ def _log_of(thread: int) -> QueryLog | None:
     return request.query_log() if request is not None else None
 
 
-queries: QueryListener = QueryListener(_log_of)
+queries: QueryListener = QueryListener(_log_of, sampler.sample_if_overdue)
 
 
 def cooperative_threads() -> str | None:

@@ -92,12 +92,16 @@ class QueryLog:
 class QueryListener:
     """Adds the statements of each thread to the log of the request that runs in it.
 
-    log_of: the log of a thread's request, None while it has none. Each library is listened to once
-    it is imported; nothing of it is imported here.
+    log_of: the log of a thread's request, None while it has none. ended: called in that thread with
+    the frame that has run a statement. Each library is listened to once it is imported; nothing of
+    it is imported here.
     """
 
-    def __init__(self, log_of: Callable[[int], QueryLog | None]) -> None:
+    def __init__(
+        self, log_of: Callable[[int], QueryLog | None], ended: Callable[[FrameType], None]
+    ) -> None:
         self._log_of = log_of
+        self._ended = ended
         self._known: set[str] = set()
 
     def install(self) -> None:
@@ -125,12 +129,16 @@ class QueryListener:
     def _after(self, connection: Any, cursor: Any, statement: str, *args: Any) -> None:
         log = self._log_of(get_ident())
         if log is not None:
-            log.end(statement, sys._getframe(1))
+            self._end(log, statement, sys._getframe(1))
 
     def _failed(self, context: Any) -> None:
         log = self._log_of(get_ident())
         if log is not None:
-            log.end(str(context.statement), sys._getframe(1))
+            self._end(log, str(context.statement), sys._getframe(1))
+
+    def _end(self, log: QueryLog, statement: str, frame: FrameType) -> None:
+        log.end(statement, frame)
+        self._ended(frame)
 
     def _psycopg(self, psycopg: Any) -> None:
         for method in ("execute", "executemany"):
@@ -169,6 +177,7 @@ class QueryListener:
             try:
                 return execute(cursor, query, *args, **kwargs)
             finally:
-                log.end(query if isinstance(query, str) else str(query), sys._getframe(1))
+                text = query if isinstance(query, str) else str(query)
+                self._end(log, text, sys._getframe(1))
 
         return timed

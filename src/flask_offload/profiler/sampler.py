@@ -112,6 +112,22 @@ class Sampler:
         if request.is_slow or request.settled is not None:
             self._slow.append(request)
 
+    def sample_if_overdue(self, frame: FrameType) -> None:
+        """Sample this thread's request where it is, unless the sampler's thread has.
+
+        Of many short calls each releases the interpreter, but takes it again before another thread
+        has woken up, and none of them is long enough for that thread to ask for it (after 5 ms).
+        """
+        thread = get_ident()
+        request = self.active.get(thread)
+        if request is None or request.age(clock()) < request.next_sample + _POLL:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                _sample(thread, request, {thread: frame}, self._boundaries, None)
+            finally:
+                self._lock.release()
+
     def report(self, request: RequestSample) -> SpotReport:
         """The report of a request that is over, once the sampler has had its turn."""
         if request.settled is not None and self.is_awake:
@@ -265,7 +281,7 @@ def _sample(
     innermost: RequestSample,
     threads: Mapping[int, FrameType],
     boundaries: tuple[CodeType, ...],
-    hold: _Hold,
+    hold: _Hold | None,
 ) -> None:
     """Add a sample to this request, and to those around it, as far as they are due.
 
@@ -287,7 +303,11 @@ def _sample(
 
 
 def _add(
-    request: RequestSample, frames: list[FrameType], executing: int | None, age: float, hold: _Hold
+    request: RequestSample,
+    frames: list[FrameType],
+    executing: int | None,
+    age: float,
+    hold: _Hold | None,
 ) -> None:
     if request.tree is None:
         request.tree = CallTree()
@@ -295,7 +315,7 @@ def _add(
     gap = max(age - request.last_age, 0.0)
     seen = min(gap, request.reach)
     share = _processor_share(request, executing, gap)
-    held_for = min(hold.seconds(request, share), gap - seen) if gap > seen else 0.0
+    held_for = min(hold.seconds(request, share), gap - seen) if hold and gap > seen else 0.0
     rest = gap - seen - held_for
     request.tree.add(
         stack,
