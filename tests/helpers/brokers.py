@@ -75,7 +75,7 @@ class Redis(Server):
             "--bind": self.host,
             "--dir": self.folder,
             "--appendonly": "yes",
-            "--appendfsync": "always",  # else writes wait up to 2 s for a slow disk, though answered
+            "--appendfsync": "always",  # else answered writes may wait for the disk
             "--save": "",
             "--protected-mode": "no",
         }

@@ -65,6 +65,12 @@ class Situation:
         ]
 
 
+STARTS_LATER = (
+    "the web process starts one with its server, or with the first request if that server is not"
+    " known"
+)
+
+
 def findings(engine: SqliteSender, host: Host) -> list[Finding]:
     """Every finding about the file, its workers and its jobs, in a fixed order."""
     path = engine.database.path
@@ -190,13 +196,12 @@ def check_workers(at: Situation) -> Iterator[Finding]:
         yield Finding("worker", "problem", message)
     elif ready:
         message = (
-            f"{ready} and no worker runs: the web process starts one when it serves;"
-            " without a web process, start `flask offload worker`"
+            f"{ready} and no worker runs: {STARTS_LATER}; without a web process, start `flask"
+            " offload worker`"
         )
         yield Finding("worker", "problem", message)
     else:
-        message = "none runs now: the web process starts one when it serves"
-        yield Finding("worker", "note", message)
+        yield Finding("worker", "note", f"none runs now: {STARTS_LATER}")
 
 
 def check_queues(at: Situation) -> Iterator[Finding]:
