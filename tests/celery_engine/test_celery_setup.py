@@ -12,7 +12,7 @@ from flask import Flask
 import celery_app
 from brokers import Redis, serving
 from celery_server import make_site
-from flask_offload import ConfigError, JobStatus, Offload
+from flask_offload import ConfigError, JobStatus, Offload, UnsupportedByEngine
 from flask_offload_celery.engine import CeleryEngine
 from flask_offload_celery.setup import configure_worker
 
@@ -28,6 +28,11 @@ def make(folder: Path, celery: Celery | None = None, **config: Any) -> CeleryEng
     engine = Offload(app).state_of(app).engine
     assert isinstance(engine, CeleryEngine)
     return engine
+
+
+def test_alerts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedByEngine, match=r"OFFLOAD_ALERT needs .* the flag 'alerts'"):
+        make(tmp_path, CELERY={"broker_url": REDIS}, OFFLOAD_ALERT=print)
 
 
 @pytest.mark.parametrize("settings", [{}, {"CELERY": {}}, {"CELERY": "redis://localhost"}])
