@@ -6,7 +6,8 @@ import json
 
 import msgspec
 
-from .job import Error, new_id
+from .failure import following_job
+from .job import Error
 from .new_job import NewJob
 
 ALERT = "flask_offload.alert"
@@ -39,13 +40,4 @@ def alert_job(
 ) -> NewJob:
     """The job to enqueue with the outcome that causes an alert, in the queue and context of that
     job. alert: task, count, job_id and is_recovered of the Alert. now: unix seconds."""
-    return NewJob(
-        id=new_id(),
-        task=ALERT,
-        queue_name=queue_name,
-        priority=0,
-        enqueued_at=now,
-        args=json.dumps([alert, {}]),
-        origin="alert",
-        context=context,
-    )
+    return following_job(ALERT, json.dumps([alert, {}]), queue_name, context, now)

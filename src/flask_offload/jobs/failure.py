@@ -12,13 +12,19 @@ ON_FAILURE = "flask_offload.on_failure"
 def failure_job(job_id: str, queue_name: str, context: str | None, now: float) -> NewJob:
     """The job to enqueue with the outcome of a failed one, in that one's queue and context. now:
     unix seconds."""
+    return following_job(ON_FAILURE, f'[["{job_id}"],{{}}]', queue_name, context, now)
+
+
+def following_job(task: str, args: str, queue_name: str, context: str | None, now: float) -> NewJob:
+    """A job of one of this package's own tasks, to enqueue with the outcome that causes it. args:
+    encoded."""
     return NewJob(
         id=new_id(),
-        task=ON_FAILURE,
+        task=task,
         queue_name=queue_name,
         priority=0,
         enqueued_at=now,
-        args=f'[["{job_id}"],{{}}]',
-        origin="on_failure",
+        args=args,
+        origin=task.rpartition(".")[2],
         context=context,
     )

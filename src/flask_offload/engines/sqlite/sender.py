@@ -10,9 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord
 from ...jobs.new_job import NewJob
-from ..base import (
-    Flags,
-)
+from ..base import Flags
 from ..dialect import SQLITE
 from ..new_rows import (
     NEW_COLUMNS,
@@ -76,7 +74,6 @@ FUNCTIONS = SqlFunctions(
     admit_queue=admit_queue,
     give_capacity_back=give_capacity_back,
 )
-
 
 T = TypeVar("T")
 
