@@ -30,6 +30,7 @@ HOSTS = {
     "uvicorn --workers": "-m uvicorn --workers 2 --interface wsgi --port PORT site_app:app",
     "tornado": "serve_tornado.py PORT",
     "wsgiref": "serve_wsgiref.py PORT",
+    "werkzeug": "serve_werkzeug.py PORT",
 }
 """By what starts them, after `python`."""
 
@@ -48,6 +49,8 @@ SCRIPTS = {
     "    await asyncio.Event().wait()\nasyncio.run(main())\n",
     "serve_wsgiref.py": "import sys\nfrom wsgiref.simple_server import make_server\n"
     "from site_app import app\nmake_server('127.0.0.1', int(sys.argv[1]), app).serve_forever()\n",
+    "serve_werkzeug.py": "import sys\nfrom werkzeug.serving import run_simple\n"
+    "from site_app import app\nrun_simple('127.0.0.1', int(sys.argv[1]), app, threaded=True)\n",
 }
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
@@ -60,16 +63,17 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 )
 def odd_hosts(run: Run) -> None:
     hosts = {name: words for name, words in HOSTS.items() if _is_installed(words)}
-    pairs = list(itertools.product(hosts, WAYS))
-    run.chance.shuffle(pairs)
-    combinations = list(zip(pairs, itertools.cycle(STOPS), strict=False))
+    combinations = list(itertools.product(hosts, WAYS, STOPS))
+    run.chance.shuffle(combinations)
+    combinations = combinations[: run.size(1, len(combinations))]
     found: Counter[str] = Counter()
-    lines: list[str] = []
-    for (host, way), stop in combinations[: run.size(1, len(combinations))]:
+    wrong = []
+    for host, way, stop in combinations:
         notes = _stopped_and_started(run.new_folder(), hosts[host].split(), way, stop, found)
-        lines += notes
-    wrong = [line for line in lines if line.split()[1] != "bank"]
+        wrong += [f"{host}, {way}: {line}" for line in notes if line.split()[1] != "bank"]
     run.figure("servers", ", ".join(hosts))
+    run.figure("ways to make the app", "; ".join(WAYS))
+    run.figure("combinations of server, way and signal", len(combinations))
     run.figure("servers stopped while a job ran", found["stopped"])
     run.figure("jobs", f"{found['jobs']}; cut and run again {found['again']}")
     run.gate("jobs have the configuration of their web process", wrong or "all", not wrong)
