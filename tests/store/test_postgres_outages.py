@@ -3,17 +3,21 @@ worker is killed."""
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from flask_offload import JobStatus
+from flask_offload.engines.base import JobQuery
 from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
@@ -150,9 +154,66 @@ def test_an_answer_to_commit_that_is_lost_is_asked_for(
     (connection,) = engine.database._idle
     real, is_committed = connection.raw.execute, False
     monkeypatch.setattr(connection.raw, "execute", losing)
-    with pytest.raises(EngineUnavailable):
-        enqueue(engine)
-    assert engine.count()[JobStatus.READY] == 2
+    third = enqueue(engine)  # it was not, so it is done again
+    assert engine.get(third).status is JobStatus.READY
+    assert engine.count()[JobStatus.READY] == 3
+
+
+CALLS: dict[str, Callable[[PostgresEngine, str], object]] = {
+    "enqueue": lambda engine, _: enqueue(engine),
+    "enqueue many": lambda engine, _: engine.enqueue([new_job(time.time()) for _ in range(3)]),
+    "get": lambda engine, job_id: engine.get(job_id),
+    "list": lambda engine, _: engine.list(JobQuery()),
+    "count": lambda engine, _: engine.count(),
+    "cancel": lambda engine, job_id: engine.cancel(job_id),
+    "pause": lambda engine, _: engine.pause("default"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_session_that_ends_as_it_is_used_is_replaced_without_an_error(
+    engine: PostgresEngine, server: PostgresServer, call: Callable[[PostgresEngine, str], object]
+) -> None:
+    job_id = enqueue(engine)
+    (connection,) = engine.database._idle
+    os.kill(connection.pid, signal.SIGSTOP)  # so that nothing is to be seen of its end yet
+    try:
+        server.execute(f"SELECT pg_terminate_backend({connection.pid})")
+        with ThreadPoolExecutor(1) as thread:
+            done = thread.submit(call, engine, job_id)
+            wait_until(lambda: not engine.database._idle)
+            os.kill(connection.pid, signal.SIGCONT)
+            done.result(10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(connection.pid, signal.SIGCONT)
+    assert connection.raw.closed
+
+
+@pytest.mark.parametrize("timing", ["BEFORE INSERT", "AFTER INSERT"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_enqueue_whose_session_ends_before_or_in_its_commit_is_done_once(
+    engine: PostgresEngine, server: PostgresServer, postgres_url: str, timing: str, number: int
+) -> None:
+    """The server ends the session in the middle of the first try. AFTER: when it is to commit."""
+    enqueue(engine)
+    is_late = timing == "AFTER INSERT"
+    for statement in (
+        "CREATE SEQUENCE tries",  # which counts on, whatever is rolled back
+        """CREATE FUNCTION fall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('public.tries') = 1 THEN
+                PERFORM pg_terminate_backend(pg_backend_pid());
+            END IF;
+            RETURN NEW;
+        END $$""",
+        f"""CREATE {"CONSTRAINT" if is_late else ""} TRIGGER falls {timing} ON offload.jobs
+            {"DEFERRABLE INITIALLY DEFERRED" if is_late else ""}
+            FOR EACH ROW EXECUTE FUNCTION fall()""",
+    ):
+        server.execute(statement, postgres_url.rpartition("/")[2])
+    records = engine.enqueue([new_job(time.time()) for _ in range(number)])
+    assert {engine.get(record.id).status for record in records} == {JobStatus.READY}
+    assert engine.count()[JobStatus.READY] == 1 + number
 
 
 def test_a_wrong_address_is_a_sentence_without_the_password() -> None:

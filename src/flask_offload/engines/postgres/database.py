@@ -60,30 +60,45 @@ class ConnectionStack:
         promise: bool = True,
         confirm: Callable[[PgConnection, T], bool] | None = None,
     ) -> T:
-        """Run `work` in a transaction. Raises EngineUnavailable, and then nothing was done.
+        """Run `work` in a transaction. Raises EngineUnavailable, and then nothing was done, except
+        perhaps where the answer to the commit was lost and there is no `confirm`.
 
         promise: whether the commit waits for the disk, where the settings ask for it. confirm: asks
         a new connection whether the work was committed, when the answer to that was lost.
         """
-        deadline = time.monotonic() + self.timeout
-        with self.explained(), self._connection(deadline) as connection:
-            try:
-                return transact(
-                    connection,
-                    work,
-                    timeout=deadline - time.monotonic(),
-                    begin=DURABLE if promise and self.durable else ASYNC,
-                )
-            except CommitUnknown as unknown:
-                if confirm is not None and self._was_committed(connection, unknown, confirm):
-                    return unknown.result  # type: ignore[return-value]
-                raise unknown.error from None
+        begin = DURABLE if promise and self.durable else ASYNC
+        return self._run(work, begin, confirm)
 
     def read(self, work: Callable[[PgConnection], T]) -> T:
         """Run `work`, which changes nothing and sees one state of the database."""
+        return self._run(work, READ, None)
+
+    def _run(
+        self,
+        work: Callable[[PgConnection], T],
+        begin: bytes,
+        confirm: Callable[[PgConnection, T], bool] | None,
+    ) -> T:
+        """Where the session turns out to have ended, and nothing was committed, once more in a new
+        one: an idle session may end at any moment."""
         deadline = time.monotonic() + self.timeout
-        with self.explained(), self._connection(deadline) as connection:
-            return transact(connection, work, timeout=deadline - time.monotonic(), begin=READ)
+        with self.explained():
+            for is_last in (False, True):
+                with self._connection(deadline, is_new=is_last) as connection:
+                    left = deadline - time.monotonic()
+                    try:
+                        return transact(connection, work, timeout=left, begin=begin)
+                    except CommitUnknown as unknown:
+                        if confirm is not None and self._was_committed(
+                            connection, unknown, confirm
+                        ):
+                            return unknown.result  # type: ignore[return-value]
+                        if confirm is None or is_last or time.monotonic() > deadline:
+                            raise unknown.error from None
+                    except psycopg.OperationalError:
+                        if is_last or not connection.raw.closed or time.monotonic() > deadline:
+                            raise
+        raise AssertionError("unreachable")
 
     def migrate(self) -> None:
         """Create the tables, or bring them to today's version. Raises EngineUnavailable."""
@@ -136,7 +151,7 @@ class ConnectionStack:
         return self.connect(timeout=timeout, prepares=self._prepares)
 
     @contextmanager
-    def _connection(self, deadline: float) -> Iterator[PgConnection]:
+    def _connection(self, deadline: float, *, is_new: bool) -> Iterator[PgConnection]:
         self.ensure_migrated()
         if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise EngineUnavailable(
@@ -144,7 +159,9 @@ class ConnectionStack:
             )
         places = self._places  # those of this process: a fork replaces them
         try:
-            connection = self._take() or self._connect(max(0.1, deadline - time.monotonic()))
+            connection = None if is_new else self._take()
+            if connection is None:
+                connection = self._connect(max(0.1, deadline - time.monotonic()))
             try:
                 yield connection
             finally:
