@@ -51,7 +51,7 @@ def _ask(function: Any) -> Any:
         return None
     except Exception as error:
         message = "the dashboard stays closed: the function of @offload.dashboard_access raised %s"
-        log.write(logging.ERROR, "dashboard_access_failed", message, log.plain(repr(error)))
+        log.write(logging.ERROR, "dashboard_access_failed", message, repr(error))
         return None
     if inspect.iscoroutine(answer):
         answer.close()

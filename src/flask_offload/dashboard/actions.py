@@ -94,7 +94,7 @@ def record_action(what: str, jobs: Sequence[str]) -> None:
     who = _visitor()
     which = jobs if isinstance(jobs, str) else ", ".join(jobs)
     message = "dashboard: %s by %s: %s"
-    values = (what, log.plain(who), log.plain(which))
+    values = (what, who, which)
     log.write(logging.INFO, "dashboard_action", message, *values, who=who, what=what, jobs=jobs)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     signals.send(signals.action, app, who=who, what=what, jobs=jobs)

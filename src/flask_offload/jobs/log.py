@@ -17,22 +17,39 @@ from blinker import NamedSignal
 from flask.logging import default_handler
 
 from .. import signals
+from ..textui import plain
 from .attempt import Claim, Outcome
 from .context import active
 
 logger: logging.Logger = logging.getLogger("flask_offload")
 
 
-def write(level: int, action: str, message: str, *values: Any, **fields: Any) -> None:
-    """Log one line with these fields.
+def write(
+    level: int, action: str, message: str, *values: Any, details: str = "", **fields: Any
+) -> None:
+    """Log one line with these fields. details: text of several lines that follows it, indented.
 
+    Values and fields may be texts of a task, a client or another process: they can't forge a line.
     Not through `extra=`, which refuses fields that `add_job_fields` has set on the record.
     """
     logger.disabled = False  # dictConfig disables all existing loggers by default
     if logger.isEnabledFor(level):
-        record = logger.makeRecord(logger.name, level, __file__, 0, message, values, None)
-        record.__dict__.update(fields, action=action)
+        safe: tuple[Any, ...] = tuple(map(_on_one_line, values))
+        if details:
+            message, safe = f"{message}%s", (*safe, _indented(details))
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, safe, None)
+        safe_fields = {name: _on_one_line(value) for name, value in fields.items()}
+        record.__dict__.update(safe_fields, action=action)
         logger.handle(record)
+
+
+def _on_one_line(value: Any) -> Any:
+    return plain(str(value)) if isinstance(value, (str, BaseException)) else value
+
+
+def _indented(text: str) -> str:
+    """The lines of the text, none of which begins as a line of the log does."""
+    return "".join(f"\n  {plain(line)}" for line in text.splitlines())
 
 
 def has_receivers(signal: NamedSignal, level: int) -> bool:
@@ -56,7 +73,7 @@ def _log_failure(app: Any, claim: Claim, outcome: Outcome) -> None:
     this logger does not reach, with the exception if it was raised in this process."""
     error = outcome.exception
     trace = outcome.error.traceback if outcome.error and error is None else None
-    lines = "".join(f"\n{plain(line)}" for line in trace.splitlines()) if trace else ""
+    why = _why(outcome) + _indented(trace or "")
     own = logging.getLogger(f"{logger.name}.task.{claim.task}")
     logger.disabled = own.disabled = False  # as in write()
     if not own.isEnabledFor(logging.ERROR):
@@ -66,8 +83,8 @@ def _log_failure(app: Any, claim: Claim, outcome: Outcome) -> None:
         logging.ERROR,
         __file__,
         0,
-        "%s of %s, attempt %d: failed after %.3f s: %s%s",
-        (claim.id, claim.task, claim.attempt, _seconds(outcome), _why(outcome), lines),
+        "%s of %s, attempt %d: failed after %.3f s: %s",
+        (claim.id, claim.task, claim.attempt, _seconds(outcome), why),
         None if error is None else (type(error), error, error.__traceback__),
     )
     fields = {"job_id": claim.id, "task": claim.task, "attempt": claim.attempt}
@@ -126,11 +143,6 @@ def _why(outcome: Outcome) -> str:
     return plain(f"{error.type}: {error.message}") if error else "no reason given"
 
 
-def plain(text: str) -> str:
-    """The text on one line, so that it can't forge another: control characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 @signals.enqueued.connect
 def _enqueued(sender: Any, *, job: Any) -> None:
     if logger.isEnabledFor(logging.DEBUG):
@@ -177,7 +189,7 @@ def _cancelled(sender: Any, *, claim: Claim, outcome: Outcome | None) -> None:
 @signals.crashed.connect
 def _crashed(sender: Any, *, job_id: str, task: str, attempt: int, reason: str) -> None:
     message = "%s of %s, attempt %d: its process died (%s)"
-    fields = {"job_id": job_id, "task": task, "attempt": attempt}
+    fields: dict[str, Any] = {"job_id": job_id, "task": task, "attempt": attempt}
     write(logging.ERROR, "job_crashed", message, job_id, task, attempt, reason, **fields)
 
 
@@ -195,14 +207,14 @@ class _PlainFormatter(logging.Formatter):
     """The text of an exception can't forge a line of the log."""
 
     def formatException(self, ei: Any) -> str:
-        return "\n".join(plain(line) for line in super().formatException(ei).split("\n"))
+        return _indented(super().formatException(ei)).removeprefix("\n")
 
 
 _own_handler = logging.StreamHandler()
 _own_handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
 
 
-class _Terminal(logging.Formatter):
+class _Terminal(_PlainFormatter):
     """Short lines for the terminal of a development server: `send #6b0a1f2e started`."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -263,8 +263,8 @@ class Child:
         self, error: Exception, outcomes: list[Outcome], unknown: list[int]
     ) -> None:
         """Send the outcomes one by one; in place of one that can't be sent, that its job failed."""
-        message = "a report of a job can't be sent to the supervisor: %r"
-        log.write(logging.ERROR, "unsendable_report", message, error)
+        message = "a report of a job can't be sent to the supervisor: %s"
+        log.write(logging.ERROR, "unsendable_report", message, repr(error))
         self._channel.send(Done([], [], unknown))
         for outcome in outcomes:
             try:

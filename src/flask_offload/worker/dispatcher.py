@@ -221,7 +221,8 @@ class Dispatcher:
             self._backlog.reports = reports + self._backlog.reports
             raise
         except Exception as error:  # progress is not worth a worker
-            log.write(logging.ERROR, "report_refused", "progress can't be recorded: %r", error)
+            message = "progress can't be recorded: %s"
+            log.write(logging.ERROR, "report_refused", message, repr(error))
 
     def _exchange(self) -> None:
         """Write outcomes and claim more, in one transaction."""

@@ -231,8 +231,8 @@ class ProcessPool(Pool):
                 case ImportFailed(reason):
                     self.import_failure = reason
                     if self.settings is not None:
-                        text = "the app can't be imported again for a new process: %s"
-                        log.write(logging.ERROR, "import_failed", text, reason)
+                        text = "the app can't be imported again for a new process:"
+                        log.write(logging.ERROR, "import_failed", text, details=reason)
                 case Done(reports, outcomes, unknown):
                     self._take(child, reports, outcomes, unknown)
                 case Returned(seqs):
