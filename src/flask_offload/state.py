@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app
 
-from . import signals
+from . import mail, signals
 from .config import Config
 from .engines.base import Engine, JobQuery
 from .engines.host import Host
@@ -25,7 +25,6 @@ from .payload.spool import Spool
 from .payload.tracing import note_job, producer_span
 from .profiler.install import ProfilerSettings
 from .profiler.timing import note_enqueue
-from .tasks.mail import SEND_MAIL, packed
 from .tasks.registry import Registry
 from .tasks.schedule import Schedule
 from .tasks.task import Task, TaskCall
@@ -161,6 +160,7 @@ class AppRegistry(Registry):
 
     def __init__(self) -> None:
         super().__init__()
+        self.built_in[mail.SEND_MAIL] = Task(self, mail.send, mail.SEND_MAIL, mail.PATIENT)
         self.states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
 
     def state_of(self, app: Flask) -> AppState:
@@ -255,8 +255,8 @@ class AppRegistry(Registry):
         engine has the flag `files`; else they count toward OFFLOAD_MAX_PAYLOAD.
         options: those of `task.using`. Raises as `task.enqueue`.
         """
-        task = self.built_in[SEND_MAIL]
-        return (task.using(**options) if options else task).enqueue(*packed(message))
+        task = self.built_in[mail.SEND_MAIL]
+        return (task.using(**options) if options else task).enqueue(*mail.packed(message))
 
     def alert_setting(self) -> Any:
         """The current app's OFFLOAD_ALERT."""

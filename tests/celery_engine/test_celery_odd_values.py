@@ -13,7 +13,7 @@ from brokers import Server
 from celery_fixtures import redis, worker_process  # noqa: F401 (fixtures)
 from celery_server import CelerySite, make_site
 from flask_offload import JobStatus
-from flask_offload.jobs.document import plain
+from flask_offload.cli.document import plain
 from flask_offload_celery.pool import CeleryPool
 from flask_offload_celery.worker import register_tasks
 from flask_offload_celery.worker_identity import WorkerIdentity

@@ -26,7 +26,7 @@ FLOORS: Sequence[Sequence[str]] = (
     ("jobs",),
     ("tasks",),
     ("engines",),
-    ("engine_api", "worker"),
+    ("engine_api", "inline", "mail", "worker"),
     ("feature_checks", "transactions"),
     ("state",),
     ("checks",),
@@ -53,7 +53,7 @@ MAX_LOOSE = 14
 CORE = ("tasks", "jobs", "payload", "engines", "worker")
 """The folders of the queue. What they import belongs to the core too."""
 NOT_CORE = (
-    *("profiler", "measure", "dashboard", "engines.postgres", "tasks.mail"),
+    *("profiler", "measure", "dashboard", "engines.postgres"),
     *("engines.in_transaction", "engines.relay"),  # for transactions of the app
     *("engines.counters", "engines.counter_row", "engines.job_search"),  # for the dashboard
     *("jobs.capture", "jobs.job_log", "jobs.log_line"),  # what a job logs

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from flask_offload.engines import base
 from flask_offload.engines.base import Engine, Flags
-from flask_offload.engines.inline import InlineEngine
 from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.inline import InlineEngine
 from flask_offload_celery.engine import CeleryEngine
 
 ROOT = Path(__file__).parents[2]

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_offload import Discard, Job, JobStatus, Offload, Retry, current_job
+from flask_offload.cli.document import plain
 from flask_offload.engines.base import JobQuery
 from flask_offload.errors import PayloadError
 from flask_offload.jobs.attempt import Claim, Report
 from flask_offload.jobs.context import JobContext
-from flask_offload.jobs.document import plain
 from flask_offload.jobs.job import Progress, moment
 from flask_offload.jobs.reported import MAX_MESSAGE, error_of
 from flask_offload.testing import drain

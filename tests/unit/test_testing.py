@@ -629,7 +629,7 @@ def test_the_helpers_work_on_the_inline_engine(tmp_path: Path) -> None:
 def test_the_inline_engine_keeps_what_waits_and_forgets_the_oldest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_offload.engines.inline.KEPT", 3)
+    monkeypatch.setattr("flask_offload.inline.KEPT", 3)
     app = make_app(tmp_path, OFFLOAD_ENGINE="inline")
     offload.init_app(app)
     with app.app_context():

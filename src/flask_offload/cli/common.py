@@ -17,11 +17,11 @@ from flask.cli import ScriptInfo
 
 from ..engines.base import Engine
 from ..errors import JobNotFound, OffloadError
-from ..jobs.document import plain
 from ..jobs.job import JobRecord
 from ..state import AppState, state_of
 from ..textui import ago
 from ..textui import plain as printable
+from .document import plain
 from .terminal import table
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])

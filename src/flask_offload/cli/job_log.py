@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import click
 
-from ..jobs.document import plain
 from ..jobs.job import Job
 from ..jobs.log_line import LogLine
 from ..textui import plain as printable
 from .common import current_state, echo_json, engine_with
+from .document import plain
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the log of a running job; it is written about once a second."""

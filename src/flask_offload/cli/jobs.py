@@ -12,7 +12,6 @@ import click
 from ..dashboard.masking import Masking
 from ..engines.base import Engine
 from ..errors import OffloadError, WaitTimeout
-from ..jobs.document import job_json, plain
 from ..jobs.job import Attempt, Error, Job, JobRecord, JobStatus
 from ..state import AppState
 from ..textui import ago, duration, fit
@@ -27,6 +26,7 @@ from .common import (
     json_option,
     when,
 )
+from .document import job_json, plain
 from .job_log import show_log
 from .terminal import bar
 

@@ -11,7 +11,6 @@ import click
 
 from ..engines.base import Engine, JobQuery
 from ..errors import JobNotFound
-from ..jobs.document import job_json
 from ..jobs.job import Job, JobStatus
 from ..textui import ago
 from .bulk import filter_options, guesses
@@ -24,6 +23,7 @@ from .common import (
     paint,
     terminal_width,
 )
+from .document import job_json
 from .jobs import details
 from .terminal import table
 

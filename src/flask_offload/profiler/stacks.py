@@ -181,7 +181,7 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
         elif code.co_filename.startswith(PACKAGE):
             # a task object or a span between caller and function is skipped
             is_task = code.co_name == "__call__" and code.co_filename == PACKAGE + "tasks/task.py"
-            is_job = is_job or code.co_filename == PACKAGE + "engines/inline.py"
+            is_job = is_job or code.co_filename == PACKAGE + "inline.py"
             if (code.co_filename, code.co_name) in _ENQUEUES:
                 inside = ENQUEUE
         else:

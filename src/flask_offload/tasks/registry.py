@@ -20,7 +20,6 @@ from ..jobs.rate import Rate
 from ..payload.calls import Codecs
 from ..payload.propagation import BUILT_IN, Propagator
 from ..role import is_server_request
-from . import mail
 from .alerts import find_alert
 from .names import find_declared, is_same_declaration, task_name, will_be_known
 from .options import (
@@ -55,7 +54,6 @@ class Registry(ABC):
         self.built_in: dict[str, Task[Any, Any]] = {
             ON_FAILURE: Task(self, self._call_on_failure, ON_FAILURE, patient),
             ALERT: Task(self, self._call_alert, ALERT, patient),
-            mail.SEND_MAIL: Task(self, mail.send, mail.SEND_MAIL, mail.PATIENT),
         }
         """Tasks of this package, by their names."""
         self.propagators: list[Propagator] = list(BUILT_IN)

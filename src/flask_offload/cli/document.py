@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .job import Job
+from ..jobs.job import Job
 
 
 def job_json(job: Job) -> Any:

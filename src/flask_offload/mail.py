@@ -11,10 +11,10 @@ from typing import Any
 from flask import current_app
 from werkzeug.datastructures import FileStorage
 
-from ..errors import PayloadError, UnsupportedByEngine
-from ..jobs.context import current_job
-from .options import TaskOptions
-from .retry import RetryPolicy, exponential
+from .errors import PayloadError, UnsupportedByEngine
+from .jobs.context import current_job
+from .tasks.options import TaskOptions
+from .tasks.retry import RetryPolicy, exponential
 
 SEND_MAIL = "flask_offload.send_mail"
 

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 
-from ..errors import JobNotFound
-from ..jobs.attempt import Claim, Outcome, Report
-from ..jobs.failure import failure_job
-from ..jobs.job import Attempt, JobRecord, JobStatus, moment
-from ..jobs.job_log import MAX_ATTEMPTS
-from ..jobs.new_job import NewJob
-from ..jobs.transition import check_cancel, check_retry, follow
-from .base import Engine, Flags, JobQuery, QueueInfo
-from .run import run
+from .engines.base import Engine, Flags, JobQuery, QueueInfo
+from .engines.run import run
+from .errors import JobNotFound
+from .jobs.attempt import Claim, Outcome, Report
+from .jobs.failure import failure_job
+from .jobs.job import Attempt, JobRecord, JobStatus, moment
+from .jobs.job_log import MAX_ATTEMPTS
+from .jobs.new_job import NewJob
+from .jobs.transition import check_cancel, check_retry, follow
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .engines.host import Host
 
 Errors: TypeAlias = list[BaseException]
 KEPT = 1000
