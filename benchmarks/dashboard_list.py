@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_offload import Offload
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
 
 PAGES = {

@@ -24,7 +24,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import NewJob

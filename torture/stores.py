@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flask_offload.engines.postgres import PostgresEngine
+from flask_offload.admin.postgres import PostgresEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.postgres.maintenance import size
-from flask_offload.engines.sqlite import SqliteEngine
 from postgres_server import shared_server
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask
 
 from flask_offload import JobStatus
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.store import WorkerInfo
 from proc import alive, descendants, process_group
 from support import Running, answers, free_port, http_request, running, wait_until

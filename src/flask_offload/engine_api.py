@@ -5,6 +5,7 @@ Everything that is not here is private and may change with any version.
 
 from __future__ import annotations
 
+from .admin.findings import schedule_findings, unknown_tasks
 from .engines.base import (
     Engine,
     Finding,
@@ -14,7 +15,6 @@ from .engines.base import (
     ScheduleInfo,
     WorkOptions,
 )
-from .engines.findings import schedule_findings, unknown_tasks
 from .engines.host import Host
 from .engines.run import ended_badly, run, run_async
 from .engines.schedules import Fires, ScheduleSpec, fires, next_fire, schedule_of

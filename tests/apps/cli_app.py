@@ -10,7 +10,7 @@ from click.testing import Result
 from flask import Flask
 
 from flask_offload import Offload, current_job
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 
 offload = Offload()
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.schedules import ScheduleSpec
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.schedules import tick

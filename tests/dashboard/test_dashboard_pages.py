@@ -13,9 +13,9 @@ import pytest
 
 from dashboard_site import PREFIX, Shop, act, shop
 from flask_offload import JobStatus, current_job
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.config import MASKED
 from flask_offload.dashboard.masking import Masking
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.testing import drain
 from flask_offload.worker.settings import worker_settings

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from flask_offload.admin.postgres import PostgresEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines import base
 from flask_offload.engines.base import Engine, Flags
-from flask_offload.engines.postgres import PostgresEngine
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.inline import InlineEngine
 from flask_offload_celery.engine import CeleryEngine
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from flask_offload import Offload
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import live_workers
 from flask_offload.engines.store import WorkerInfo
 from jobs_app import create_app, offload

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from flask_offload.engines.postgres import PostgresEngine
+from flask_offload.admin.postgres import PostgresEngine
 from flask_offload.engines.postgres.connection import PgConnection
 from flask_offload.engines.postgres.maintenance import prune
 from flask_offload.engines.store import StoreOptions

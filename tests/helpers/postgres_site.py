@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contract_app import create_app
 from flask_offload import Job
-from flask_offload.engines.postgres import PostgresEngine
+from flask_offload.admin.postgres import PostgresEngine
 from support import APP_PATH, Running, running
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.engines.sqlite.recovery import recover, unregister

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_offload import Job
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import live_workers
 from support import APP_PATH, Running, free_port, http_get, listening, running, wait_until
 from web_app import create_app, offload

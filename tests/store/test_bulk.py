@@ -13,8 +13,8 @@ from click.testing import Result
 
 from engine_apps import EngineApp, engine_name, site
 from flask_offload import Job, JobStatus, Task
+from flask_offload.admin.bulk import change_all, matching
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.bulk import change_all, matching
 
 __all__ = ["engine_name", "site"]
 

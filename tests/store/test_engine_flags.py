@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 
 from flask_offload import JobStatus, Offload, UnsupportedByEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines import registry
 from flask_offload.engines.base import Engine, Flags
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.feature_checks import EVERY_ENGINE, FLAG_OF_OPTION
 from flask_offload.inline import InlineEngine
 from flask_offload.tasks.options import TaskOptions

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from flask_offload import JobStatus
+from flask_offload.admin.postgres import PostgresEngine
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
 from flask_offload.errors import ConfigError, DatabaseGone, DatabaseReadOnly, EngineUnavailable

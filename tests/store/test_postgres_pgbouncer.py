@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_offload import JobStatus
-from flask_offload.engines.postgres import PostgresEngine
+from flask_offload.admin.postgres import PostgresEngine
 from postgres_server import PostgresServer, serving_pgbouncer, serving_postgres
 from postgres_site import opened_site
 from store_support import new_job

@@ -9,7 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from flask_offload.engines.postgres import PostgresEngine, claims, completion, maintenance, recovery
+from flask_offload.admin.postgres import PostgresEngine
+from flask_offload.engines.postgres import claims, completion, maintenance, recovery
 from flask_offload.engines.postgres.connection import PgConnection
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions

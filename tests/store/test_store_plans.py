@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from flask_offload.engines import job_search, sql_sender
+from flask_offload.admin import search
+from flask_offload.admin.search import Search
+from flask_offload.engines import sql_sender
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.dialect import SQLITE
-from flask_offload.engines.job_search import Search
 from flask_offload.engines.rows import WAITING, record
 from flask_offload.engines.sqlite import (
     claims,
@@ -138,19 +139,19 @@ def seen(store: Store, statement: str) -> int:
 
 
 def test_counts_read_indexes_only(store: Store) -> None:
-    for statement in (job_search.COUNTS, job_search.QUEUES):
+    for statement in (search.COUNTS, search.QUEUES):
         steps = plan(store, SQLITE.sql(statement))
         scans = re.findall(r"SCAN jobs.*|SEARCH jobs.*", steps)
         assert scans, steps
         assert all("COVERING INDEX" in step for step in scans), steps
         assert {re.sub(r".*INDEX (\w+).*", r"\1", step) for step in scans} == {
             *("jobs_scheduled", "jobs_blocked", "jobs_throttled", "jobs_ready", "jobs_running"),
-            *(["jobs_finished"] if statement is job_search.COUNTS else []),
+            *(["jobs_finished"] if statement is search.COUNTS else []),
         }
 
 
 def test_counting_a_million_ready_jobs_by_queue_sorts_nothing(store: Store) -> None:
-    parts = SQLITE.sql(job_search.BY_QUEUE).split(" UNION ALL ")
+    parts = SQLITE.sql(search.BY_QUEUE).split(" UNION ALL ")
     (ready,) = (part for part in parts if "'ready'" in part)
     assert plan(store, ready) == "SCAN jobs USING COVERING INDEX jobs_ready"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flask_offload.admin.sqlite_pruning import prune_finished
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.sqlite import claims, maintenance
@@ -19,7 +20,6 @@ from flask_offload.engines.sqlite.maintenance import (
     give_space_back,
     known_files,
     prune,
-    prune_finished,
 )
 from flask_offload.engines.sqlite.schedules import next_tick, tick
 from flask_offload.engines.store import Pruned

@@ -25,8 +25,8 @@ from flask_offload import (
     OptionError,
     PayloadError,
 )
+from flask_offload.admin.postgres import PostgresEngine
 from flask_offload.config import PREFIX, Config
-from flask_offload.engines.postgres import PostgresEngine
 from flask_offload.tasks.options import TaskOptions
 
 ROOT = Path(__file__).parents[2]

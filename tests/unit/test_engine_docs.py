@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 import engine_docs
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.base import Flags
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.feature_checks import FLAG_OF_OPTION
 
 

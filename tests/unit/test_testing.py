@@ -31,8 +31,8 @@ from flask_offload import (
     UnsupportedByEngine,
     current_job,
 )
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.base import Engine, Flags
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import recover
 from flask_offload.engines.store import Retention
 from flask_offload.jobs.job import JobRecord

@@ -19,10 +19,10 @@ from flask.cli import ScriptInfo
 
 import jobs_app
 from cli_app import Shop, add, offload, send
+from flask_offload.admin import sqlite_findings as checks
+from flask_offload.admin.sqlite_findings import check_sqlite
 from flask_offload.cli import offload_group
-from flask_offload.engines.sqlite import findings as checks
 from flask_offload.engines.sqlite.claims import SqliteClaims
-from flask_offload.engines.sqlite.findings import check_sqlite
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
 from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.engines.sqlite.schema import MIGRATIONS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from small_site import SmallSite
 
 pytestmark = pytest.mark.processes

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from flask_offload import JobStatus, Offload
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.recovery import live_workers
 from flask_offload.engines.store import WorkerInfo
 from jobs_server import Site, make_site

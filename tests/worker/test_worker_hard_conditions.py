@@ -14,11 +14,11 @@ import apsw
 import pytest
 
 from flask_offload import JobStatus
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.lock import Lock
 from flask_offload.engines.processes import is_stopped
 from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.slots import Slots
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.lock_owner import described, write_lock_owner
 from flask_offload.engines.sqlite.maintenance import is_intact

@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from flask_offload import JobStatus
+from flask_offload.admin.sqlite import SqliteEngine
+from flask_offload.admin.sqlite_pruning import prune_finished
 from flask_offload.engines.base import JobQuery
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
-from flask_offload.engines.sqlite.maintenance import give_space_back, prune_finished
+from flask_offload.engines.sqlite.maintenance import give_space_back
 from flask_offload.engines.store import Retention
 from flask_offload.jobs.job import new_id
 from flask_offload.jobs.new_job import THREADS, NewJob

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.schedules import ScheduleSpec
-from flask_offload.engines.sqlite import SqliteEngine
 from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.engines.store import Retention

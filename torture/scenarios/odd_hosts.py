@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flask_offload import JobStatus
-from flask_offload.engines.sqlite import SqliteEngine
+from flask_offload.admin.sqlite import SqliteEngine
 from proc import alive, descendants
 from support import answers, free_port, http_get, running, wait_until
 

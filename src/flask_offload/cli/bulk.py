@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from ..admin.bulk import FLAGS, STATUSES, Action, change_all, matching
 from ..engines.base import Engine, JobQuery
-from ..engines.bulk import FLAGS, STATUSES, Action, change_all, matching
 from ..errors import OffloadError
 from ..jobs.job import JobStatus
 from ..textui import show_jobs

@@ -11,9 +11,9 @@ import msgspec
 from flask import abort, g, request
 from werkzeug.datastructures import MultiDict
 
+from ..admin.bulk import BITE as BITE_JOBS
+from ..admin.bulk import FLAGS, STATUSES, Action, change_some
 from ..engines.base import LOOK, Engine, JobQuery
-from ..engines.bulk import BITE as BITE_JOBS
-from ..engines.bulk import FLAGS, STATUSES, Action, change_some
 from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import JobRecord
 from ..state import AppRegistry

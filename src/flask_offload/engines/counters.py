@@ -19,18 +19,18 @@ from contextlib import suppress
 from socket import gethostname
 from typing import Any
 
-from ..jobs.attempt import Ending, Outcome
+from ..jobs.attempt import Outcome
 from ..jobs.job import JobStatus
 from .attempt_writes import Counted, SqlConnection
-from .counter_row import BOUNDS, ENQUEUE_BOUNDS, CounterRow, EnqueueTimes
+from .counter_row import BOUNDS, ENQUEUE_BOUNDS
 from .dialect import Dialect
 
-_RUNS = [f"r{number}" for number in range(len(BOUNDS) + 1)]
+RUNS = [f"r{number}" for number in range(len(BOUNDS) + 1)]
 _WAITS = [f"w{number}" for number in range(len(BOUNDS) + 1)]
-_SUMS = ["attempts", "ran", "starts", "waited", *_RUNS, *_WAITS]
+_SUMS = ["attempts", "ran", "starts", "waited", *RUNS, *_WAITS]
 _KEY = ["minute", "task", "ending", "status", "worker"]
 _COLUMNS = ", ".join([*_KEY, *_SUMS])
-_ADDED = ", ".join(f"sum({name})" for name in _SUMS)
+ADDED = ", ".join(f"sum({name})" for name in _SUMS)
 _CONFLICT = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(
     f"{name} = counters.{name} + excluded.{name}" for name in _SUMS
 )
@@ -60,7 +60,7 @@ CREATE TABLE counters (
     ran REAL NOT NULL,                 -- seconds in all
     starts INTEGER NOT NULL,           -- first attempts, whose wait counts
     waited REAL NOT NULL,              -- seconds in all, from when they were due
-    {", ".join(f"{name} INTEGER NOT NULL" for name in [*_RUNS, *_WAITS])},
+    {", ".join(f"{name} INTEGER NOT NULL" for name in [*RUNS, *_WAITS])},
     PRIMARY KEY (minute, task, ending, status, worker)
 ) STRICT, WITHOUT ROWID;
 """
@@ -84,7 +84,7 @@ FINE_FOR, COARSE_FOR = 2 * 3600.0, 25 * 3600.0
 """Seconds after which minutes are folded into parts of COARSE seconds, and those into the total."""
 
 _OLD = "minute < ? AND minute > 0 AND (minute % ? <> 0 OR worker <> '')"
-_FOLDED = f"minute - minute % ?, task, ending, status, '', {_ADDED}"
+_FOLDED = f"minute - minute % ?, task, ending, status, '', {ADDED}"
 _GROUPS = "GROUP BY 1, 2, 3, 4"
 FOLD = f"""
 INSERT INTO counters ({_COLUMNS}) SELECT {_FOLDED} FROM counters WHERE {_OLD} {_GROUPS} {_CONFLICT}
@@ -232,60 +232,9 @@ def _add(row: list[float], outcome: Outcome, due_at: float) -> None:
         waited = max(0.0, outcome.started_at - due_at)
         row[2] += 1
         row[3] += waited
-        row[4 + len(_RUNS) + bisect_left(BOUNDS, waited)] += 1
+        row[4 + len(RUNS) + bisect_left(BOUNDS, waited)] += 1
 
 
 def folds(now: float) -> Sequence[tuple[float, int]]:
     """(before, unit) of each folding that is due at this moment."""
     return (now - FINE_FOR, COARSE), (now - COARSE_FOR, ALL)
-
-
-def read(connection: SqlConnection, dialect: Dialect, since: float) -> list[CounterRow]:
-    """See Engine.counters."""
-    rows = connection.execute(
-        dialect.sql(
-            f"SELECT minute, '', ending, status, {_ADDED} FROM offload.counters WHERE minute >= ?"
-            " AND ending <> ? GROUP BY minute, ending, status ORDER BY minute"
-        ),
-        (max(1, int(since)), ENQUEUED),
-    )
-    return [_row(row) for row in rows.fetchall()]
-
-
-def totals(connection: SqlConnection, dialect: Dialect) -> list[CounterRow]:
-    """See Engine.totals."""
-    rows = connection.execute(
-        dialect.sql(
-            f"SELECT 0, task, ending, status, {_ADDED} FROM offload.counters WHERE ending <> ?"
-            " GROUP BY task, ending, status ORDER BY task, ending, status"
-        ),
-        (ENQUEUED,),
-    )
-    return [_row(row) for row in rows.fetchall()]
-
-
-def enqueue_times(connection: SqlConnection, dialect: Dialect) -> EnqueueTimes:
-    """See Engine.enqueue_times."""
-    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in ["attempts", "ran", *_RUNS])
-    row = connection.execute(
-        dialect.sql(f"SELECT {sums} FROM offload.counters WHERE ending = ?"), (ENQUEUED,)
-    ).fetchone()
-    return EnqueueTimes(
-        calls=int(row[0]), seconds=row[1], up_to=[int(number) for number in row[2:]]
-    )
-
-
-def _row(row: tuple[Any, ...]) -> CounterRow:
-    minute, task, ending, status, attempts, ran, starts, waited, *buckets = row
-    return CounterRow(
-        minute=float(minute),
-        task=task,
-        ending=None if ending == WAITED else Ending(ending),
-        status=JobStatus(status),
-        attempts=int(attempts),
-        ran=ran,
-        starts=int(starts),
-        waited=waited,
-        ran_up_to=[int(number) for number in buckets[: len(_RUNS)]],
-        waited_up_to=[int(number) for number in buckets[len(_RUNS) :]],
-    )

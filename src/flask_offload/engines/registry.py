@@ -13,8 +13,8 @@ GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
 
 BUILT_IN = {
-    "sqlite": "flask_offload.engines.sqlite.engine:SqliteEngine.of",
-    "postgres": "flask_offload.engines.postgres.engine:PostgresEngine.of",
+    "sqlite": "flask_offload.admin.sqlite:SqliteEngine.of",
+    "postgres": "flask_offload.admin.postgres:PostgresEngine.of",
     "inline": "flask_offload.inline:InlineEngine",
 }
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import JobNotFound
-from ..jobs.job import FINISHED, Attempt, Error, JobRecord, JobStatus, moment
+from ..jobs.job import Attempt, Error, JobRecord, JobStatus, moment
 from ..jobs.options import enqueued_by
-from .base import JobQuery, QueueInfo, ScheduleInfo
 
 WAITING = ("scheduled", "blocked", "throttled", "ready")
 """The states of READY, in the order in which a job passes them."""
@@ -27,15 +26,6 @@ STATUS: dict[str, JobStatus] = {
 }
 WAITING_FOR = {"scheduled": "its time", "blocked": "concurrency", "throttled": "rate"}
 
-
-def states_sql(*statuses: JobStatus) -> str:
-    """These statuses as the inside of an SQL `IN (…)`."""
-    return ", ".join(f"'{state}'" for status in sorted(statuses) for state in STATES[status])
-
-
-NOT_FINISHED = (*WAITING, "running")
-IS_FINISHED = f"state IN ({states_sql(*FINISHED)})"
-"""In the words of the index `jobs_finished`, so that a database sees that it may use it."""
 
 DUE_STATE = (
     "CASE WHEN concurrency_key IS NOT NULL THEN 'blocked'"
@@ -137,56 +127,6 @@ def add_attempts(job: JobRecord, rows: Iterable[tuple[Any, ...]]) -> JobRecord:
     elif job.attempts:
         job.error = job.attempts[-1].error
     return job
-
-
-def filters(query: JobQuery) -> list[tuple[str, str]]:
-    """(column, value) that a job of this query has, besides its status."""
-    wanted = (("task", query.task), ("queue_name", query.queue_name), ("owner", query.owner))
-    return [(column, value) for column, value in wanted if value is not None]
-
-
-def count_statuses(rows: Iterable[tuple[str, int]]) -> dict[JobStatus, int]:
-    """The numbers of jobs by status. rows: (state, number)."""
-    counts = dict.fromkeys(JobStatus, 0)
-    for state, number in rows:
-        counts[STATUS[state]] += number
-    return counts
-
-
-def queue_infos(rows: Iterable[tuple[Any, ...]]) -> list[QueueInfo]:
-    """Queues. rows: (name, paused_at, ready, running)."""
-    return [
-        QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
-        for name, paused, ready, running in rows
-    ]
-
-
-SCHEDULE_COLUMNS = "name, task, description, last_fire, last_job, next_at, disabled_at"
-
-
-def schedule_infos(rows: Iterable[tuple[Any, ...]]) -> list[ScheduleInfo]:
-    """Schedules. rows: of SCHEDULE_COLUMNS."""
-    return [
-        ScheduleInfo(
-            name=name,
-            task=task,
-            description=description,
-            last_run=last_run,
-            last_job=last_job,
-            next_run=next_run,
-            disabled_at=disabled_at,
-        )
-        for name, task, description, last_run, last_job, next_run, disabled_at in rows
-    ]
-
-
-def seq_range(beginning: str) -> tuple[int, int] | None:
-    """The least and the greatest number of an id that begins so; None if there is no such id."""
-    number = beginning[:12]
-    try:
-        return int(number.ljust(12, "0"), 16), int(number.ljust(12, "f"), 16)
-    except ValueError:
-        return None
 
 
 @dataclass

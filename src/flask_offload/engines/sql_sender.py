@@ -1,4 +1,4 @@
-"""The sender half that both SQL engines share: look up, list, cancel, retry, pause.
+"""The sender half that both SQL engines share: enqueue, look up, cancel, retry.
 
 Each store adds how it inserts, finds and admits jobs (`SqlFunctions`), and how it wakes workers.
 """
@@ -7,29 +7,24 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from ..errors import InvalidTransition, JobNotFound
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from ..jobs.options import options_of
 from ..jobs.transition import check_cancel, check_retry
-from . import counters, relay
+from . import counters
 from .attempt_writes import SqlConnection
-from .base import LOOK, Engine, FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
-from .counter_row import CounterRow, EnqueueTimes
+from .base import Engine
 from .dialect import Dialect
-from .job_search import Search
 from .rows import COLUMNS, DUE_STATE, STATUS, record
 
 FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = ?"
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = ?"
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = ? WHERE seq = ? AND cancel < ?"
 LOG = "SELECT attempt, lines FROM offload.logs WHERE seq = ? ORDER BY attempt"
-CURSOR = "SELECT cursor FROM offload.jobs WHERE seq = ?"
 
 CANCEL = """
 UPDATE offload.jobs SET state = 'cancelled', finished_at = ?, expires_at = ? WHERE seq = ?
@@ -42,26 +37,6 @@ UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, ru
     state = {DUE_STATE}
 WHERE seq = ? RETURNING concurrency_key, rate_key
 """
-
-PAUSE = """
-INSERT INTO offload.queues AS known (name, paused_at) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET paused_at = coalesce(known.paused_at, excluded.paused_at)
-"""
-RESUME = """
-INSERT INTO offload.queues (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET paused_at = NULL
-"""
-
-DISABLE = """
-INSERT INTO offload.schedules AS known (name, task, description, last_at, disabled_at)
-VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET disabled_at = coalesce(known.disabled_at, excluded.disabled_at)
-"""
-ENABLE = """
-UPDATE offload.schedules SET disabled_at = NULL,
-    last_at = CASE WHEN last_at < ? THEN ? ELSE last_at END
-WHERE name = ? AND disabled_at IS NOT NULL
-"""
-"""The times that have passed meanwhile are dealt with: none is caught up."""
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -99,8 +74,6 @@ class SqlSender(Engine, Generic[C]):
     EngineUnavailable."""
 
     dialect: ClassVar[Dialect]
-    tables: ClassVar[tuple[str, ...]]
-    """Those that `clear` empties."""
 
     def __init__(
         self,
@@ -150,32 +123,9 @@ class SqlSender(Engine, Generic[C]):
         """The work of enqueue() inside a transaction of the caller."""
 
     @abstractmethod
-    def write_and_notify(self, work: Callable[[C], T]) -> T:
-        """Run `work` in a transaction, and wake the workers once it is committed."""
-
-    # --- a transaction of the app ---
-
-    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
-        """Accept jobs of an outbox, each once."""
-        now = self.clock()
-        return self.write_and_notify(
-            lambda connection: relay.relay(
-                connection,
-                self.dialect,
-                jobs,
-                now=now,
-                deadline=deadline,
-                insert=lambda new: self.insert(connection, new, now),
-                keep_cancelled=self._keep_cancelled,
-            )
-        )
-
-    def forget_relayed(self, ids: Sequence[str]) -> None:
-        """These jobs have left their outbox."""
-        now = self.clock()
-        self.database.write(
-            lambda connection: relay.forget(connection, self.dialect, ids, now=now), promise=False
-        )
+    def write_and_notify(self, work: Callable[[C], T], *, inserts: bool = False) -> T:
+        """Run `work` in a transaction, and wake the workers once it is committed. inserts: what it
+        does for them is to call `insert`."""
 
     # --- look up ---
 
@@ -189,52 +139,6 @@ class SqlSender(Engine, Generic[C]):
         row = self.database.read(lambda connection: self._one(connection, FOUND, key))
         return record(row) if row else None
 
-    def list(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs with their attempts, without their results, newest first."""
-        return self._search(lambda c, search: self._do.records(c, search.newest(query)))
-
-    def page(self, query: JobQuery, look: int = LOOK) -> JobPage:
-        """Jobs without their results, newest first, in a bounded time."""
-        return self._search(
-            lambda c, search: search.page(query, look, lambda rows: self._do.records(c, rows))
-        )
-
-    def matching(self, query: JobQuery, look: int = LOOK) -> tuple[int, bool]:
-        """How many of the jobs that `page` would look at match, and whether there are more."""
-        return self._search(lambda _, search: search.matching(query, look))
-
-    def failures(self, look: int = LOOK) -> Sequence[FailureGroup]:
-        """The newest FAILED jobs by task and type of error."""
-        return self._search(lambda _, search: search.failures(look))
-
-    def waiting_since(self) -> float | None:
-        """Since when the job that is first in line waits (unix seconds)."""
-        return self._search(lambda _, search: search.waiting_since())
-
-    def count(self) -> dict[JobStatus, int]:
-        """How many jobs have each status."""
-        return self._search(lambda _, search: search.count())
-
-    def queues(self) -> Iterable[QueueInfo]:
-        """Every queue that has ever had a job."""
-        return self._search(lambda _, search: search.queues())
-
-    def schedules(self) -> Sequence[ScheduleInfo]:
-        """Every schedule that a worker has ever seen."""
-        return self._search(lambda _, search: search.schedules())
-
-    def counters(self, since: float) -> Sequence[CounterRow]:
-        """What became of attempts since this moment (unix seconds), by the minute."""
-        return self.database.read(lambda connection: counters.read(connection, self.dialect, since))
-
-    def totals(self) -> Sequence[CounterRow]:
-        """What became of all attempts, by task."""
-        return self.database.read(lambda connection: counters.totals(connection, self.dialect))
-
-    def enqueue_times(self) -> EnqueueTimes:
-        """See Engine.enqueue_times."""
-        return self.database.read(lambda c: counters.enqueue_times(c, self.dialect))
-
     def log(self, job_id: str) -> Sequence[tuple[int, str]]:
         """See Engine.log."""
         statement, now = self.dialect.sql(LOG), self.clock()
@@ -245,38 +149,15 @@ class SqlSender(Engine, Generic[C]):
 
         return self.database.read(work)
 
-    def checkpoint(self, job_id: str) -> str | None:
-        """See Engine.checkpoint."""
-        now = self.clock()
-
-        def work(connection: C) -> str | None:
-            row = self._one(connection, CURSOR, self._do.full(connection, job_id, now)[0])
-            return None if row is None else row[0]
-
-        return self.database.read(work)
-
-    def _search(self, ask: Callable[[C, Search], T]) -> T:
-        return self.database.read(
-            lambda connection: ask(connection, Search(connection, self.dialect))
-        )
-
     # --- change ---
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job; ask the worker of a running one to stop it."""
         return self._change(job_id, lambda c, row, now: self._cancel(c, row, now, force))
 
-    def cancel_many(self, ids: Sequence[str], force: bool = False) -> int:
-        """See Engine.cancel_many."""
-        return self._change_many(ids, lambda c, row, now: self._cancel(c, row, now, force))
-
     def retry(self, job_id: str) -> JobRecord:
         """Put a failed or cancelled job back in its queue, its counts of failures at nought."""
         return self._change(job_id, self._retry)
-
-    def retry_many(self, ids: Sequence[str]) -> int:
-        """See Engine.cancel_many."""
-        return self._change_many(ids, self._retry)
 
     def _change(self, job_id: str, change: Callable[[C, Row, float], None]) -> JobRecord:
         now = self.clock()
@@ -284,19 +165,6 @@ class SqlSender(Engine, Generic[C]):
         def work(connection: C) -> JobRecord:
             change(connection, self._do.find(connection, job_id), now)
             return self._do.full(connection, job_id, now)[1]
-
-        return self.write_and_notify(work)
-
-    def _change_many(self, ids: Sequence[str], change: Callable[[C, Row, float], None]) -> int:
-        now = self.clock()
-
-        def work(connection: C) -> int:
-            changed = 0
-            for job_id in ids:
-                with suppress(JobNotFound, InvalidTransition):
-                    change(connection, self._do.find(connection, job_id), now)
-                    changed += 1
-            return changed
 
         return self.write_and_notify(work)
 
@@ -318,48 +186,6 @@ class SqlSender(Engine, Generic[C]):
         check_retry(STATUS[row[5]], row[1])
         concurrency_key, rate_key = self._one(connection, RETRY, row[0])
         self._do.admit(connection, now, [concurrency_key], [rate_key])
-
-    def pause(self, queue_name: str) -> None:
-        """Start no more jobs of this queue; survives restarts."""
-        now = self.clock()
-
-        def work(connection: C) -> None:
-            connection.execute(self.dialect.sql(PAUSE), (queue_name, now))
-            self._do.give_capacity_back(connection, now, queue_name)
-
-        self.database.write(work)
-
-    def resume(self, queue_name: str) -> None:
-        """Take back pause()."""
-        now = self.clock()
-
-        def work(connection: C) -> None:
-            connection.execute(self.dialect.sql(RESUME), (queue_name,))
-            self._do.admit_queue(connection, now, queue_name)
-
-        self.write_and_notify(work)
-
-    def disable_schedule(self, schedule: ScheduleInfo) -> None:
-        """Make no more jobs of a schedule; survives restarts."""
-        now = self.clock()
-        values = (schedule.name, schedule.task, schedule.description, now, now)
-        self.database.write(lambda c: c.execute(self.dialect.sql(DISABLE), values))
-
-    def enable_schedule(self, name: str) -> None:
-        """Take back disable_schedule()."""
-        now = self.clock()
-        statement = self.dialect.sql(ENABLE)
-        self.database.write(lambda c: c.execute(statement, (now, now, name)))
-
-    def clear(self) -> None:
-        """Forget every job, limit and schedule; queues stay, but none is paused."""
-
-        def work(connection: C) -> None:
-            for table in self.tables:
-                connection.execute(self.dialect.sql(f"DELETE FROM offload.{table}"))
-            connection.execute(self.dialect.sql("UPDATE offload.queues SET paused_at = NULL"))
-
-        self.database.write(work)
 
     def _one(self, connection: C, statement: str, *bindings: Any) -> Any:
         """The first row of a statement; None if there is none."""

@@ -20,10 +20,10 @@ from sqlalchemy.engine import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..engines.base import Engine
-from ..engines.relay import RELAY_WITHIN
 from ..errors import EngineUnavailable
 from ..jobs import log
 from .outbox import BATCH, OutboxTable
+from .relayed import RELAY_WITHIN
 
 RETRY_EVERY: Final = 1.0
 SWEEP_EVERY: Final = 2.0

@@ -20,7 +20,6 @@ from .. import signals
 from ..engines.base import Engine as JobEngine
 from ..engines.base import Finding
 from ..engines.new_rows import is_duplicate
-from ..engines.relay import RELAY_WITHIN
 from ..errors import ConfigError, EngineUnavailable, JobNotFound, NotCommitted
 from ..jobs import log
 from ..jobs.job import COMMIT, Job, JobRecord
@@ -28,6 +27,7 @@ from ..jobs.new_job import NewJob
 from .held import HELD, HeldJob, HeldJobs, note_failed, watch_sessions
 from .outbox import OutboxTable, outbox_table
 from .relay import Relay
+from .relayed import RELAY_WITHIN
 from .writes import has_pending, has_writes, watch
 
 if TYPE_CHECKING:

@@ -1,5 +1,1 @@
-"""The PostgreSQL engine: durable jobs for many machines, without a broker."""
-
-from .engine import PostgresEngine
-
-__all__ = ["PostgresEngine"]
+"""The PostgreSQL store: durable jobs for many machines, no broker."""

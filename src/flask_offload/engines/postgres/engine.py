@@ -6,53 +6,29 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...config import Config
 from ...errors import ConfigError
-from ...jobs.job import JobRecord, JobStatus
+from ...jobs.job import JobRecord
 from ...jobs.new_job import NewJob
-from ..base import Finding, PruneReport
-from ..batches import in_turns
-from ..host import Host
 from ..new_rows import concurrency_limits, rate_limits
 from ..store import StoreOptions, WorkerInfo
 from .connection import PgConnection
-from .findings import findings
 from .join import JoinedConnection, is_same_database, join
 from .limits import keep_limits, lock_limits
-from .maintenance import BATCH, discard, prune, prune_finished, size
 from .recovery import live_workers
 from .sender import PostgresSender
 from .worker_store import PostgresStore
 
 
-class PostgresEngine(PostgresSender):
-    """Jobs in a PostgreSQL database.
-
-    host: the app, for `findings` and `prune`; None in a worker, which has not imported it.
-    """
+class PostgresCore(PostgresSender):
+    """What workers and transactions need of the PostgreSQL engine. `admin` adds what operators
+    ask."""
 
     opener: ClassVar[str] = f"{__name__}:open_engine"
-    host: Host | None = None
-
-    @classmethod
-    def of(cls, host: Host) -> PostgresEngine:
-        """The engine of this app. Raises ConfigError."""
-        config = host.config
-        engine = cls(
-            _url(config),
-            config.postgres_schema,
-            durable=config.durability == "power",
-            timeout=config.enqueue_timeout,
-            direct_url=config.postgres_direct_url,
-            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
-            clock=lambda: host.clock(),
-        )
-        engine.host = host
-        return engine
 
     def open_store(self, options: StoreOptions) -> PostgresStore:
         """The worker half."""
@@ -109,35 +85,6 @@ class PostgresEngine(PostgresSender):
                 )
         return mine / digest
 
-    def prune(self, before: float | None = None) -> PruneReport:
-        """Delete finished jobs; autovacuum makes their space usable again."""
-        assert self.host is not None
-        keep_count = self.host.config.keep_count
-        bytes_before = self.database.read(size)
-        jobs = 0
-
-        def delete(connection: PgConnection) -> tuple[int, bool]:
-            now = self.clock()
-            if before is not None:
-                gone = prune_finished(connection, before, now)
-                return gone, gone == BATCH
-            pruned = prune(connection, now, keep_count=keep_count)
-            return pruned.jobs, pruned.has_more
-
-        def batch() -> bool:
-            nonlocal jobs
-            gone, has_more = self.database.write(delete, promise=False)
-            jobs += gone
-            return has_more
-
-        in_turns(batch)
-        return PruneReport(jobs, 0, bytes_before, self.database.read(size))
-
-    def discard_many(self, ids: Sequence[str]) -> int:
-        """Delete those of these jobs that have ended."""
-        now = self.clock()
-        return self.database.write(lambda connection: discard(connection, ids, now))
-
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers whose sessions hold their locks at this moment."""
         return self.database.read(live_workers)
@@ -148,16 +95,11 @@ class PostgresEngine(PostgresSender):
         plain = worker_id.replace("\0", "")
         self.database.write(lambda connection: connection.execute(statement, (plain,)).rowcount)
 
-    def findings(self) -> Iterable[Finding]:
-        """What is wrong with the server, the role, the workers and the jobs."""
-        assert self.host is not None
-        return findings(self, self.host)
 
-
-def open_engine(database: str, config: Config) -> PostgresEngine:
+def open_engine(database: str, config: Config) -> PostgresCore:
     """The engine of a worker that has not imported the app."""
-    return PostgresEngine(
-        _url(config),
+    return PostgresCore(
+        url_of(config),
         config.postgres_schema,
         durable=config.durability == "power",
         timeout=config.enqueue_timeout,
@@ -165,7 +107,7 @@ def open_engine(database: str, config: Config) -> PostgresEngine:
     )
 
 
-def _url(config: Config) -> str:
+def url_of(config: Config) -> str:
     if config.postgres_url is None:
         raise ConfigError(
             "OFFLOAD_ENGINE = 'postgres' needs OFFLOAD_POSTGRES_URL, or SQLALCHEMY_DATABASE_URI"

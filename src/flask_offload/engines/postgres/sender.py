@@ -22,13 +22,12 @@ from ..new_rows import (
     new_row,
     rate_limits,
 )
-from ..rows import SECRET_LENGTH, WAITING_FOR, record, seq_range
+from ..rows import SECRET_LENGTH, WAITING_FOR, record
 from ..sql_sender import FOUND, SqlFunctions, SqlSender
 from .connection import PgConnection
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full, with_attempts
-from .schema import SIDE_TABLES
 from .steps import step
 
 TYPES = (
@@ -59,14 +58,6 @@ HOLDER = f"{POSTGRES.sql(FOUND)} FOR UPDATE"
 FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
 
 ARGUMENTS = "SELECT args FROM offload.jobs WHERE seq = %s"
-IDS = """
-SELECT given_id FROM offload.jobs
-WHERE given_id COLLATE "C" BETWEEN %s AND %s || 'g'
-UNION ALL
-SELECT id FROM offload.jobs
-WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) AND given_id IS NULL LIMIT 2
-"""
-
 FUNCTIONS = SqlFunctions(
     find=partial(find, lock=True),
     full=full,
@@ -92,7 +83,6 @@ class PostgresSender(SqlSender[PgConnection]):
         **{**dict.fromkeys(Flags.names(), True), "files": False, "outbox": False}
     )
     dialect = POSTGRES
-    tables = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
     database: ConnectionStack
 
     def __init__(
@@ -174,8 +164,10 @@ class PostgresSender(SqlSender[PgConnection]):
             if existing is not None:
                 return existing
 
-    def write_and_notify(self, work: Callable[[PgConnection], T]) -> T:
+    def write_and_notify(self, work: Callable[[PgConnection], T], *, inserts: bool = False) -> T:
         """See SqlSender.write_and_notify."""
+        if inserts:  # which has notified
+            return self.database.write(work)
 
         def both(connection: PgConnection) -> T:
             result = work(connection)
@@ -192,15 +184,6 @@ class PostgresSender(SqlSender[PgConnection]):
             lambda connection: connection.value(ARGUMENTS, (find(connection, job_id)[0],))
         )
         return args
-
-    def ids(self, beginning: str) -> Sequence[str]:
-        """Up to two ids that begin so: their numbers are a range."""
-        found = seq_range(beginning)
-        if found is None or not beginning.isascii() or "\0" in beginning or found[0] < 0:
-            return []
-        bindings = (beginning, beginning, *found, beginning)
-        rows = self.database.read(lambda connection: connection.execute(IDS, bindings).fetchall())
-        return [job_id for (job_id,) in rows]
 
     # --- steps ---
 

@@ -1,5 +1,1 @@
-"""The embedded engine: durable jobs in one SQLite file, no broker."""
-
-from .engine import SqliteEngine
-
-__all__ = ["SqliteEngine"]
+"""The default store: jobs in one SQLite file, no broker."""

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from ...config import Config
 from ...errors import DatabaseCorrupt
-from ...jobs.job import JobStatus
-from ..base import Finding, PruneReport
-from ..host import Host
 from ..store import StoreOptions, WorkerInfo
 from ..worker_locks import run_folder
-from .findings import findings
 from .maintenance import is_intact
-from .pruning import discard, prune_now
 from .recovery import ask_to_stop, live_workers
 from .sender import SqliteSender
 from .worker_store import SqliteStore
 
 
-class SqliteEngine(SqliteSender):
-    """Jobs in one SQLite file.
-
-    host: the app, for `findings` and `prune`; None in a worker, which has not imported it.
-    """
+class SqliteCore(SqliteSender):
+    """What workers need of the SQLite engine. `admin` adds what operators ask."""
 
     opener: ClassVar[str] = f"{__name__}:open_engine"
-    host: Host | None = None
-
-    @classmethod
-    def of(cls, host: Host) -> SqliteEngine:
-        """The engine of this app."""
-        config = host.config
-        engine = cls(
-            host.database,
-            durable=config.durability == "power",
-            busy_timeout=config.busy_timeout,
-            force=config.sqlite_force,
-            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
-            clock=lambda: host.clock(),
-        )
-        engine.host = host
-        return engine
 
     def open_store(self, options: StoreOptions) -> SqliteStore:
         """The worker half. A worker process refuses a damaged file (DatabaseCorrupt)."""
@@ -63,16 +39,6 @@ class SqliteEngine(SqliteSender):
         """The folder beside the database."""
         return run_folder(self.database.path)
 
-    def prune(self, before: float | None = None) -> PruneReport:
-        """Delete finished jobs, and give their space back to the file system."""
-        assert self.host is not None
-        return prune_now(self, self.host, before)
-
-    def discard_many(self, ids: Sequence[str]) -> int:
-        """Delete those of these jobs that have ended."""
-        assert self.host is not None
-        return discard(self, self.host, ids)
-
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that hold their locks at this moment."""
         return live_workers(self)
@@ -81,15 +47,10 @@ class SqliteEngine(SqliteSender):
         """Ask a worker process to finish what it runs, and to stop."""
         ask_to_stop(self, worker_id)
 
-    def findings(self) -> Iterable[Finding]:
-        """What is wrong with the file, its workers and its jobs."""
-        assert self.host is not None
-        return findings(self, self.host)
 
-
-def open_engine(database: str, config: Config) -> SqliteEngine:
+def open_engine(database: str, config: Config) -> SqliteCore:
     """The engine of a worker that has not imported the app."""
-    return SqliteEngine(
+    return SqliteCore(
         Path(database),
         durable=config.durability == "power",
         busy_timeout=config.busy_timeout,

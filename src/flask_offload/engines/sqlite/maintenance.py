@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 
-from ...errors import JobNotFound
 from .. import counters
-from ..rows import STATUS
 from ..store import Pruned
 from .connection import Connection
 from .limits import forget_limits
-from .rows import find
 from .schema import ADDED_TABLES, SIDE_TABLES
 from .sender import SqliteSender
 
@@ -37,9 +32,6 @@ DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq FROM {table} ORDER
     WHERE seq NOT IN (SELECT seq FROM jobs))
 """
 """Rows of jobs that an older release has deleted, among the oldest."""
-FINISHED_BEFORE = f"""
-SELECT seq FROM jobs WHERE seq > ? AND finished_at <= ? ORDER BY seq LIMIT {BATCH}
-"""
 
 
 def fold_counters(engine: SqliteSender) -> None:
@@ -62,7 +54,7 @@ def prune(engine: SqliteSender, *, keep_count: int) -> Pruned:
         gone = [seq for (seq,) in connection.execute(EXPIRED, (now,))]
         if not gone:
             gone = [seq for (seq,) in connection.execute(SURPLUS, (BATCH, keep_count))]
-        files = _delete(connection, gone, now)
+        files = delete_jobs(connection, gone, now)
         results = connection.execute(EXPIRED_RESULTS, (now,)).fetchall()
         for table in ADDED_TABLES:
             connection.execute(ORPHANS.format(table=table))
@@ -77,37 +69,7 @@ def prune(engine: SqliteSender, *, keep_count: int) -> Pruned:
     return engine.database.write(work, promise=False)
 
 
-def prune_finished(
-    engine: SqliteSender, before: float, after_seq: int = 0
-) -> tuple[int, list[str], int]:
-    """Delete a batch of the jobs that had finished by `before` (unix seconds), whatever their
-    retention.
-
-    Returns how many went, the names of spooled files that went with them, and the `after_seq` for
-    the next batch.
-    """
-    now = engine.clock()
-
-    def work(connection: Connection) -> tuple[int, list[str], int]:
-        gone = [seq for (seq,) in connection.execute(FINISHED_BEFORE, (after_seq, before))]
-        return len(gone), _delete(connection, gone, now), gone[-1] if gone else after_seq
-
-    return engine.database.write(work, promise=False)
-
-
-def discard(connection: Connection, ids: Iterable[str], now: float) -> tuple[int, list[str]]:
-    """Delete those of these jobs that have ended: how many, and the names of spooled files that
-    went with them."""
-    gone = set[int]()
-    for job_id in ids:
-        with suppress(JobNotFound):
-            row = find(connection, job_id)
-            if STATUS[row[5]].is_finished:
-                gone.add(row[0])
-    return len(gone), _delete(connection, sorted(gone), now)
-
-
-def _delete(connection: Connection, seqs: list[int], now: float) -> list[str]:
+def delete_jobs(connection: Connection, seqs: list[int], now: float) -> list[str]:
     """Delete these jobs and all that belongs to them; the names of their spooled files."""
     numbers = (json.dumps(seqs),)
     among = "IN (SELECT value FROM json_each(?))"

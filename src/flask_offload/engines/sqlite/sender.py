@@ -21,7 +21,7 @@ from ..new_rows import (
     new_row,
     rate_limits,
 )
-from ..rows import ID, WAITING_FOR, record, seq_range
+from ..rows import WAITING_FOR, record
 from ..sql_sender import FOUND, SqlFunctions, SqlSender
 from ..worker_locks import run_folder
 from .connection import Connection
@@ -29,7 +29,6 @@ from .database import Database
 from .limits import admit, admit_queue, give_capacity_back, keep_limits
 from .notifier import Notifiers
 from .rows import NEXT_SEQ, TICKS, find, full, with_attempts
-from .schema import SIDE_TABLES
 
 INLINE_ARGS = 512
 """Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
@@ -59,13 +58,6 @@ SELECT (SELECT value FROM steps WHERE steps.seq = jobs.seq AND name = ?) FROM jo
 ARGUMENTS = """
 SELECT coalesce(jobs.args, payloads.args) FROM jobs LEFT JOIN payloads USING (seq) WHERE seq = ?
 """
-IDS = f"""
-SELECT {ID} FROM jobs WHERE given_id BETWEEN ? AND ? || 'g'
-UNION ALL
-SELECT id FROM jobs
-WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? AND given_id IS NULL LIMIT 2
-"""
-
 FUNCTIONS = SqlFunctions(
     find=find,
     full=full,
@@ -89,7 +81,6 @@ class SqliteSender(SqlSender[Connection]):
     name = "sqlite"
     flags: ClassVar[Flags] = Flags(**dict.fromkeys(Flags.names(), True))
     dialect = SQLITE
-    tables = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
     database: Database
 
     def __init__(
@@ -116,7 +107,7 @@ class SqliteSender(SqlSender[Connection]):
         """See SqlSender.accept."""
         return self.write_and_notify(work)
 
-    def write_and_notify(self, work: Callable[[Connection], T]) -> T:
+    def write_and_notify(self, work: Callable[[Connection], T], *, inserts: bool = False) -> T:
         """See SqlSender.write_and_notify."""
         result = self.database.write(work)
         self.notifiers.notify()
@@ -178,15 +169,6 @@ class SqliteSender(SqlSender[Connection]):
             lambda connection: connection.execute(ARGUMENTS, (find(connection, job_id)[0],)).get
         )
         return args
-
-    def ids(self, beginning: str) -> Sequence[str]:
-        """Up to two ids that begin so: their numbers are a range."""
-        found = seq_range(beginning)
-        if found is None:
-            return []
-        bindings = (beginning, beginning, *found, len(beginning), beginning)
-        rows = self.database.read(lambda connection: connection.execute(IDS, bindings).fetchall())
-        return [job_id for (job_id,) in rows]
 
     def close(self) -> None:
         """Close the connections; the next call opens them again."""

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import apsw
 
-from ...config import Config
-from ...errors import EngineUnavailable
-from ...payload.private_folder import make_private
-from ...payload.spool import show_bytes
-from ...textui import duration, show_jobs
-from ..base import Finding, QueueInfo, ScheduleInfo
-from ..findings import schedule_findings, unknown_tasks
-from ..host import Host
-from ..store import WorkerInfo
-from .database import SAFE_SQLITE
-from .filesystem import NETWORK
-from .health import Health, files_of, kind_of_disk, read_health
-from .maintenance import is_intact
-from .recovery import live_workers
-from .sender import SqliteSender
+from ..config import Config
+from ..engines.base import Finding, QueueInfo, ScheduleInfo
+from ..engines.dialect import SQLITE
+from ..engines.host import Host
+from ..engines.sqlite.database import SAFE_SQLITE
+from ..engines.sqlite.filesystem import NETWORK
+from ..engines.sqlite.maintenance import is_intact
+from ..engines.sqlite.recovery import live_workers
+from ..engines.sqlite.sender import SqliteSender
+from ..engines.store import WorkerInfo
+from ..errors import EngineUnavailable
+from ..payload.private_folder import make_private
+from ..payload.spool import show_bytes
+from ..textui import duration, show_jobs
+from .findings import schedule_findings, unknown_tasks
+from .search import Search
+from .sqlite_health import Health, files_of, kind_of_disk, read_health
 
 STARVED_AFTER = 600.0
 """Seconds that a ready job may wait while younger ones of higher priority start."""
@@ -311,14 +313,13 @@ def _look(host: Host, engine: SqliteSender) -> Situation:
         if look == LOOKS or health.running.keys() <= {worker.id for worker in workers}:
             break
         time.sleep(1.0 if workers else 0.05)  # a living worker recovers once a second
-    return Situation(
-        host,
-        engine.clock(),
-        health,
-        workers,
-        list(engine.queues()),
-        list(engine.schedules()),
+    queues, schedules = engine.database.read(
+        lambda connection: (
+            Search(connection, SQLITE).queues(),
+            Search(connection, SQLITE).schedules(),
+        )
     )
+    return Situation(host, engine.clock(), health, workers, queues, schedules)
 
 
 def _nothing_yet(host: Host) -> Situation:

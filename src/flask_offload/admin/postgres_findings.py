@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...errors import OffloadError
-from ...textui import show_jobs, show_number
-from ..base import Finding
-from ..dialect import POSTGRES
-from ..findings import schedule_findings, unknown_tasks
-from ..host import Host
-from ..job_search import Search
-from .connection import PgConnection
-from .recovery import live_workers
-from .sender import PostgresSender
+from ..engines.base import Finding
+from ..engines.dialect import POSTGRES
+from ..engines.host import Host
+from ..engines.postgres.connection import PgConnection
+from ..engines.postgres.recovery import live_workers
+from ..engines.postgres.sender import PostgresSender
+from ..errors import OffloadError
+from ..textui import show_jobs, show_number
+from .findings import schedule_findings, unknown_tasks
+from .search import Search
 
 OLDEST = 13_00_00
 LATE = 90.0

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from ..rows import WAITING
-from .connection import Connection
-from .filesystem import filesystem_of
-from .sender import SqliteSender
+from ..engines.rows import WAITING
+from ..engines.sqlite.connection import Connection
+from ..engines.sqlite.filesystem import filesystem_of
+from ..engines.sqlite.sender import SqliteSender
 
 _WAITING = ", ".join(f"'{state}'" for state in WAITING)
 _PAUSED = "(SELECT name FROM queues WHERE paused_at IS NOT NULL)"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from ..engines.base import LOOK, Engine, JobQuery
 from ..jobs.job import JobStatus
-from .base import LOOK, Engine, JobQuery
-from .batches import in_turns
 
 Action = Literal["retry", "cancel", "discard"]
 
@@ -29,6 +29,16 @@ FLAGS: Final[Mapping[Action, str]] = {
 
 BITE = 100
 """Jobs that are changed in one transaction."""
+
+
+def in_turns(step: Callable[[], bool]) -> None:
+    """Repeat a step while it returns True, and pause as long as each has taken (1 s at most): half
+    of the time the database is free for enqueues."""
+    while True:
+        began = time.perf_counter()
+        if not step():
+            return
+        time.sleep(min(time.perf_counter() - began, 1.0))
 
 
 def matching(engine: Engine, action: Action, query: JobQuery) -> list[str]:

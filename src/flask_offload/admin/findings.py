@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from ..engines.base import Finding, Level, ScheduleInfo
 from ..textui import ago, duration, show_jobs
-from .base import Finding, Level, ScheduleInfo
 
 
 def unknown_tasks(

@@ -12,25 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..jobs.job import JobRecord, JobStatus
-from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
-from .attempt_writes import SqlConnection
-from .base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
-from .dialect import Dialect
-from .rows import (
+from ..engines.attempt_writes import SqlConnection
+from ..engines.base import FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
+from ..engines.dialect import Dialect
+from ..engines.rows import (
     COLUMNS,
     ID,
-    IS_FINISHED,
-    NOT_FINISHED,
-    SCHEDULE_COLUMNS,
     SECRET_LENGTH,
     STATES,
-    count_statuses,
-    filters,
-    queue_infos,
-    schedule_infos,
-    states_sql,
+    STATUS,
+    WAITING,
 )
+from ..jobs.job import FINISHED, JobRecord, JobStatus
+from ..jobs.new_job import ASYNC, ISOLATED, QUARANTINED, THREADS
+
+
+def states_sql(*statuses: JobStatus) -> str:
+    """These statuses as the inside of an SQL `IN (…)`."""
+    return ", ".join(f"'{state}'" for status in sorted(statuses) for state in STATES[status])
+
+
+NOT_FINISHED = (*WAITING, "running")
+IS_FINISHED = f"state IN ({states_sql(*FINISHED)})"
+"""In the words of the index `jobs_finished`, so that a database sees that it may use it."""
+
 
 FIRST_FROM = "SELECT seq, enqueued_at FROM offload.jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
 RANGE = "SELECT (SELECT min(seq) FROM offload.jobs), (SELECT max(seq) FROM offload.jobs)"
@@ -89,7 +94,11 @@ FROM offload.queues LEFT JOIN ({BY_QUEUE}) AS numbers ON queue_name = name
 GROUP BY name ORDER BY name
 """
 
-SCHEDULES = f"SELECT {SCHEDULE_COLUMNS} FROM offload.schedules ORDER BY name"
+SCHEDULES = """
+SELECT name, task, description, last_fire, last_job, next_at, disabled_at
+FROM offload.schedules ORDER BY name
+"""
+"""The fields of ScheduleInfo, in their order."""
 
 Records = Callable[[list[tuple[Any, ...]]], list[JobRecord]]
 
@@ -264,21 +273,43 @@ class Search:
 
     def count(self) -> dict[JobStatus, int]:
         """See Engine.count: reads indexes only."""
-        return count_statuses(self._all(COUNTS))
+        counts = dict.fromkeys(JobStatus, 0)
+        for state, number in self._all(COUNTS):
+            counts[STATUS[state]] += number
+        return counts
 
     def queues(self) -> list[QueueInfo]:
         """See Engine.queues: reads the indexes of jobs that are not finished."""
-        return queue_infos(self._all(QUEUES))
+        return [
+            QueueInfo(name=name, paused_at=paused, ready=ready, running=running)
+            for name, paused, ready, running in self._all(QUEUES)
+        ]
 
     def schedules(self) -> list[ScheduleInfo]:
         """See Engine.schedules."""
-        return schedule_infos(self._all(SCHEDULES))
+        names = ScheduleInfo.__struct_fields__
+        return [ScheduleInfo(**dict(zip(names, row, strict=True))) for row in self._all(SCHEDULES)]
 
     def _all(self, statement: str, *bindings: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = self._connection.execute(
             self._dialect.sql(statement), bindings
         ).fetchall()
         return rows
+
+
+def filters(query: JobQuery) -> list[tuple[str, str]]:
+    """(column, value) that a job of this query has, besides its status."""
+    wanted = (("task", query.task), ("queue_name", query.queue_name), ("owner", query.owner))
+    return [(column, value) for column, value in wanted if value is not None]
+
+
+def seq_range(beginning: str) -> tuple[int, int] | None:
+    """The least and the greatest number of an id that begins so; None if there is no such id."""
+    number = beginning[:12]
+    try:
+        return int(number.ljust(12, "0"), 16), int(number.ljust(12, "f"), 16)
+    except ValueError:
+        return None
 
 
 def _number(cursor: str) -> int:
