@@ -3,9 +3,12 @@ made while the table was empty."""
 
 from __future__ import annotations
 
+import math
+import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -85,6 +88,28 @@ def test_no_more_jobs_are_let_through_than_a_limit_says_whatever_the_statistics_
     store.exchange([outcome(claim, time.time()) for claim in claimed], {})
     pruned = engine.database.write(lambda c: maintenance.prune(c, time.time(), keep_count=2))
     assert pruned.jobs == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_relay_asks_once_to_notify_the_workers(
+    store: PostgresStore, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, statements, execute = store.engine, list[str](), PgConnection.execute
+
+    def recording(connection: PgConnection, statement: str, *rest: Any) -> Any:
+        statements.append(statement)
+        return execute(connection, statement, *rest)
+
+    assert isinstance(engine, PostgresEngine)
+    store.notifier.clear()
+    monkeypatch.setattr(PgConnection, "execute", recording)
+    jobs = [new_job(time.time()) for _ in range(count)]
+    assert len(engine.relay(jobs, math.inf)) == count
+    assert sum("pg_notify" in statement for statement in statements) == 1
+    assert select.select([store.notifier], [], [], 5)[0]
+    statements.clear()
+    assert engine.relay(jobs, math.inf) == []  # known: there is nothing to do
+    assert not any("pg_notify" in statement for statement in statements)
 
 
 def test_a_plan_of_the_empty_table_is_good_for_a_full_one(store: PostgresStore) -> None:
