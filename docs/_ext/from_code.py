@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from docutils import nodes
+from messages import GAP, error_messages, log_messages
 from sphinx.util.docutils import SphinxDirective
 
 import flask_offload
@@ -43,7 +44,8 @@ def error_classes() -> list[type[errors.OffloadError]]:
 
 
 def troubleshooting() -> Iterator[str]:
-    """A section for each error class: the sentence, what it is, where to read on."""
+    """A section for each error class: the sentence, what it is, where to read on, its messages."""
+    messages = error_messages({error.__name__ for error in error_classes()})
     for error in error_classes():
         name = error.__name__
         public = "flask_offload" if name in flask_offload.__all__ else "flask_offload.errors"
@@ -55,6 +57,15 @@ def troubleshooting() -> Iterator[str]:
             line += f"; a kind of [{above}](#{above.lower()})"
         pages = [REMEDIES[base.__name__] for base in error.__mro__ if base.__name__ in REMEDIES]
         yield line + (f". Read on: {pages[0]}.\n" if pages else ".\n")
+        yield "\n".join(f"- {_literal(text)}" for text in messages[name]) + "\n"
+
+
+def log_list() -> Iterator[str]:
+    """Every line of the log: its action, its level and its message."""
+    yield "| `action` | level | message |\n|---|---|---|"
+    for level, action, text in log_messages():
+        text = re.sub(r"%[\d.]*[a-z]", GAP, text)
+        yield f"| `{action}` | {level} | {_cell(_literal(text))} |"
 
 
 def signal_list() -> Iterator[str]:
@@ -112,6 +123,11 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def _literal(text: str) -> str:
+    """Text as it is, also with the signs that mean something in Markdown."""
+    return re.sub(r"([\\`*_<>\[\]{}$#~])", r"\\\1", text).replace("...", "…")
+
+
 def _help(text: str) -> str:
     r"""Click's help as Markdown: a paragraph after \b keeps its lines."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
@@ -123,6 +139,7 @@ def _help(text: str) -> str:
 
 MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "troubleshooting": troubleshooting,
+    "log": log_list,
     "signals": signal_list,
     "commands": commands,
     "addresses": addresses,
@@ -135,6 +152,7 @@ class FromCode(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # the page is unchanged when the code is not
         text = "\n".join(MAKERS[self.arguments[0]]())
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 

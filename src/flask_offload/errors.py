@@ -180,7 +180,7 @@ class TooManyFiles(EngineUnavailable):
 
 
 class NetworkFilesystem(EngineUnavailable):
-    """The job database lies on a network file system, where SQLite's locks can't be trusted:
+    """The job database is on a network file system, where SQLite's locks can't be trusted:
     set OFFLOAD_SQLITE_PATH to a local disk."""
 
 

@@ -14,7 +14,7 @@ The sender is always the app. Receivers get keyword arguments:
   the Celery engine: close there what must not be shared with the parent, such as connections.
   SQLAlchemy's are dealt with.
 - `action`: `who`, `what` and `jobs` (a list of ids, or a text such as "status=FAILED"). Sent in the
-  web process after somebody has done something on the dashboard.
+  web process after someone has done something on the dashboard.
 - `worker_started`, `worker_stopped`: `worker` (its id). Sent in each process that runs jobs.
 
 An exception in a receiver is logged; it never affects the job.

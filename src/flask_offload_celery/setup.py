@@ -142,7 +142,7 @@ def warnings_about(celery: Celery, host: Host) -> Iterator[str]:
     conf = celery.conf
     if set(conf.accept_content) - {"json", "application/json"}:
         yield (
-            f"accept_content = {conf.accept_content!r}: pickle and yaml let everybody who can reach"
+            f"accept_content = {conf.accept_content!r}: pickle and yaml let everyone who can reach"
             " the broker run code in the worker; accept ['json'] only"
         )
     if conf.worker_prefetch_multiplier != 1:

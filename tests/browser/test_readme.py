@@ -20,8 +20,9 @@ def test_the_quickstart_shows_progress_and_ends(browser: Browser, tmp_path: Path
     (tmp_path / "app.py").write_text(blocks[0])
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "flask", "run", "--port", str(port)]
-    with running(command, cwd=tmp_path, ready=lambda _: answers(origin)):
+    assert "$ flask run --debug  " in README.read_text()
+    command = [sys.executable, "-m", "flask", "run", "--debug", "--port", str(port)]
+    with running(command, cwd=tmp_path, ready=lambda _: answers(origin)) as server:
         page = browser.new_page()
         page.goto(origin)
         page.get_by_role("textbox").fill(" ".join(["Ann"] * 6))
@@ -30,3 +31,5 @@ def test_the_quickstart_shows_progress_and_ends(browser: Browser, tmp_path: Path
         expect(page.get_by_role("status")).to_contain_text("sending")
         expect(page.get_by_role("heading", name="Done")).to_be_visible()
         page.close()
+        server.wait_for("send_letters #")
+        server.wait_for(" done in ")

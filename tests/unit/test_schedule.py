@@ -637,7 +637,7 @@ def test_what_lies_in_the_past_runs_now() -> None:
         (30, r"give a timedelta, such as timedelta\(seconds=30\)"),
         (True, "give a timedelta"),
         ("2030-01-01T00:00Z", "give a timedelta"),
-        (timedelta.max, "beyond the year 9999"),
+        (timedelta.max, "after the year 9999"),
     ],
 )
 def test_a_bad_run_after_is_refused_with_the_remedy(run_after: Any, message: str) -> None:

@@ -124,7 +124,7 @@ def test_job_shows_everything(shop: Shop) -> None:
     assert re.search(r"^returned +3$", text, re.M)
     text = shop.text("job", bad.id)
     assert re.search(r"^status +FAILED$", text, re.M)
-    assert re.search(r"^progress +1/4 \(25 %\) connecting$", text, re.M)
+    assert re.search(r"^progress +1/4 \(25%\) connecting$", text, re.M)
     assert text.count("\nattempt ") == 2
     assert text.count("raise ConnectionError(") == 2
     assert re.search(r"^status +READY, due in (59|60) min$", shop.text("job", waiting.id), re.M)
@@ -428,7 +428,7 @@ def test_spot_names_the_function_to_move(tmp_path: Path, monkeypatch: pytest.Mon
         {**asdict(evidence[1])},
     ]
     text = shop.text("spot", "--limit", "1")
-    assert re.search(r"^POST /signup +40 +810 +950 +90 % +task +signup +app\.py:12$", text, re.M)
+    assert re.search(r"^POST /signup +40 +810 +950 +90% +task +signup +app\.py:12$", text, re.M)
     assert text.endswith("\n\n- Slow.\n")
     assert "/list" not in text
     evidence.append(

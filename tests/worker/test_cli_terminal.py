@@ -69,7 +69,7 @@ def shown(site: SmallSite, *, columns: int = 120, **environ: str) -> str:
 
 def test_a_running_job_has_a_bar_and_a_colour(site: SmallSite) -> None:
     text = shown(site)
-    assert "███░░░░░░░  30 %" in text
+    assert "███░░░░░░░  30%" in text
     assert f"{ESCAPE}36mRUNNING" in text
 
 
@@ -83,7 +83,7 @@ def test_it_fits_a_narrow_terminal(site: SmallSite) -> None:
 def test_no_colours_where_they_are_not_wanted(site: SmallSite, environ: dict[str, str]) -> None:
     text = shown(site, columns=120, **environ)
     assert "RUNNING" in text
-    assert "███░░░░░░░  30 %" in text
+    assert "███░░░░░░░  30%" in text
     assert ESCAPE not in text
 
 
@@ -91,5 +91,5 @@ def test_neither_in_a_pipe(site: SmallSite) -> None:
     command = [sys.executable, "-m", "flask", "--app", "shop", "offload", "jobs"]
     environ = {name: value for name, value in site.environ.items() if name != "NO_COLOR"}
     text = subprocess.check_output(command, env=environ, cwd=site.folder, text=True, timeout=60)
-    assert "3/10 (30 %)" in text
+    assert "3/10 (30%)" in text
     assert ESCAPE not in text

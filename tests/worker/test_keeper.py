@@ -279,6 +279,20 @@ def test_a_single_thread_serves_all_lanes(tmp_path: Path) -> None:
         assert served.run_a_job()["id"] != served.run_a_job()["id"]
 
 
+@pytest.mark.parametrize("level", ["INFO", "WARNING"])
+def test_the_levels_of_an_app_that_configures_logging_apply(tmp_path: Path, level: str) -> None:
+    setup = f'import logging\nlogging.basicConfig(level="{level}")\n'
+    path = write(tmp_path, GLOBAL)
+    path.write_text(setup + path.read_text())
+    with serve(tmp_path, [*GUNICORN, "site_app:app"]) as served:
+        job = served.run_a_job()
+        line = f"{job['id']} of site_app.pid, attempt 1: succeeded"
+        if level == "INFO":
+            served.process.wait_for(line)
+    assert (line in served.process.output()) is (level == "INFO")
+    assert "started" not in served.process.output().partition(job["id"])[2]  # that is DEBUG
+
+
 def test_off_starts_nothing(tmp_path: Path) -> None:
     write(tmp_path, GLOBAL)
     with serve(tmp_path, [*GUNICORN, "site_app:app"], FLASK_OFFLOAD_WORKER="off") as served:

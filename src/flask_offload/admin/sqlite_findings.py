@@ -38,7 +38,7 @@ SLOW = 60.0
 GRACE = 30.0
 """Seconds that a living worker gets to notice what came due; it needs about one."""
 CLOCK_STEP = 60.0
-"""Seconds by which a written moment may lie in the future: more is a clock that was set back."""
+"""Seconds by which a written moment may be in the future: more is a clock that was set back."""
 EARLIEST = 1_735_689_600.0
 """2025-01-01T00:00Z. An earlier time means that the clock was never set."""
 LARGE_LOG = 64 * 1024 * 1024
@@ -116,7 +116,7 @@ def check_disk(path: Path, config: Config) -> Iterator[Finding]:
     name = "file system"
     if kind in NETWORK:
         use = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
-        message = f"{path} lies on {kind}, whose locks can't be trusted: {use}. Use a local disk"
+        message = f"{path} is on {kind}, whose locks can't be trusted: {use}. Use a local disk"
         yield Finding(name, "problem", message)
     elif free < LITTLE_SPACE:
         message = f"{show_bytes(free)} left for {path}: when the disk is full, no job is accepted"

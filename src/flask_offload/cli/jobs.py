@@ -214,10 +214,10 @@ def _progress(job: Job, *, bars: bool = False) -> str | None:
     if progress is None:
         return None
     if bars and progress.fraction is not None:
-        percent = f"{progress.fraction * 100:3.0f} %"
+        percent = f"{progress.fraction * 100:3.0f}%"
         return f"{bar(progress.fraction)} {percent} {progress.message or ''}".rstrip()
     total = "" if progress.total is None else f"/{progress.total:g}"
-    percent = "" if progress.fraction is None else f" ({progress.fraction * 100:.0f} %)"
+    percent = "" if progress.fraction is None else f" ({progress.fraction * 100:.0f}%)"
     return f"{progress.done:g}{total}{percent} {progress.message or ''}".rstrip()
 
 

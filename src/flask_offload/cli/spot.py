@@ -44,7 +44,7 @@ def spot(limit: int, forget: bool, as_json: bool) -> None:
                     row.count,
                     round(row.p50_ms),
                     round(row.p95_ms),
-                    f"{row.share * 100:.0f} %",
+                    f"{row.share * 100:.0f}%",
                     row.advice,
                     row.function,
                     f"{row.file}:{row.line}" if row.file else "",

@@ -87,7 +87,8 @@ def worker(
         sys.exit(_work_here(info, log_level or "info", frozenset(queues) or None, given))
     kept = given["kept_by"] is not None
     in_terminal = kept and log_level is None and get_debug_flag()
-    log.set_up(log_level or ("warning" if kept else "info"), in_terminal=in_terminal)
+    chosen = log_level or ("warning" if kept else "info")
+    log.set_up(chosen, in_terminal=in_terminal, yields=kept and log_level is None)
     if kept:
         os.nice(NICENESS)
     options = WorkerOptions(queues=frozenset(queues) or None, **given)

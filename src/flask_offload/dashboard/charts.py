@@ -144,7 +144,7 @@ def _times(title: str, buckets: Sequence[Sequence[int]]) -> Chart:
     half, most = percentile(whole, 0.5), percentile(whole, 0.95)
     summary = "no attempts"
     if half is not None and most is not None:
-        summary = f"half within {_seconds(half)}, 95 % within {_seconds(most)}"
+        summary = f"half within {_seconds(half)}, 95% within {_seconds(most)}"
     lines = [(name, _path(values, top)) for name, values in series.items()]
     return Chart(title=title, top=_seconds(top), summary=summary, lines=lines)
 

@@ -19,7 +19,7 @@ NEW_COLUMNS = (
 
 
 def new_row(job: NewJob, state: str, args: str | None) -> tuple[Any, ...]:
-    """The values of NEW_COLUMNS. args: None if they lie in another table."""
+    """The values of NEW_COLUMNS. args: None if they are in another table."""
     return (
         job.id[-SECRET_LENGTH:],
         job.task,

@@ -67,7 +67,7 @@ def not_found(job_id: str) -> JobNotFound:
 
 
 def record(row: tuple[Any, ...]) -> JobRecord:
-    """A row of COLUMNS as a record, without what lies in other tables."""
+    """A row of COLUMNS as a record, without what is in other tables."""
     state = row[5]
     return JobRecord(
         id=row[1],

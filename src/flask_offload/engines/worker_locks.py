@@ -4,7 +4,7 @@ Each worker holds a lock on a file of its own in the run folder for as long as i
 process that can acquire that lock knows that the worker is dead, however it died, and at once: no
 heartbeat to write, no lease to tune, no false alarm for a worker that is slow or stopped.
 
-Beside the lock lies the worker's table of slots (see engines/slots.py).
+Beside the lock is the worker's table of slots (see engines/slots.py).
 """
 
 from __future__ import annotations

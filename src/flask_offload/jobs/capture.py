@@ -1,8 +1,8 @@
 """Where the lines of jobs are noticed: in `logging`, and in sys.stdout and sys.stderr if asked.
 
 The wrapper of `Logger.callHandlers` sees what the app would log: what passes the levels and filters
-of the loggers, whatever their handlers are, also when logging is configured anew later. It looks at
-a record after the handlers, so that a filter of theirs that hides a secret in it has done so.
+of the loggers, whatever their handlers are, also when logging is configured again later. It looks
+at a record after the handlers, so that a filter of theirs that hides a secret in it has done so.
 """
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ class Job:
     def result(self, timeout: float | None = 0) -> Any:
         """Wait until the job is finished, and return its return value.
 
-        timeout: seconds; 0 does not wait, None waits for ever. Raises JobFailed if the job did not
+        timeout: seconds; 0 does not wait, None waits forever. Raises JobFailed if the job did not
         succeed, WaitTimeout, and PayloadError like `return_value`.
         """
         if not self.is_finished:
@@ -348,7 +348,7 @@ class Job:
     def wait(self, timeout: float | None = None) -> Job:
         """Block until it has finished.
 
-        timeout: seconds; None waits for ever. Raises WaitTimeout. Don't call it in a request:
+        timeout: seconds; None waits forever. Raises WaitTimeout. Don't call it in a request:
         that would block the request, which the job is there to avoid.
         """
         deadline = None if timeout is None else time.monotonic() + timeout

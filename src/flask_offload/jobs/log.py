@@ -232,10 +232,11 @@ class _Terminal(_PlainFormatter):
         return super().format(record)
 
 
-def set_up(level: str, *, in_terminal: bool = False) -> None:
+def set_up(level: str, *, in_terminal: bool = False, yields: bool = False) -> None:
     """In a worker, before the app is imported: add a handler unless there is one.
 
-    in_terminal: it shows when jobs start and end, in short lines, whatever the level.
+    in_terminal: it shows when jobs start and end, in short lines, whatever the level. yields: if
+    the app configures logging, its levels apply.
     """
     logger.setLevel(level.upper())
     if in_terminal:
@@ -246,14 +247,17 @@ def set_up(level: str, *, in_terminal: bool = False) -> None:
                 record.levelno >= logging.INFO or getattr(record, "action", "") == "job_started"
             )
         )
+    _own_handler.setLevel(logger.level if yields else logging.NOTSET)
     if not logger.handlers and not logging.getLogger().handlers:
         logger.addHandler(_own_handler)
 
 
-def use_app_handlers() -> None:
-    """After the import: remove that handler if the app configured logging, to log lines once."""
+def use_app_logging() -> None:
+    """After the import, if the app configured logging: remove that handler, to log lines once."""
     if logging.getLogger().handlers:
         logger.removeHandler(_own_handler)
+        if logger.level == _own_handler.level:
+            logger.setLevel(logging.NOTSET)
 
 
 def add_job_fields() -> None:

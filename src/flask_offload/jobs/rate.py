@@ -2,7 +2,7 @@
 
 The limit is a strict sliding window: no interval of `window_seconds`, wherever it begins, has more
 than `count` starts. A window that is reset by the clock would allow up to twice as many around each
-reset. A store keeps the times of the starts; one that lies in the future, because the clock was set
+reset. A store keeps the times of the starts; one that is in the future, because the clock was set
 back, counts as a start at the current time.
 """
 
@@ -36,7 +36,7 @@ class Rate:
                 raise OptionError(f"Rate({name}={value!r}): give a whole number.")
         if self.count < 1:
             raise OptionError(
-                f"a rate of {self.count} starts would hold the jobs up for ever: allow at least 1, "
+                f"a rate of {self.count} starts would never start a job: allow at least 1, "
                 "or pause the queue."
             )
         if self.window_seconds < 1:

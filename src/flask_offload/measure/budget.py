@@ -80,7 +80,7 @@ def check_baseline(now: Measurement, earlier: Measurement, name: str) -> list[Ch
     """Compare each variant with the one of the same label. name: of the earlier run, in sentences.
 
     A figure has regressed if its median is FACTOR times and SLACK more than the earlier one, both
-    taken as long as this machine is slower now, and the middle 80 % of the values do not overlap.
+    taken as long as this machine is slower now, and the middle 80% of the values do not overlap.
     """
     known = {variant.label: variant for variant in earlier.variants}
     slower = _slower(now, earlier)

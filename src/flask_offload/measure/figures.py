@@ -55,7 +55,7 @@ LIGHTHOUSE = Threshold(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """median, with the smallest and largest of n values; 80 % of them lie between p10 and p90."""
+    """median, with the smallest and largest of n values; 80% of them are between p10 and p90."""
 
     median: float
     low: float

@@ -1,6 +1,6 @@
 """Findings: pure functions, from a measurement to sentences with numbers.
 
-A difference is claimed only where the middle 80 % of the two sets of values do not overlap and the
+A difference is claimed only where the middle 80% of the two sets of values do not overlap and the
 medians differ by more than the figure's slack. What did not change is reported as well.
 """
 
@@ -159,7 +159,7 @@ def _sentence(compared: Comparison, before: Variant, after: Variant) -> str:
 def _caveat(figure: Figure, before: Variant) -> str | None:
     """Noise is no limit, and a wait that is within the limit breaks none."""
     if not figure.stable:
-        return "varies by 100 % between loads: never a limit in CI"
+        return "varies by 100% between loads: never a limit in CI"
     if figure.threshold is None or figure.unit != "ms":
         return None
     value = figure.value(before)
@@ -255,7 +255,7 @@ def _bottleneck(variant: Variant) -> Iterator[MeasurementFinding]:
         Kind.BOTTLENECK,
         variant.label,
         f"{variant.label}: most of the wait is {stage.title}, {quantity(stage.ms, 'ms')} of "
-        f"{quantity(whole.total_ms, 'ms')} ({whole.share(stage) * 100:.0f} %)",
+        f"{quantity(whole.total_ms, 'ms')} ({whole.share(stage) * 100:.0f}%)",
         number=stage.ms,
         unit="ms",
         caveat=caveat,

@@ -56,7 +56,7 @@ def parse_limit(text: str) -> Limit:
         raise BadLimit(f"there is no figure {match['key']!r}: use one of {usable}")
     if not figure.stable:
         raise BadLimit(
-            f"{figure.key} varies by 100 % between loads, so a limit would fail by chance: "
+            f"{figure.key} varies by 100% between loads, so a limit would fail by chance: "
             f"use one of {usable}"
         )
     if (match["unit"] is not None) != (figure.unit == "ms"):

@@ -94,7 +94,7 @@ def _pipelines(shown: MeasurementReport) -> Iterator[str]:
         if whole is None or not whole.total_ms:
             continue
         parts = ", ".join(
-            f"{stage.title} {stage.ms:,.0f} ms ({whole.share(stage) * 100:.0f} %)"
+            f"{stage.title} {stage.ms:,.0f} ms ({whole.share(stage) * 100:.0f}%)"
             for stage in whole.stages
         )
         yield f"Where {variant.label} spends its {whole.total_ms:,.0f} ms: {parts}"

@@ -50,10 +50,10 @@ class Part:
 
 
 def parts_of(root: CallNode, is_view: Callable[[CallNode], bool], seconds: float) -> list[Part]:
-    """The parts of a request that took `seconds`, largest first; parts under 10 % are left out.
+    """The parts of a request that took `seconds`, largest first; parts under 10% are left out.
 
     The view itself can't be moved, so it is split: every function that it calls is a part, and so
-    is its own time. A part is named after the innermost single call that still holds 80 % of it;
+    is its own time. A part is named after the innermost single call that still holds 80% of it;
     but never after one call of a loop, because the function with the loop is what should be moved.
     A loop in the view itself names the function that is called. Time without any user code is a
     part of the root, and so is time in which nothing was sampled, which is the last part.

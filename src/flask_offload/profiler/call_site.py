@@ -22,7 +22,7 @@ _MAX_NAME = 60
 
 
 class Usage(Enum):
-    """What becomes of a call's value."""
+    """What is done with a call's value."""
 
     UNUSED = "not used"
     USED = "used"
@@ -35,7 +35,7 @@ class CallSite:
     """The call at a place. name: the called function as it is written, such as "time.sleep"; None
     if no call stands there. passes_on: its value is that of the function around it, a decorator's
     wrapper or a lambda. is_guarded: an error in it is handled, by more than a line in a log.
-    is_polling: it stands in a `while`. call: the expression."""
+    is_polling: it is in a `while`. call: the expression."""
 
     name: str | None
     usage: Usage
@@ -192,7 +192,7 @@ def _is_condition(inner: ast.AST, outer: ast.AST) -> bool:
 
 
 def _usage_of_names(names: set[str], source: ast.Module) -> Usage:
-    """What becomes of a value that has these names; other code of the module may read a global."""
+    """What is done with a value of these names; other code of the module may read a global."""
     if not _read_anywhere(names, source):
         return Usage.UNUSED
     tests = (
@@ -214,7 +214,7 @@ def names_read(node: ast.AST) -> set[str]:
 
 
 def _is_guarded(outward: list[ast.AST]) -> bool:
-    """Whether it stands in a `try` whose handler does more than to log: it decides something."""
+    """Whether it is in a `try` whose handler does more than to log: it decides something."""
     for inner, outer in itertools.pairwise(outward):
         if isinstance(outer, ast.Try) and inner in outer.body:
             handling = [statement for each in outer.handlers for statement in each.body]

@@ -26,7 +26,7 @@ _SLACK = 0.020
 """Seconds by which a sample may be late: the interpreter changes threads every 5 ms only."""
 
 _reporting = Lock()  # a gate asks in a thread of its own
-# a process that is forked during a report would wait for it for ever
+# a process that is forked during a report would wait for it forever
 os.register_at_fork(
     before=_reporting.acquire,
     after_in_parent=_reporting.release,

@@ -195,7 +195,7 @@ def read_stack(frames: list[FrameType], user_code: UserCode) -> Stack:
 
 
 def _is_part_of(code: CodeType, at: Place) -> bool:
-    """Whether it is a lambda or a comprehension that stands in the function at this place."""
+    """Whether it is a lambda or a comprehension that is in the function at this place."""
     return code.co_name in _FOLDED and (code in at.code.co_consts or code in at.function.co_consts)
 
 

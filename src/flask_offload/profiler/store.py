@@ -37,7 +37,7 @@ _WRITER_WAITS, _READER_WAITS = 250, 10_000
 """Milliseconds for which another process may have the file locked."""
 _DAY = 86_400
 _STEPS = 32
-"""Buckets for each doubling of a duration: percentiles are exact to 1.1 %."""
+"""Buckets for each doubling of a duration: percentiles are exact to 1.1%."""
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS route_times (      -- how many requests took how long
@@ -357,7 +357,7 @@ def sentences_since(path: Path, moment: float) -> dict[str, str]:
 
 
 def forget_samples(path: Path) -> None:
-    """Delete all evidence, to begin anew after a change. Raises EvidenceUnreadable."""
+    """Delete all evidence, to begin again after a change. Raises EvidenceUnreadable."""
     with _reading(path) as connection:
         if connection is not None:
             for table in _TABLES:

@@ -165,6 +165,8 @@ class Registry(ABC):
             )
         if not callable(function):
             raise OptionError(f"@offload.task decorates a function, not {function!r}.")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise OptionError(f"{function.__name__} yields, so a call runs nothing of it: return.")
         name = given.get("name")
         if name is None:
             name = task_name(function)

@@ -16,7 +16,7 @@ from ..jobs.reported import shown, text_of
 EXPLICIT_ATTEMPTS = 25
 """Attempts that a task gets by raising `Retry` when `max_attempts` was left at 1.
 
-A task that polls may raise `Retry` for ever by mistake; 25 is Sidekiq's default limit of retries. A
+A task that polls may raise `Retry` forever by mistake; 25 is Sidekiq's default limit of retries. A
 `max_attempts` above 1 takes its place.
 """
 
@@ -59,7 +59,7 @@ class Exponential:
             )
         if self.cap < self.first:
             raise OptionError(
-                f"exponential(first={self.first!r}, cap={self.cap!r}): the cap lies below the "
+                f"exponential(first={self.first!r}, cap={self.cap!r}): the cap is below the "
                 "first wait; raise cap, or lower first."
             )
 
@@ -243,10 +243,7 @@ def _check_backoff(value: object) -> None:
             "function (exception, attempt) -> seconds | None."
         )
     if not 0 <= seconds <= LONGEST_WAIT:
-        raise OptionError(
-            f"backoff={value!r}: the seconds between two attempts lie between 0 and "
-            f"{LONGEST_WAIT:.0f} (ten years)."
-        )
+        raise OptionError(f"backoff={value!r}: give 0 to {LONGEST_WAIT:.0f} seconds (ten years).")
 
 
 def _check_function(function: Callable[..., object]) -> None:

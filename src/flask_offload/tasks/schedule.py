@@ -155,9 +155,7 @@ def run_at(run_after: timedelta | datetime | None, now: float) -> float | None:
     else:
         moment = run_after.timestamp()
     if moment > _LAST_DATE:
-        raise OptionError(
-            f"run_after={run_after!r} lies beyond the year 9999: give an earlier time."
-        )
+        raise OptionError(f"run_after={run_after!r} is after the year 9999: give an earlier time.")
     return max(moment, now)
 
 

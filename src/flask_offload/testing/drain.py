@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LIMIT = 1000
-"""Attempts in one drain(); more are taken for a task that enqueues itself for ever."""
+"""Attempts in one drain(); more are taken for a task that enqueues itself forever."""
 
 
 @contextmanager

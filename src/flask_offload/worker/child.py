@@ -133,7 +133,7 @@ def _imported(channel: Channel, load_app: Callable[[], Flask]) -> Host | None:
     """Import the app and report it; None, after the reason was sent, if that fails."""
     try:
         app = load_app()
-        log.use_app_handlers()
+        log.use_app_logging()
         offload = app.extensions.get("offload")
         if offload is None:
             raise OffloadError(

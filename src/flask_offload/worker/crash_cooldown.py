@@ -6,7 +6,7 @@ COOLDOWN = 3.0
 """Seconds without a death after which it is over."""
 LONGEST_COOLDOWN = 60.0
 """Seconds after which it is over for a moment although processes go on dying, so that no job
-waits for ever."""
+waits forever."""
 
 
 class CrashCooldown:

@@ -88,7 +88,7 @@ class Executor:
             seqs.append(claim.seq)
 
     def cancel(self, seq: int, attempt: int) -> None:
-        """Let a job hear at its next checkpoint that it shall stop."""
+        """Let a job learn at its next checkpoint that it is to stop."""
         context = self._active.get(seq)
         if context is None:
             self._stopped_early[seq] = attempt

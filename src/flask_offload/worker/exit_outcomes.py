@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a child process that has ended."""
+"""What happens to the jobs of a child process that has ended."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Run(msgspec.Struct, tag="run", array_like=True):
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
-    """Let this attempt hear at its next checkpoint that it shall stop."""
+    """Let this attempt learn at its next checkpoint that it is to stop."""
 
     seq: int
     attempt: int

@@ -384,7 +384,7 @@ class ProcessPool(Pool):
         self._on_exit(child, status)
 
     def _on_exit(self, child: ChildHandle, status: int) -> None:
-        """A child has ended: decide what becomes of each of its jobs."""
+        """A child has ended: decide what happens to each of its jobs."""
         self._children.remove(child)
         child.channel.is_closed = True
         child.watch(self._selector)

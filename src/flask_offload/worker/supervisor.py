@@ -42,7 +42,7 @@ FINAL_WRITE_TIMEOUT = 10.0
 """Seconds for recording the last outcomes when the database can't be written at the end."""
 BURST_WAITS = 4.0
 """Seconds for which a burst waits for a job that comes due: a retry, or one of a full rate. Less
-than UNKNOWN_DELAY, or a job whose task is unknown would keep it alive for ever."""
+than UNKNOWN_DELAY, or a job whose task is unknown would keep it alive forever."""
 LOOK_FOR_PEERS = 1.0
 """Seconds between two looks for workers that are new."""
 

@@ -28,5 +28,5 @@ def with_code(text: str) -> Markup:
 
 
 def source(thing: Callable[..., Any]) -> str:
-    """The code of a function as it stands in its file, decorators included."""
+    """The code of a function as it is in its file, decorators included."""
     return inspect.getsource(inspect.unwrap(thing)).rstrip()

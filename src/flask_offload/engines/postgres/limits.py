@@ -158,7 +158,7 @@ def _admit_rate(connection: PgConnection, now: float, key: str) -> None:
     limit = connection.execute(
         "SELECT count, \"window\" FROM offload.limits WHERE kind = 'rate' AND key = %s", (key,)
     ).fetchone()
-    if limit is None:  # forgotten, as above: the job must not wait for ever
+    if limit is None:  # forgotten, as above: the job must not wait forever
         connection.execute(ADMIT_RATE, (key, None))
         return
     count, window = limit
@@ -191,7 +191,7 @@ def wake_rates(connection: PgConnection, now: float) -> None:
 
 
 def admit_idle(connection: PgConnection, now: float) -> None:
-    """Let jobs through that were passed over while somebody held them who then changed nothing."""
+    """Let jobs through that were passed over while someone held them who then changed nothing."""
     keys = [key for (key,) in connection.execute(IDLE_KEYS)]
     admit(connection, now, keys)
 

@@ -52,6 +52,6 @@ def tick(
 
 
 def _begin(connection: PgConnection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
-    """A schedule that is new, or declared anew with other times, starts from now."""
+    """A schedule that is new, or declared again with other times, starts from now."""
     values = (spec.name, spec.job.task, schedule.description, now, next_after(schedule, now))
     connection.execute(BEGIN, values)

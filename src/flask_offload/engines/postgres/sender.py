@@ -147,7 +147,7 @@ class PostgresSender(SqlSender[PgConnection]):
         connection.execute(NOTIFY, (self.channel,))
 
     def _know_queues(self, connection: PgConnection, jobs: Iterable[NewJob]) -> None:
-        if self._known_in != self.database.generation:  # the tables may have been made anew
+        if self._known_in != self.database.generation:  # the tables may have been made again
             self._known_in = self.database.generation
             self._known_queues.clear()
         for name in sorted({job.queue_name for job in jobs} - self._known_queues):

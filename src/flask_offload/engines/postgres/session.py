@@ -172,7 +172,7 @@ class Session:
             connection.script(SETTINGS_BEFORE_14 if is_old else SETTINGS)
             if not connection.value(TAKE_LOCK, (self._key,)):
                 # our own last session, of which the server does not know yet that it ended; or
-                # somebody who is putting our jobs back
+                # someone who is putting our jobs back
                 connection.execute(END_HOLDER, (self._key,))
                 raise EngineUnavailable(
                     f"an earlier session of this worker in {self._database.place} has not ended yet"

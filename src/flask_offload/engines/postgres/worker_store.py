@@ -117,7 +117,7 @@ class PostgresStore(PostgresClaims, Store):
         return self.session.write(live_workers, promise=False)
 
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody has asked this worker to stop."""
+        """Whether someone has asked this worker to stop."""
         statement = "SELECT stop_asked FROM offload.workers WHERE id = %s"
         return bool(
             self.session.write(

@@ -225,7 +225,7 @@ class Database(ClosesBeforeFork):
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_handler(self._wait_for_turn(shared))
-            # or it would plan some statements anew for each value that is bound
+            # or it would plan some statements again for each value that is bound
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             is_new = check_application(connection)  # before anything is changed
             for pragma in PRAGMAS:

@@ -32,7 +32,7 @@ class SqliteCore(SqliteSender):
         if damage:
             raise DatabaseCorrupt(
                 f"{self.database.path} is damaged ({damage[0].splitlines()[-1]}): stop what uses it"
-                " and restore a backup, or move it away to start anew"
+                " and restore a backup, or move it away to start with a new one"
             )
 
     def run_folder(self) -> Path:

@@ -68,7 +68,7 @@ def explain(
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return DatabaseCorrupt(
             f"{path} is not a usable job database ({error}):"
-            " restore a backup, or move it away to start anew"
+            " restore a backup, or move it away to start with a new one"
         )
     cannot_open = isinstance(error, apsw.CantOpenError)
     if number in NO_DESCRIPTORS or (cannot_open and _no_descriptors_left()):

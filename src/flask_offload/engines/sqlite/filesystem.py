@@ -1,4 +1,4 @@
-"""Which file systems a SQLite database must not lie on: those whose locks can't be trusted."""
+"""File systems on which a SQLite database must not be: those whose locks can't be trusted."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def filesystem_of(folder: Path) -> str | None:
 
 
 def refuse_network(folder: Path) -> None:
-    """Raise NetworkFilesystem if `folder` lies on one."""
+    """Raise NetworkFilesystem if `folder` is on one."""
     kind = filesystem_of(folder)
     if kind in NETWORK:
         raise NetworkFilesystem(
-            f"{folder} lies on a network file system ({kind}), where SQLite's locks can't be"
+            f"{folder} is on a network file system ({kind}), where SQLite's locks can't be"
             " trusted: set OFFLOAD_SQLITE_PATH to a local disk"
             " (or OFFLOAD_SQLITE_FORCE = True, if you know better)"
         )

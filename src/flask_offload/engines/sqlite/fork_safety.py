@@ -3,7 +3,7 @@
 A child that inherits an open connection does damage even if it never touches it. SQLite keeps the
 locks of a process in memory, so the child believes in locks that the kernel gave to its parent
 only: it reads and writes without them, and a transaction that was under way in another thread at
-the moment of the fork locks the child out for ever. So what is open is closed first,
+the moment of the fork locks the child out forever. So what is open is closed first,
 and the next use opens it again, in the parent as in the child.
 
 `subprocess` does not come here: it forks and executes in C.

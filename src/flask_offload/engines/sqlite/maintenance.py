@@ -15,7 +15,7 @@ BATCH = 500
 """Jobs deleted in one transaction; more would make an enqueue wait noticeably."""
 
 LONG_LOG = 5 * 1024 * 1024
-"""Bytes of write-ahead log; SQLite begins it anew at 4 MiB, unless a reader stays for long."""
+"""Bytes of write-ahead log; SQLite begins it again at 4 MiB, unless a reader stays for long."""
 
 EXPIRED = f"SELECT seq FROM jobs WHERE expires_at <= ? ORDER BY expires_at LIMIT {BATCH}"
 SURPLUS = """

@@ -55,7 +55,7 @@ def next_tick(engine: SqliteSender, spec: ScheduleSpec, now: float) -> float | N
 
 
 def _begin(connection: Connection, spec: ScheduleSpec, schedule: Schedule, now: float) -> None:
-    """A schedule that is new, or declared anew with other times, starts from now."""
+    """A schedule that is new, or declared again with other times, starts from now."""
     connection.execute(
         "INSERT INTO schedules (name, task, description, last_at, next_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET task = excluded.task, description = excluded.description,"

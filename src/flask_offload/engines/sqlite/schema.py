@@ -1,7 +1,7 @@
 """The tables of the job database, and how an older one becomes today's.
 
 A job's row is small and moves often; what is large or rare (big arguments, results, tracebacks)
-lies in side tables, so that moving the row costs the same whatever it carries.
+is in side tables, so that moving the row costs the same whatever it carries.
 
 `state` is the public status with READY split by what the job waits for:
 scheduled (its time) -> blocked (its concurrency key) -> throttled (its rate key) -> ready.

@@ -31,7 +31,7 @@ from .notifier import Notifiers
 from .rows import NEXT_SEQ, TICKS, find, full, with_attempts
 
 INLINE_ARGS = 512
-"""Characters of arguments that stay in the job's row; larger ones lie in `payloads`.
+"""Characters of arguments that stay in the job's row; larger ones are in `payloads`.
 
 Moving a row rewrites its page, so a large row would make every move dear (1 MB: 4 MB of log per
 job); a small payload in the row saves an insert, a look-up and a delete.
@@ -195,7 +195,7 @@ def _row(job: NewJob, state: str, seq: int) -> tuple[Any, ...]:
 
 
 def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobRecord:
-    """The record of a job whose row is there; what lies beside the row is added."""
+    """The record of a job whose row is there; what is beside the row is added."""
     if len(job.args) > INLINE_ARGS:
         connection.execute("INSERT INTO payloads (seq, args) VALUES (?, ?)", (seq, job.args))
     if job.files:

@@ -97,7 +97,7 @@ class SqliteStore(SqliteClaims, Store):
         return live_workers(self.engine)
 
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody has asked this worker to stop."""
+        """Whether someone has asked this worker to stop."""
         return is_asked_to_stop(self.engine, self.worker_id)
 
     def peer_pids(self) -> set[int]:
