@@ -138,6 +138,8 @@ def mistakes(app: Flask) -> Iterator[tuple[str, Callable[[], object]]]:
     def rows() -> Iterator[int]:
         yield 1
 
+    def sweep() -> None: ...
+
     naive = datetime(2030, 1, 1)
     yield "wrong type", lambda: send.enqueue("one")  # type: ignore[arg-type]
     yield "misspelt argument", lambda: send.enqueue(1, wat=2)  # type: ignore[call-arg]
@@ -147,7 +149,7 @@ def mistakes(app: Flask) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "misspelt option", lambda: offload.task(max_attempt=3)(rows)  # type: ignore[call-overload]
     yield "generator", lambda: offload.task(rows)
     yield "lambda", lambda: offload.task(lambda: 1)
-    yield "cron text", lambda: offload.every("* * *")(send)
+    yield "cron text", lambda: offload.every("* * *")(sweep)
     yield "no such job", lambda: offload.get_job("6b0a")
     yield "misspelt setting", lambda: Offload(_with(OFFLOAD_WORKERS=2))
     yield "bad setting", lambda: Offload(_with(OFFLOAD_WORKER="yes"))
