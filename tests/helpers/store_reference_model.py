@@ -45,6 +45,7 @@ class ModelJob:
     expires_at: float | None = None
     has_result: bool = False
     result_expires_at: float | None = None
+    logs: dict[int, str] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -64,6 +65,7 @@ class Model:
     keep_successful: float
     keep_failed: float
     max_crashes: int = 3
+    logged_attempts: int = 10
     now: float = 0.0
     jobs: list[ModelJob] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)
@@ -209,6 +211,12 @@ class Model:
             if job.crashes == self.max_crashes - 1:
                 job.lane = QUARANTINED
 
+    def report(self, job: ModelJob, log: str) -> None:
+        """The log of an attempt replaces what it had; those of the last attempts are kept."""
+        job.logs[job.attempt] = log
+        first = job.attempt - self.logged_attempts + 1
+        job.logs = {attempt: lines for attempt, lines in job.logs.items() if attempt >= first}
+
     def unclaim(self, job: ModelJob, delay: float) -> None:
         """A claimed job that has not started goes back as if nothing had been."""
         job.attempt -= 1
@@ -288,11 +296,14 @@ class Model:
             key=lambda job: (job.expires_at, job.age),
         )
         gone = [job for job in kept if job.expires_at is not None and job.expires_at <= self.now]
-        gone = gone or kept[: max(0, len(kept) - keep_count)]
-        self.jobs = [job for job in self.jobs if job not in gone]
+        self.forget(gone or kept[: max(0, len(kept) - keep_count)])
         for job in self.jobs:
             if job.result_expires_at is not None and job.result_expires_at <= self.now:
                 job.has_result, job.result_expires_at = False, None
+
+    def forget(self, gone: Collection[ModelJob]) -> None:
+        """Delete these jobs, with all that belongs to them."""
+        self.jobs = [job for job in self.jobs if job not in gone]
         left = {job.new.concurrency_key for job in self.jobs}
         for key in {job.new.concurrency_key for job in gone} - left - {None}:
             self.concurrency.pop(key or "", None)

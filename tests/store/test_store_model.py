@@ -23,9 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from flask_offload.engines import attempt_writes
 from flask_offload.engines.base import JobQuery
 from flask_offload.errors import InvalidTransition
-from flask_offload.jobs.attempt import Claim, Ending
+from flask_offload.jobs.attempt import Claim, Ending, Report
 from flask_offload.jobs.job import JobStatus
 from flask_offload.jobs.new_job import ISOLATED, QUARANTINED, THREADS
 from flask_offload.jobs.rate import Rate
@@ -63,7 +64,10 @@ JOB = st.fixed_dictionaries(
         "rate": st.sampled_from([Rate(1, 10), Rate(2, 10)]),
     }
 )
+LOG = st.sampled_from(["first", "longer, and with 'quotes'", "ü\N{SNOWMAN}" * 2000])
 WORKERS = 2
+LOGGED_ATTEMPTS = 2
+"""Fewer than MAX_ATTEMPTS, which no example would reach."""
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -79,7 +83,9 @@ class StoreMachine(RuleBasedStateMachine):
         store.execute("DELETE FROM queues")
         store.execute("DELETE FROM workers")
         store.engine.database.close()  # it remembers the queues that it has seen
-        self.model = Model(KEEP.successful, KEEP.failed, MAX_CRASHES, now=store.clock())
+        self.model = Model(
+            KEEP.successful, KEEP.failed, MAX_CRASHES, LOGGED_ATTEMPTS, now=store.clock()
+        )
         self.workers: list[Worker] = [store.worker() for _ in range(WORKERS)]
         self.started: set[str] = set()
 
@@ -172,6 +178,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.finish(job, ending, after=after, keep=keep, result_ttl=result_ttl)
         self.model.admit([job.new.concurrency_key], [job.new.rate_key])
 
+    @rule(which=NUMBER, log=LOG, done=st.sampled_from([None, 3.0]))
+    def report(self, which: int, log: str, done: float | None) -> None:
+        found = self.held(which)
+        if found is None or found[2].id not in self.started:
+            return
+        worker, claim, job = found
+        worker.sqlite_store.report([report(claim, log, done)])
+        self.model.report(job, log)
+
     @rule(which=NUMBER, wrong=st.sampled_from(["attempt", "worker", "state"]), ending=NUMBER)
     def finish_too_late(self, which: int, wrong: str, ending: int) -> None:
         """An outcome of an attempt that this worker does not hold changes nothing."""
@@ -193,6 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
         stale = stale_claim(seq, job.id, attempt)
         late = outcome(stale, self.store.clock(), list(Ending)[ending % len(Ending)])
         assert sender.sqlite_store.exchange([late], {}).refused == [late]
+        sender.sqlite_store.report([report(stale, "late", 99.0)])
         sender.sqlite_store.give_back([stale])
 
     @rule(which=NUMBER, delay=st.sampled_from([0.0, 5.0]))
@@ -301,6 +317,15 @@ class StoreMachine(RuleBasedStateMachine):
             for job in self.model.jobs
         ]
 
+        logs = self.store.query(
+            "SELECT id, logs.attempt, lines FROM logs LEFT JOIN jobs USING (seq)"
+        )
+        assert sorted(logs) == sorted(
+            (job.id, attempt, lines)
+            for job in self.model.jobs
+            for attempt, lines in job.logs.items()
+        )
+
     @invariant()
     def keeps_its_promises(self) -> None:
         """What must hold whatever the model says."""
@@ -348,18 +373,26 @@ class StoreMachine(RuleBasedStateMachine):
             assert engine.arguments(job.id) == job.new.args
 
 
+def report(claim: Claim, log: str, done: float | None) -> Report:
+    """Progress of an attempt and its log; the log alone if there is no progress."""
+    total = None if done is None else 10.0
+    return Report(claim.seq, claim.attempt, done, total, None, None, log)
+
+
 def compare(store: Store) -> None:
     """Do many things to this store and to the model."""
     StoreMachine.store = store
-    run_state_machine_as_test(
-        StoreMachine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt_writes, "MAX_ATTEMPTS", LOGGED_ATTEMPTS)
+        run_state_machine_as_test(
+            StoreMachine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 def test_the_store_does_what_the_model_does() -> None:
