@@ -18,10 +18,12 @@ from playwright.sync_api import Browser, Page, expect
 from browser_fixtures import browser_fixture  # noqa: F401 (fixture)
 from dashboard_site import PREFIX, Shop
 from flask_offload import JobStatus
+from flask_offload.dashboard.schedules import known_schedules
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.store import Retention, StoreOptions
-from flask_offload.jobs.attempt import Ending, Outcome
+from flask_offload.jobs.attempt import Ending, Outcome, Report
 from flask_offload.jobs.job import Error
+from flask_offload.jobs.log_line import StoredLine, stored_log
 from flask_offload.jobs.new_job import THREADS
 from support import APP_PATH, free_port, listening, running
 from web_browser import PATIENCE, WATCH
@@ -31,14 +33,18 @@ BATCH = 1000
 ERROR = Error("SMTPServerDisconnected", "Connection unexpectedly closed", "Traceback …\n  mail.py")
 PAGES = ("/", "/jobs", "/failures", "/queues", "/schedules", "/workers", "/routes")
 A_MINUTE = 60.0
+LEVELS = ("ERROR", "INFO", "PRINT")
 
 
 @dataclass
 class Site:
-    """The shop in this process, and where a server serves it."""
+    """The shop in this process, and where a server serves it. odd: a job with all that a page of a
+    job can show; running: one that runs."""
 
     shop: Shop
     origin: str
+    odd: str
+    running: str
 
     def count(self, status: JobStatus) -> int:
         """How many jobs have this status."""
@@ -51,6 +57,47 @@ class Site:
         """One that failed."""
         (record,) = self.shop.engine.page(JobQuery(error=ERROR.type, limit=1), JOBS).jobs
         return record.id
+
+
+OPEN = "for (const each of document.querySelectorAll('details')) each.open = true"
+BUTTONS_OUTSIDE = """[...document.querySelectorAll('button, a.press')]
+    .filter(each => each.getBoundingClientRect().right > 320).map(each => each.textContent)"""
+LONG = "https://shop.example/" + "unbroken" * 40
+
+
+@contextmanager
+def odd_jobs(shop: Shop) -> Iterator[tuple[str, str]]:
+    """A cancelled job with two attempts, tracebacks, long texts and a log, and one that runs
+    meanwhile; with them a paused queue and a disabled schedule."""
+    options = StoreOptions(
+        kind="command", retention=Retention(1e6, 1e6, 10**6), places=4, capacity=4
+    )
+    store = shop.engine.open_store(options)
+    error = Error("PaymentRefused", LONG, f"Traceback …\n  {LONG}\n{LONG}")
+    lines = [StoredLine(time.time(), "WARNING", "shop.mail", f"{n}: {LONG}") for n in range(30)]
+    lines[3:6] = [
+        each._replace(level=level) for each, level in zip(lines[3:6], LEVELS, strict=True)
+    ]
+    log = stored_log(1, lines)
+    try:
+        with shop.app.app_context():
+            odd = shop.pay.using(owner=f"user:{LONG}", priority=3).enqueue(1, "tok", note=LONG).id
+            for ending in (Ending.RETRY, Ending.CANCELLED):
+                (claim,) = store.exchange([], {THREADS: 1}).claims
+                report = Report(claim.seq, claim.attempt, 3, 7, LONG, f'["{LONG}"]', log)
+                store.report([report])
+                now = time.time()
+                ended = Outcome(claim.seq, claim.attempt, ending, now, now, error=error, keep=1e6)
+                store.exchange([ended], {})
+            running = shop.pay.enqueue(2, note=LONG).id
+            (claim,) = store.exchange([], {THREADS: 1}).claims
+            store.report([Report(claim.seq, claim.attempt, 3, 7, "sending", None, log)])
+            shop.engine.pause("paused")
+            (schedule,) = known_schedules(shop.offload.state_of(shop.app))
+            shop.engine.disable_schedule(schedule)
+        yield odd, running
+    finally:
+        store.close()
 
 
 def fill(shop: Shop) -> None:
@@ -93,8 +140,11 @@ def site_fixture(
         "SHOP_FOLDER": str(folder),
         "PYTHONPATH": os.pathsep.join([APP_PATH, helpers]),
     }
-    with running(command, env=environ, cwd=folder, ready=lambda _: listening(port)):
-        yield Site(made, f"http://127.0.0.1:{port}")
+    with (
+        odd_jobs(made) as (odd, runs),
+        running(command, env=environ, cwd=folder, ready=lambda _: listening(port)),
+    ):
+        yield Site(made, f"http://127.0.0.1:{port}", odd, runs)
     made.engine.close()
 
 
@@ -146,21 +196,25 @@ def test_axe_finds_nothing(browser: Browser, site: Site, scheme: str) -> None:
     with visit(browser, site, "full", color_scheme=scheme) as page:
         job = f"/jobs/{site.failed_id()}"
         bulk = "/bulk?action=retry&status=FAILED"
-        for path in (*PAGES, job, "/jobs?status=FAILED", bulk, "/jobs/unknown"):
+        jobs = (job, f"/jobs/{site.odd}", f"/jobs/{site.running}", "/jobs/unknown")
+        for path in (*PAGES, *jobs, "/jobs?status=FAILED", "/jobs?task=none", bulk):
             page.goto(site.origin + PREFIX + path)
-            page.evaluate(
-                "for (const each of document.querySelectorAll('details')) each.open = true"
-            )
+            page.evaluate(OPEN)
             found = Axe().run(page)
             assert found.violations_count == 0, f"{path}: {found.generate_report()}"
 
 
 def test_nothing_is_wider_than_a_narrow_screen(browser: Browser, site: Site) -> None:
     with visit(browser, site, "full", viewport={"width": 320, "height": 640}) as page:
-        for path in (*PAGES, f"/jobs/{site.failed_id()}", "/bulk?action=retry&status=FAILED"):
-            page.goto(site.origin + PREFIX + path)
+        jobs = (f"/jobs/{each}" for each in (site.failed_id(), site.odd, site.running))
+        for path in (*PAGES, *jobs, "/bulk?action=retry&status=FAILED"):
+            response = page.goto(site.origin + PREFIX + path)
+            assert response is not None
+            assert len(response.body()) < 100_000
+            page.evaluate(OPEN)
             assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
-            assert len(page.content()) < 100_000
+            hidden = page.evaluate(BUTTONS_OUTSIDE)
+            assert hidden == [], f"{path}: these buttons are not seen without scrolling: {hidden}"
 
 
 def test_a_page_renews_itself_and_keeps_the_place(browser: Browser, site: Site) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -15,7 +17,9 @@ from dashboard_site import PREFIX, Shop, act, shop
 from flask_offload import JobStatus, current_job
 from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.config import MASKED
+from flask_offload.dashboard.charts import Times, percentile
 from flask_offload.dashboard.masking import Masking
+from flask_offload.engines.counter_row import BOUNDS
 from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.testing import drain
 from flask_offload.worker.settings import worker_settings
@@ -126,6 +130,60 @@ def test_values_are_masked_at_any_depth() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "Authorization", "value": "Bearer sk-1"},
+        {"header": "X-Api-Key", "values": ["sk-1"]},
+        {"field": "user_password", "old": "sk-1", "new": "sk-1"},
+        {"key": "secret", "value": {"deep": "sk-1"}},
+        {"$": ["tuple", ["Cookie", "sk-1"]]},
+        ["login", "--token", "sk-1", "--verbose"],
+        ["login", "--password=sk-1"],
+        '{"a": [{"password": ["sk-1"]}]}',
+        '[["token", "sk-1"]]',
+        "postgresql://shop:sk-1@db.example/shop",
+        "redis://:sk-1@db.example/0",
+        "https://api.example/v1?page=2&access_token=sk-1&x=1",
+        "Authorization: Basic sk-1",
+        "DEBUG=1\nSECRET_KEY='sk-1 sk-1'\n",
+        'pwd = "sk-1\\"sk-1"',
+        [["rows", [{"url": "amqp://u:sk-1@host"}]]],
+    ],
+)
+def test_a_secret_is_masked_however_it_is_named(value: Any) -> None:
+    shown = json.dumps(Masking(MASKED).masked(value), ensure_ascii=False)
+    assert "sk-1" not in shown
+    assert "••••••" in shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "Ada", "value": "3"},
+        ["resize", "--width", "300"],
+        '{"a": [1, 2.5, null]}',
+        "{no json",
+        "https://shop.example:8080/a?b=c@d",
+        "12:30 lunch, author: Ada",
+    ],
+)
+def test_and_nothing_else_is(value: Any) -> None:
+    assert Masking(MASKED).masked(value) == value
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a=", "://", "x://a:", "ab='\\", '{"a":', "[", "ab \t", "-"]
+)
+def test_masking_takes_no_longer_for_odd_texts(piece: str) -> None:
+    masking, took = Masking(MASKED), list[float]()
+    for length in (5_000, 1_000_000):
+        began = time.thread_time()
+        masking.masked(piece * (length // len(piece)))
+        took.append(time.thread_time() - began)
+    assert took[1] < 50 * took[0] + 0.2
+
+
 def test_the_words_can_be_chosen(tmp_path: Path) -> None:
     with shop(tmp_path, DEBUG=True, OFFLOAD_DASHBOARD_MASK=["note"]) as made:
         job = made.run(7, "tok", note="between us")
@@ -182,6 +240,71 @@ def test_odd_texts_are_no_error(made: Shop) -> None:
         for name in ("task", "queue", "owner", "error", "text"):
             assert "<script>alert" not in text(made, "/jobs", **{name: odd})
     assert ids(text(made, "/jobs", text="<script>alert"))
+
+
+ODD = "\x1b[31m\u202etxt\u2066 \x85 \x7f"
+
+
+def test_characters_that_disguise_others_are_shown_as_escapes(made: Shop) -> None:
+    def work(note: str) -> None:
+        current_job.progress(1, 2, ODD)
+        logging.getLogger("shop").warning(ODD)
+        raise ValueError(ODD)
+
+    job = made.run(ODD, task=made.offload.task(name="shop.odd")(work))
+    for path in (f"/jobs/{job.id}", "/jobs", "/failures", "/", "/queues"):
+        html = text(made, path)
+        assert not re.search("[\x1b\x7f\x85\u202e\u2066]", html), path
+        assert ("\\x1b[31m\\u202etxt\\u2066 \\x85 \\x7f" in html) is (path != "/queues")
+
+
+def test_no_job_makes_its_page_long(made: Shop) -> None:
+    def work(**options: str) -> None:
+        for number in range(300):
+            logging.getLogger("s" * 150).warning("line %d %s", number, "'" * 80)
+        current_job.progress(1, 2, '"' * 9_000)
+        current_job.checkpoint({"at": "'" * 9_000})
+        raise ValueError("&" * 30_000)
+
+    task = made.offload.task(name="shop.long", max_attempts=30, backoff=0)(work)
+    job = made.run(task=task, **{f"option{number}": "'" * 6_000 for number in range(60)})
+    html = text(made, f"/jobs/{job.id}")
+    assert "earlier attempts are not shown" in html
+    assert "more are not shown" in html
+    assert "line 299" in html
+    assert "line 200 " not in html
+    for path in ("/", "/jobs", "/failures"):
+        text(made, path)
+
+
+def test_no_table_makes_its_page_long(made: Shop) -> None:
+    names = [f"queue-{number:03}-{'q' * 50}" for number in range(170)]
+    with made.app.app_context():
+        for name in names:
+            made.engine.pause(name)
+    text(made, "/")
+    seen: list[str] = []
+    path: str | None = "/queues"
+    while path is not None:
+        html = text(made, path)
+        seen += re.findall(r'name="name" value="([^"]*)"', html)
+        found = re.search(r'rel="next" href="(\?from=\d+)"', html)
+        path = f"/queues{found[1]}" if found else None
+    assert [name for name in seen if name.startswith("queue")] == names
+    for odd in ("-1", "x", "9" * 50, "500"):
+        text(made, "/queues", **{"from": odd})
+
+
+def test_one_long_run_is_no_longer_in_the_chart_than_it_was(made: Shop) -> None:
+    times = [0] * (len(BOUNDS) + 1)
+    times[-2] = 1
+    for total in (BOUNDS[-2] * 1.01, BOUNDS[-1]):
+        for part in (0.5, 0.95):
+            shown = percentile(Times(times, total), part)
+            assert shown is not None
+            assert BOUNDS[-2] <= shown <= total
+    assert percentile(Times([*times[:-2], 0, 1], BOUNDS[-1] * 3), 0.5) == BOUNDS[-1] * 2
+    assert percentile(Times([0] * len(times), 0.0), 0.5) is None
 
 
 def test_failures_are_grouped(made: Shop) -> None:

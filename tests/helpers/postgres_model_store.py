@@ -69,4 +69,6 @@ class PostgresModelWorker(Worker):
 
 
 def _translated(statement: str) -> str:
-    return re.sub(r"\b(FROM|JOIN|UPDATE|ANALYZE) (\w+)", r"\1 offload.\2", statement).replace("?", "%s")
+    return re.sub(r"\b(FROM|JOIN|UPDATE|ANALYZE) (\w+)", r"\1 offload.\2", statement).replace(
+        "?", "%s"
+    )

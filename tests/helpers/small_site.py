@@ -30,6 +30,9 @@ class SmallSite:
         }
         self.app = Flask("shop")
         self.app.config.update(OFFLOAD_SQLITE_PATH=str(self.database), OFFLOAD_WORKER="off")
+        for name in ("ENGINE", "POSTGRES_URL"):
+            if f"FLASK_OFFLOAD_{name}" in environ:
+                self.app.config[f"OFFLOAD_{name}"] = environ[f"FLASK_OFFLOAD_{name}"]
         self.offload = Offload(self.app)
 
     def enqueue(self, name: str, *args: object, **options: object) -> str:

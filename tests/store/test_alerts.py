@@ -19,7 +19,7 @@ from flask_offload.jobs.job import Error
 from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import drain
 from postgres_server import shared_server
-from small_site import SmallSite
+from small_site import SmallSite, small_site
 from support import wait_until
 
 ENGINES = ("sqlite", pytest.param("postgres", marks=pytest.mark.processes))
@@ -317,22 +317,54 @@ offload.init_app(app)
 """
 
 
+@pytest.fixture(name="site")
+def site_fixture(engine_name: str, tmp_path: Path) -> Iterator[SmallSite]:
+    """The shop, for worker processes."""
+    with ExitStack() as stack:
+        environ = {"JOURNAL": str(tmp_path / "journal"), "FLASK_OFFLOAD_ENGINE": engine_name}
+        if engine_name == "postgres":
+            url = stack.enter_context(shared_server().database())
+            environ["FLASK_OFFLOAD_POSTGRES_URL"] = url
+        yield stack.enter_context(small_site(tmp_path, SHOP, **environ))
+
+
+def lines(site: SmallSite) -> list[str]:
+    """What OFFLOAD_ALERT has been called with, and by no job that still waits."""
+    with site.app.app_context():
+        counts = site.offload.count()
+    waiting = counts[JobStatus.READY] + counts[JobStatus.RUNNING]
+    journal = site.folder / "journal"
+    return journal.read_text().splitlines() if journal.exists() and not waiting else []
+
+
 @pytest.mark.processes
-def test_the_count_outlives_workers(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    shop = SmallSite(tmp_path, SHOP, JOURNAL=str(journal))
-
-    def lines() -> list[str]:
-        return journal.read_text().splitlines() if journal.exists() else []
-
-    with shop.worker():
-        shop.enqueue("work", "crash", on_crash="fail")
-        wait_until(lambda: len(lines()) == 1, 30, "the first failure is made known")
-    with shop.worker():
+def test_the_count_outlives_workers(site: SmallSite) -> None:
+    with site.worker():
+        site.enqueue("work", "crash", on_crash="fail")
+        wait_until(lambda: len(lines(site)) == 1, 30, "the first failure is made known")
+    with site.worker():
         for _ in range(9):
-            shop.enqueue("work", "fail")
-        wait_until(lambda: len(lines()) == 2, 30, "the tenth is")
-        shop.enqueue("work", "well")
-        wait_until(lambda: len(lines()) == 3, 30, "the success is")
-    shop.offload.state_of(shop.app).engine.close()
-    assert lines() == ["shop.work 1 WorkerDied", "shop.work 10 ValueError", "shop.work 10 well"]
+            site.enqueue("work", "fail")
+        wait_until(lambda: len(lines(site)) == 2, 30, "the tenth is")
+        site.enqueue("work", "well")
+        wait_until(lambda: len(lines(site)) == 3, 30, "the success is")
+    assert lines(site) == ["shop.work 1 WorkerDied", "shop.work 10 ValueError", "shop.work 10 well"]
+
+
+@pytest.mark.processes
+def test_several_worker_processes_call_it_once(site: SmallSite) -> None:
+    """Ten jobs for each of three workers' four threads, in any order: each alert comes once."""
+    with ExitStack() as workers:
+        for _ in range(3):
+            workers.enter_context(site.worker())
+        for _ in range(120):
+            site.enqueue("work", "fail")
+        wait_until(lambda: len(lines(site)) >= 3, 60, "all have failed")
+        site.enqueue("work", "well")
+        wait_until(lambda: len(lines(site)) >= 4, 30, "the success is made known")
+    assert sorted(lines(site)) == [
+        "shop.work 1 ValueError",
+        "shop.work 10 ValueError",
+        "shop.work 100 ValueError",
+        "shop.work 120 well",
+    ]

@@ -12,7 +12,7 @@ import click
 from ..engines.base import Engine, JobQuery
 from ..errors import JobNotFound
 from ..jobs.job import Job, JobStatus
-from ..textui import ago
+from ..textui import ago, fit
 from .bulk import filter_options, guesses
 from .common import (
     app_command,
@@ -29,6 +29,8 @@ from .terminal import table
 
 MOST = 1000
 SHORT_ID = 12
+DETAILS = 200
+"""Columns of a job's details where there is no terminal; --json has all of them."""
 EVERY = 2.0
 """Seconds between two looks of --watch."""
 
@@ -89,7 +91,7 @@ def _text(engine: Engine, query: JobQuery) -> str:
             job.id[:length],
             job.status,
             job.task,
-            details(job, now, bars=bool(width)),
+            fit(details(job, now, bars=bool(width)), DETAILS),
             job.queue_name,
             ago(now - job.enqueued_at.timestamp()),
         )

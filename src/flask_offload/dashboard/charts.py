@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import mul
+from typing import NamedTuple
 
 from ..engines.counter_row import BOUNDS, CounterRow
 from ..jobs.job import JobStatus
@@ -16,13 +18,15 @@ RANGES = {"1h": (3600.0, 60), "24h": (86_400.0, 1800)}
 
 @dataclass
 class Point:
-    """What became of attempts in one part of the time."""
+    """What became of attempts in one part of the time. run_time, wait: seconds of all of them."""
 
     at: float
     successful: int = 0
     failed: int = 0
     ran: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     waited: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    run_time: float = 0.0
+    wait: float = 0.0
 
     def add(self, row: CounterRow) -> None:
         """Count a row of its time."""
@@ -32,6 +36,8 @@ class Point:
             self.failed += row.attempts
         self.ran = [a + b for a, b in zip(self.ran, row.ran_up_to, strict=True)]
         self.waited = [a + b for a, b in zip(self.waited, row.waited_up_to, strict=True)]
+        self.run_time += row.ran
+        self.wait += row.waited
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ def charts(rows: Sequence[CounterRow], name: str) -> list[Chart]:
     found = points(rows, seconds, step, time.time())
     return [
         _throughput(found, step),
-        _times("Wait until the start", [point.waited for point in found]),
-        _times("Run time", [point.ran for point in found]),
+        _times("Wait until the start", [Times(point.waited, point.wait) for point in found]),
+        _times("Run time", [Times(point.ran, point.run_time) for point in found]),
     ]
 
 
@@ -88,16 +94,26 @@ def per_minute(rows: Sequence[CounterRow]) -> float:
     return sum(row.attempts for row in recent) / 5
 
 
-def percentile(buckets: Sequence[int], part: float) -> float | None:
+class Times(NamedTuple):
+    """How many attempts took up to each of BOUNDS, and how many seconds all of them took."""
+
+    buckets: Sequence[int]
+    total: float
+
+
+def percentile(times: Times, part: float) -> float | None:
     """About how many seconds this part of the attempts took at most; None if there were none."""
-    wanted = sum(buckets) * part
+    wanted = sum(times.buckets) * part
     if not wanted:
         return None
+    lows = [0.0, *BOUNDS]
+    surplus = times.total - sum(map(mul, times.buckets, lows))
     below = 0
-    for number, count in enumerate(buckets):
+    for number, count in enumerate(times.buckets):
         if below + count >= wanted:
-            low = BOUNDS[number - 1] if number else 0.0
-            high = BOUNDS[number] if number < len(BOUNDS) else 2 * low
+            low = lows[number]
+            # none is longer than what is left when all others are as short as can be
+            high: float = min([low + max(0.0, surplus), *BOUNDS[number : number + 1]])
             return low + (high - low) * (wanted - below) / count
         below += count
     return BOUNDS[-1]
@@ -133,14 +149,15 @@ def _throughput(found: Sequence[Point], step: int) -> Chart:
     )
 
 
-def _times(title: str, buckets: Sequence[Sequence[int]]) -> Chart:
+def _times(title: str, found: Sequence[Times]) -> Chart:
     series = {
-        name: [percentile(each, part) for each in buckets]
+        name: [percentile(each, part) for each in found]
         for name, part in (("line", 0.5), ("second", 0.95))
     }
     known = [value for values in series.values() for value in values if value is not None]
     top = max([*known, 0.01])
-    whole = [sum(column) for column in zip(*buckets, strict=True)]
+    buckets = [sum(column) for column in zip(*(each.buckets for each in found), strict=True)]
+    whole = Times(buckets, sum(each.total for each in found))
     half, most = percentile(whole, 0.5), percentile(whole, 0.95)
     summary = "no attempts"
     if half is not None and most is not None:
@@ -149,17 +166,21 @@ def _times(title: str, buckets: Sequence[Sequence[int]]) -> Chart:
     return Chart(title=title, top=_seconds(top), summary=summary, lines=lines)
 
 
-def _path(values: Sequence[float | None], top: float) -> str:
+def _path(values: list[float | None], top: float) -> str:
     """A line through the values; it is interrupted where there are none."""
     width = WIDTH / len(values)
-    parts, is_drawn = [], False
+    parts, before = [], None
     for number, value in enumerate(values):
         if value is not None:
-            y = HEIGHT - value / top * (HEIGHT - 2) - 1
-            parts.append(f"{'L' if is_drawn else 'M'}{(number + 0.5) * width:.1f} {y:.1f}")
-            if not is_drawn:
-                parts.append("h1")  # a single point is seen too
-        is_drawn = value is not None
+            x, y = (number + 0.5) * width, HEIGHT - value / top * (HEIGHT - 2) - 1
+            is_alone = before is None and values[number + 1 : number + 2] in ([], [None])
+            # a single value is a dash, so that it is seen too
+            parts.append(
+                f"M{x - width / 2:.1f} {y:.1f}h{width:.1f}"
+                if is_alone
+                else f"{'M' if before is None else 'L'}{x:.1f} {y:.1f}"
+            )
+        before = value
     return "".join(parts)
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from .. import textui
 from ..state import AppRegistry
 from .access import FIELD, token
+from .shown import breakable, printable
 
 SECTIONS = (
     ("overview", "Overview", None),
@@ -54,8 +55,11 @@ def context(offload: AppRegistry) -> dict[str, Any]:
         ],
         "ago": lambda moment: textui.ago(time.time() - _seconds(moment)),
         "clock": clock,
+        "instant": instant,
         "lasted": textui.duration,
         "number": lambda value: f"{value:,}",
+        "printable": printable,
+        "breakable": breakable,
     }
 
 
@@ -71,6 +75,13 @@ def clock(moment: datetime | float | None) -> Markup:
     known = datetime.fromtimestamp(_seconds(moment), UTC)
     text = f"{known:%Y-%m-%d %H:%M:%S} UTC"
     return Markup('<time datetime="{}">{}</time>').format(known.isoformat(), text)
+
+
+def instant(moment: datetime) -> Markup:
+    """A `<time>` of the day in UTC to the millisecond; the date is its title."""
+    text = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
+    made = Markup('<time class="exact" datetime="{}" title="{}">{}</time>')
+    return made.format(moment.isoformat(), f"{moment:%Y-%m-%d} UTC", text)
 
 
 def _seconds(moment: datetime | float) -> float:

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from ..tasks.task import Task
@@ -14,8 +15,17 @@ MASK = "••••••"
 LONG = 5
 """Letters from which a word is looked for inside of names: `userpassword`. Shorter ones, such as
 `key`, have to be a word of the name or its end: `apiKey`, `passkey`, not `keyword`."""
-MOST = 4000
-"""Characters of arguments or results that are shown."""
+LONGEST = 10_000
+"""Characters of one text that are shown."""
+NAMES = ("name", "key", "field", "header", "variable", "option")
+"""Keys of an object whose value names what the object's other values are."""
+URL_PASSWORD = re.compile(r"(\w://[^\s/?#:@]*:)[^\s/?#@]+(?=@)")
+ASSIGNED = re.compile(
+    r"""((?<![\w.\-])(?P<name>[\w.\-]{2,80})["']?\s*[:=]\s*(?:(?:Basic|Bearer|Token)\s+)?)"""
+    r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&;,"']+)""",
+    re.IGNORECASE,
+)
+"""A name and its value inside of a text: of a query, a header, a setting, an option."""
 
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -37,17 +47,46 @@ class Masking:
         return any(word in words or lower.endswith((word, f"{word}s")) for word in self._short)
 
     def masked(self, value: Any) -> Any:
-        """The JSON value without its secrets, at any depth. A list of pairs, as forms and headers
-        are stored, is masked like a dict."""
+        """The JSON value without its secrets, at any depth. A name and its value may be an entry of
+        a dict, a pair (`["token", …]`, as forms and headers are stored), an object
+        (`{"name": "token", "value": …}`), an option of a command (`"--token", …`) or text."""
         if isinstance(value, dict):
-            return {
-                key: MASK if self.hides(key) else self.masked(inner) for key, inner in value.items()
-            }
+            return self._masked_dict(value)
         if isinstance(value, list):
-            if len(value) == 2 and isinstance(value[0], str) and self.hides(value[0]):
-                return [value[0], MASK]
-            return [self.masked(inner) for inner in value]
-        return value
+            return self._masked_list(value)
+        return self._masked_text(value) if isinstance(value, str) else value
+
+    def _masked_dict(self, value: dict[str, Any]) -> dict[str, Any]:
+        names = [inner for key, inner in value.items() if key.lower() in NAMES]
+        is_named = any(isinstance(name, str) and self.hides(name) for name in names)
+        return {
+            key: MASK
+            if self.hides(key) or (is_named and key.lower() not in NAMES)
+            else self.masked(inner)
+            for key, inner in value.items()
+        }
+
+    def _masked_list(self, value: list[Any]) -> list[Any]:
+        before = ["", *value]
+        return [
+            MASK
+            if isinstance(name, str)
+            and (len(value) == 2 or name.startswith("-"))
+            and self.hides(name)
+            else self.masked(inner)
+            for name, inner in zip(before, value, strict=False)
+        ]
+
+    def _masked_text(self, text: str) -> str:
+        if len(text) > LONGEST:
+            text = f"{text[:LONGEST]} … ({len(text):,} characters)"
+        if text[:1] in ("{", "["):
+            with suppress(ValueError, RecursionError):
+                return json.dumps(self.masked(json.loads(text)), ensure_ascii=False)
+        text = URL_PASSWORD.sub(rf"\1{MASK}", text)
+        return ASSIGNED.sub(
+            lambda found: f"{found[1]}{MASK}" if self.hides(found["name"]) else found[0], text
+        )
 
     def arguments(self, stored: str, task: Task[Any, Any] | None) -> list[tuple[str, str]] | None:
         """(name, value) of each argument; None if they may not be shown. stored: JSON."""
@@ -91,8 +130,5 @@ def _names(task: Task[Any, Any], count: int) -> list[str]:
 
 
 def text_of(value: Any) -> str:
-    """A JSON value as text, cut where it is long."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-    if len(text) > MOST:
-        return f"{text[:MOST]} … ({len(text):,} characters)"
-    return text
+    """A JSON value as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)

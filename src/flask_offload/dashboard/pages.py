@@ -7,35 +7,39 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from flask import request
-from markupsafe import escape
 
 from ..engines.base import LOOK, FailureGroup, JobQuery, ScheduleInfo
 from ..engines.store import WorkerInfo
 from ..errors import JobNotFound, OffloadError
 from ..jobs.job import JobRecord, JobStatus
-from ..jobs.log_line import LogLine, log_lines
+from ..jobs.log_line import log_lines
 from ..profiler import route_rows, spot_rows
 from ..state import AppRegistry
-from ..textui import ago, duration, plain
+from ..textui import ago, duration
 from .bulk import FURTHER, possible
 from .charts import RANGES, charts, per_minute
 from .filters import PAGE, WITHIN, Filters
 from .forms import SENTENCES, page
 from .masking import Masking
 from .schedules import known_schedules
+from .shown import Room, printable
+
+T = TypeVar("T")
 
 FIRST_LOOK = 300
 """Jobs that a page looks at when it is asked for first, so that it takes as long as any other."""
 FEW = 5
+MANY = 30
 RUNNING_SHOWN = 200
 LINES_SHOWN = 200
 """Lines of a job's log on its page."""
-LOG_SHOWN = 75_000
-"""Bytes of them in HTML: with LINE_OVERHEAD for what stands around each."""
-LINE_OVERHEAD = 250
+ARGUMENTS_SHOWN = 40
+ATTEMPTS_SHOWN = 20
+SHOWN = 80
+"""Rows of any other table on one page."""
 
 
 class JobRow(NamedTuple):
@@ -62,7 +66,7 @@ def _row(record: JobRecord, now: float) -> JobRow:
         record.queue_name,
         ago(now - record.enqueued_at),
         "" if began is None or ended is None else duration(ended - began),
-        says[:300],
+        printable(says[:300]),
     )
 
 
@@ -91,12 +95,16 @@ class Pages:
             per_minute=per_minute(rows) if flags.counters else None,
             counts=counts,
             waited=None if since is None else max(0.0, now - since),
-            workers=self._workers(),
+            workers=self._workers_in_short(),
             failures=self._failures()[:FEW],
             schedules=self._next_schedules()[:FEW],
             routes=self._routes()[:FEW],
-            queues=[q for q in engine.queues() if q.paused_at] if flags.pauses else [],
+            queues=[q for q in engine.queues() if q.paused_at][:SHOWN] if flags.pauses else [],
         )
+
+    def _workers_in_short(self) -> list[tuple[WorkerInfo, list[JobRecord]]] | None:
+        workers = self._workers()
+        return None if workers is None else workers[:MANY]
 
     def _next_schedules(self) -> list[ScheduleInfo]:
         return sorted(
@@ -169,8 +177,10 @@ class Pages:
             is_hidden=task is not None and not task.options.expose_args,
             is_known=task is not None,
             checkpoint=masking.result(engine.checkpoint(record.id), task),
-            log=self._log(record.id) if engine.flags.logs else None,
-            printable=_printable,
+            log=log_lines(engine.log(record.id))[-LINES_SHOWN:] if engine.flags.logs else None,
+            room=Room(),
+            arguments_shown=ARGUMENTS_SHOWN,
+            attempts_shown=ATTEMPTS_SHOWN,
             schedules=self._schedules_of(record),
         )
 
@@ -181,16 +191,6 @@ class Pages:
             return []
         found = [each for each in self._schedules() if each.task == record.task]
         return [each for each in found if each.last_job == record.id] or found
-
-    def _log(self, job_id: str) -> list[LogLine]:
-        """The last lines that a job has logged, as many as a page takes."""
-        lines = log_lines(self._offload.engine.log(job_id))[-LINES_SHOWN:]
-        room = LOG_SHOWN
-        for at in range(len(lines), 0, -1):
-            room -= len(escape(_printable(lines[at - 1].message)).encode()) + LINE_OVERHEAD
-            if room < 0:
-                return lines[at:]
-        return lines
 
     def _full_id(self, job_id: str) -> str:
         """The id that begins so, if there is one only."""
@@ -216,7 +216,8 @@ class Pages:
 
     def failures(self) -> str:
         """The newest failed jobs by task and exception."""
-        return page("failures", failures=self._failures(), look=LOOK)
+        failures, next_rows = _rows_here(self._failures())
+        return page("failures", failures=failures, next_rows=next_rows, look=LOOK)
 
     def _failures(self) -> Sequence[FailureGroup]:
         engine = self._offload.engine
@@ -225,13 +226,17 @@ class Pages:
     def queues(self) -> str:
         """Every queue, with its waiting and running jobs."""
         done = SENTENCES.get(request.args.get("done", ""))
-        return page("queues", queues=list(self._offload.engine.queues()), done=done)
+        queues, next_rows = _rows_here(list(self._offload.engine.queues()))
+        return page("queues", queues=queues, next_rows=next_rows, done=done)
 
     def schedules(self) -> str:
         """Every schedule: when it ran last, and when it runs next."""
         done = SENTENCES.get(request.args.get("done", ""))
+        schedules, next_rows = _rows_here(self._schedules())
         known = self._offload.schedules
-        return page("schedules", schedules=self._schedules(), declared=known, done=done)
+        return page(
+            "schedules", schedules=schedules, next_rows=next_rows, declared=known, done=done
+        )
 
     def _schedules(self) -> Sequence[ScheduleInfo]:
         state = self._offload.current_state()
@@ -240,7 +245,11 @@ class Pages:
     def workers(self) -> str:
         """The workers, their places, and what they run now."""
         done = SENTENCES.get(request.args.get("done", ""))
-        return page("workers", workers=self._workers(), done=done)
+        workers = self._workers()
+        shown, next_rows = _rows_here(workers or [])
+        return page(
+            "workers", workers=None if workers is None else shown, next_rows=next_rows, done=done
+        )
 
     def _workers(self) -> list[tuple[WorkerInfo, list[JobRecord]]] | None:
         """The workers that are alive with the jobs that they run; None where the engine does not
@@ -261,7 +270,9 @@ class Pages:
         timed = []
         with contextlib.suppress(OffloadError):
             timed = route_rows(path) if path else []
-        return page("routes", routes=self._routes(), timed=timed, tasks=self._offload.tasks)
+        tasks, next_rows = _rows_here(sorted(self._offload.tasks), 4 * SHOWN)
+        routes = self._routes()[:MANY]
+        return page("routes", routes=routes, timed=timed, tasks=tasks, next_rows=next_rows)
 
     def _routes(self) -> list[Any]:
         path = self._offload.current_state().profiler_settings().store_path
@@ -271,8 +282,11 @@ class Pages:
         return []
 
 
-def _printable(text: str) -> str:
-    return "\n".join(map(plain, text.split("\n")))
+def _rows_here(rows: Sequence[T], size: int = SHOWN) -> tuple[Sequence[T], int | None]:
+    """The rows of this page of a table; where the next page begins, None at the end."""
+    start = max(0, request.args.get("from", 0, type=int))
+    end = start + size
+    return rows[start:end], end if len(rows) > end else None
 
 
 def _find_environ(value: Any) -> dict[str, str] | None:

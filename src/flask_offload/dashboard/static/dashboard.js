@@ -8,6 +8,11 @@ let timer = 0;
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
+    if (time.classList.contains("exact")) {
+      time.title = moment.toLocaleDateString(undefined, { dateStyle: "medium" });
+      time.textContent = moment.toLocaleTimeString("en-GB", { fractionalSecondDigits: 3, hour: "2-digit", minute: "2-digit", second: "2-digit" });
+      continue;
+    }
     time.title = time.textContent;
     time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
   }
