@@ -16,6 +16,7 @@ from flask import Flask
 from flask_offload.worker.app_identity import differences, digests
 from flask_offload.worker.code_identity import other_code, own_code, publish
 from flask_offload.worker.keeper import python
+from proc import alive
 from support import Running, answers, free_port, http_get, running, wait_until
 
 pytestmark = pytest.mark.processes
@@ -191,23 +192,73 @@ def test_schedules_run_before_anybody_visits(shop: Shop, command: tuple[str, ...
         assert "threads of the web process" not in process.output()
 
 
+DRAINED = {
+    "gunicorn": ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()"),
+    "hypercorn": ("-m", "hypercorn", "-b", "127.0.0.1:PORT", "wsgi:hosted:app"),
+    "granian": ("-m", "granian", "--interface", "wsgi", "--port", "PORT", "hosted:app"),
+    "waitress": ("-m", "waitress", "--listen=127.0.0.1:PORT", "--call", "shop:create_app"),
+    "flask run": ("-m", "flask", "--app", "shop", "run", "--port", "PORT"),
+    "uvicorn": ("-m", "uvicorn", "--interface", "wsgi", "--port", "PORT", "hosted:app"),
+    "tornado": ("torn.py", "PORT"),
+}
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("server", "mode"),
     [
-        ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "shop:create_app()"),
-        ("-m", "hypercorn", "-b", "127.0.0.1:PORT", "wsgi:hosted:app"),
-        ("-m", "granian", "--interface", "wsgi", "--port", "PORT", "hosted:app"),
+        *((server, "auto") for server in ("gunicorn", "hypercorn", "granian", "waitress")),
+        *((server, "thread") for server in ("flask run", "uvicorn", "tornado", "waitress")),
     ],
-    ids=["gunicorn", "hypercorn", "granian"],
 )
-def test_a_web_process_that_ends_waits_for_its_worker(shop: Shop, command: tuple[str, ...]) -> None:
+def test_a_web_process_that_ends_waits_for_its_jobs(shop: Shop, server: str, mode: str) -> None:
     (shop.folder / "hosted.py").write_text(HOSTED)
-    with shop.serve(*command) as process:
+    (shop.folder / "torn.py").write_text(TORNADO)
+    with shop.serve(*DRAINED[server], FLASK_OFFLOAD_WORKER=mode) as process:
         http_get(f"{shop.url}/slow")
         wait_until(lambda: shop.notes("slow began"), 30, "the job runs")
         process.send(signal.SIGTERM)
-        assert process.wait(30) == 0
+        process.wait(30)
         assert shop.notes("slow done"), "the server has waited for the job"
+
+
+OWN_HANDLER = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+from waitress import serve
+from shop import create_app
+app = create_app()
+serve(app, listen="127.0.0.1:" + sys.argv[1])
+"""
+
+FORK = """
+import os, signal, sys, threading, time
+from waitress import serve
+from shop import create_app
+app = create_app()
+threading.Thread(target=time.sleep, args=(600,)).start()  # not a daemon: a process waits for it
+if (child := os.fork()) == 0:
+    print("forked", os.getpid(), flush=True)
+    time.sleep(600)
+serve(app, listen="127.0.0.1:" + sys.argv[1])
+"""
+
+
+def test_a_handler_of_the_app_s_own_is_left_alone(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(OWN_HANDLER)
+    with shop.serve("serve.py", "PORT") as process:
+        process.send(signal.SIGTERM)
+        assert process.wait(30) == 7
+
+
+def test_the_end_has_a_bound_and_forks_end_at_once(shop: Shop) -> None:
+    (shop.folder / "serve.py").write_text(FORK)
+    with shop.serve("serve.py", "PORT", FLASK_OFFLOAD_DRAIN_TIMEOUT="0.1") as process:
+        process.wait_for("forked")
+        child = int(process.output().partition("forked ")[2].split()[0])
+        os.kill(child, signal.SIGTERM)
+        wait_until(lambda: not alive(child), 10, "the fork has ended")
+        process.send(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
 
 
 OWN_CLI = """
@@ -327,7 +378,8 @@ def test_a_frozen_app_runs_its_jobs_in_threads_and_says_why(shop: Shop) -> None:
         wait_until(lambda: shop.notes("charged bank"), 30, "the job has run")
         assert shop.notes("charged")[0].split()[3] == http_get(f"{shop.url}/").text
         process.wait_for("this app is frozen", 10)
-        process.wait_for("jobs run in threads of the web process", 10)
+        process.wait_for("OFFLOAD_WORKER = 'thread' says that this is meant", 10)
+        assert "flask --app" not in process.output(), "no advice that a frozen app can't follow"
 
 
 def test_a_second_server_with_newer_code_warns_that_the_older_one_runs_its_jobs(

@@ -32,6 +32,7 @@ from .app_locator import EXIT_IMPORT, cli_words, flask_command, import_targets, 
 from .code_identity import other_code, own_code, publish
 from .serving import (
     call_in_workers_of_uwsgi,
+    exit_at_sigterm,
     has_server,
     is_forking_server,
     is_serving,
@@ -74,6 +75,12 @@ NO_THREADS = (
     "uWSGI runs no threads, so this process keeps no worker: set enable-threads = true, or start"
     " `flask offload worker` beside it, with OFFLOAD_WORKER = 'off'"
 )
+
+OTHER_WAYS = (
+    "Set OFFLOAD_APP to what `flask --app` takes, or start `flask offload worker` yourself with"
+    " OFFLOAD_WORKER = 'off'"
+)
+WAY_OF_FROZEN = "OFFLOAD_WORKER = 'thread' says that this is meant"
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
@@ -139,6 +146,8 @@ class Keeper:
             return
         call_in_workers_of_uwsgi(self.forget_parent)
         if is_run or (self._context is None and has_server() and not is_forking_server()):
+            within = state.config.drain_timeout + STOP_MARGIN + 1
+            exit_at_sigterm(within, is_flask_run=is_run)
             threading.Thread(target=self._await_server, name="offload-start", daemon=True).start()
 
     def _await_server(self) -> None:
@@ -248,10 +257,9 @@ class Keeper:
         log.write(
             logging.ERROR,
             "worker_import_failed",
-            "%s, so its jobs run in threads of the web process. Set OFFLOAD_APP to what"
-            " `flask --app` takes, or start `flask offload worker` yourself with"
-            " OFFLOAD_WORKER = 'off'",
+            "%s, so its jobs run in threads of the web process. %s",
             reason,
+            WAY_OF_FROZEN if getattr(sys, "frozen", False) else OTHER_WAYS,
         )
         self._run_in_threads()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from types import FrameType
@@ -37,6 +39,9 @@ LOOPS = frozenset(
 ASYNCIO = "asyncio/base_events.py", "run_forever"
 TORNADO = {"tornado.httpserver", "tornado.wsgi"}
 """With both loaded, a running event loop of asyncio is that of a server."""
+LEAVE_SIGTERM = {"waitress.server", "tornado.httpserver", "uvicorn.server"}
+"""Servers that have no handler of SIGTERM of their own, or restore the one that was there, and that
+end in order when the main thread gets SystemExit."""
 IMPORTING = "<frozen importlib"
 """The file of frames that import a module: a server may import the app inside of its loop."""
 
@@ -67,6 +72,28 @@ def lacks_threads() -> bool:
     """Whether this is uWSGI, started so that Python's threads do not run."""
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is not None and not {"enable-threads", "threads", "gevent"} & uwsgi.opt.keys()
+
+
+def exit_at_sigterm(within: float, *, is_flask_run: bool) -> None:
+    """Let SIGTERM end this process in order, and within so many seconds, if its server leaves the
+    signal alone and the app has no handler. By default a process ends at once, without `atexit`, or
+    as PID 1 not at all."""
+    leaves_it = is_flask_run or not LEAVE_SIGTERM.isdisjoint(sys.modules)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (leaves_it and is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+        return
+    own = os.getpid()
+
+    def end(signum: int, frame: object) -> None:
+        signal.signal(signum, signal.SIG_DFL)  # a second one ends it at once
+        if os.getpid() != own:  # a fork of the app's own, which has inherited this
+            os.kill(os.getpid(), signum)
+        limit = threading.Timer(within, os._exit, (128 + signum,))  # a thread may never end
+        limit.daemon = True
+        limit.start()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def call_in_workers_of_uwsgi(function: Callable[[], object]) -> None:
