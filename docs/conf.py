@@ -46,6 +46,7 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_show_sphinx = False
 html_theme_options = {
     "source_repository": _project["urls"]["Source"] + "/",

@@ -53,7 +53,7 @@ def _lead(source: str) -> str:
     prose = re.sub(r"(?s)^---.*?---\n|```.*?```|<!--.*?-->", "", source)
     for block in prose.split("\n\n"):
         text = " ".join(block.split())
-        if text and text[0] not in "#|-<>:[!{(":
+        if text and text[0] not in "#|-<>:[!{(0123456789":
             return re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", re.split(r"(?<=[.])\s", text)[0])
     return ""
 
