@@ -49,6 +49,10 @@ def _number(low: float, high: float, *, whole: bool = False) -> tuple[Callable[[
     )
 
 
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
+
+
 def _text() -> tuple[Callable[[Any], bool], str]:
     return lambda value: isinstance(value, str) and bool(value), "a text"
 
@@ -74,10 +78,6 @@ def _is_path(value: Any) -> bool:
 
 def _is_prefix(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("/") and value != "/" and value[-1] != "/"
-
-
-def _is_schema(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value.encode()) <= 50 and value.isprintable()
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Config:
     postgres_url: str | None = _key(
         None,
         "the PostgreSQL database that keeps the jobs; SQLALCHEMY_DATABASE_URI if that is one",
-        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        _is_text_or_none,
         "a URL such as postgresql://user@host/database",
     )
     postgres_schema: str = _key(
@@ -123,13 +123,13 @@ class Config:
     postgres_direct_url: str | None = _key(
         None,
         "how workers reach PostgreSQL where OFFLOAD_POSTGRES_URL is a pooler in transaction mode",
-        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        _is_text_or_none,
         "a URL such as postgresql://user@host/database",
     )
     celery_records: str | None = _key(
         None,
         "the Redis that keeps the jobs' records; taken from the CELERY settings where possible",
-        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        _is_text_or_none,
         "the URL of a Redis",
     )
     celery_prefix: str = _key(
@@ -162,7 +162,7 @@ class Config:
     app: str | None = _key(
         None,
         'how a worker imports the app ("pkg:create_app()"); found automatically where possible',
-        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        _is_text_or_none,
         "an import path, as for `flask --app`",
     )
     worker_processes: int = _key(1, "processes of a worker", *_number(1, 256, whole=True))

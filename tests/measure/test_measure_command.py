@@ -48,9 +48,8 @@ def test_two_pages_are_compared_without_an_app_and_a_browser(server: str) -> Non
     assert "… HTTP" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--bystander", "--innocent"])  # the second: its old name
-def test_json_is_one_document_on_stdout(server: str, option: str) -> None:
-    done = quickly(f"{server}/text", option, f"{server}/", "--seconds", "0.5", "--json")
+def test_json_is_one_document_on_stdout(server: str) -> None:
+    done = quickly(f"{server}/text", "--bystander", f"{server}/", "--seconds", "0.5", "--json")
     document = json.loads(done.stdout)
     (variant,) = document["variants"]
     assert variant["label"] == "/text"
@@ -204,7 +203,6 @@ def test_a_bystander_page_that_fails_passes_no_limit_of_its_own() -> None:
     assert page.bystander is not None
     refused = replace(page.bystander, answers=(Answer(0, 1, 1, 500), Answer(0, 1, 1, 200)))
     limits = [parse_limit("bystander=9s"), parse_limit("ttfb=9s")]
-    assert parse_limit("innocent=9s") == limits[0]  # its old name
     checks = check_limits(limits, Measurement(SETUP, (replace(page, bystander=refused),)))
     assert [check.passed for check in checks] == [False, True]
     assert "1 of 2 bystander requests failed" in checks[0].sentence

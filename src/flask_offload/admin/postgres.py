@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..engines.base import Finding, PruneReport
-from ..engines.host import Host
 from ..engines.postgres.connection import PgConnection
-from ..engines.postgres.engine import PostgresCore, url_of
+from ..engines.postgres.engine import PostgresCore
 from ..engines.postgres.maintenance import BATCH, discard, prune, prune_finished, size
 from ..engines.postgres.schema import SIDE_TABLES
-from ..jobs.job import JobStatus
 from ..transactions.relayed import RelayedJobs
 from .bulk import in_turns
 from .search import seq_range
@@ -26,26 +24,9 @@ WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) AND given_id IS NULL LIMIT 2
 
 
 class PostgresEngine(SqlAdmin[PgConnection], RelayedJobs[PgConnection], PostgresCore):
-    """Jobs in a PostgreSQL database. host: the app."""
+    """Jobs in a PostgreSQL database."""
 
     tables = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
-    host: Host | None = None
-
-    @classmethod
-    def of(cls, host: Host) -> PostgresEngine:
-        """The engine of this app. Raises ConfigError."""
-        config = host.config
-        engine = cls(
-            url_of(config),
-            config.postgres_schema,
-            durable=config.durability == "power",
-            timeout=config.enqueue_timeout,
-            direct_url=config.postgres_direct_url,
-            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
-            clock=lambda: host.clock(),
-        )
-        engine.host = host
-        return engine
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so: their numbers are a range."""
@@ -58,7 +39,6 @@ class PostgresEngine(SqlAdmin[PgConnection], RelayedJobs[PgConnection], Postgres
 
     def prune(self, before: float | None = None) -> PruneReport:
         """Delete finished jobs; autovacuum makes their space usable again."""
-        assert self.host is not None
         keep_count = self.host.config.keep_count
         bytes_before = self.database.read(size)
         jobs = 0
@@ -89,5 +69,4 @@ class PostgresEngine(SqlAdmin[PgConnection], RelayedJobs[PgConnection], Postgres
         """What is wrong with the server, the role, the workers and the jobs."""
         from .postgres_findings import findings  # only one command needs it
 
-        assert self.host is not None
         return findings(self, self.host)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..engines.base import LOOK, FailureGroup, JobPage, JobQuery, QueueInfo, ScheduleInfo
 from ..engines.counter_row import CounterRow, EnqueueTimes
 from ..engines.counters import ADDED, ENQUEUED, RUNS, WAITED
+from ..engines.host import Host
 from ..engines.sql_sender import C, Row, SqlSender, T
 from ..errors import InvalidTransition, JobNotFound
 from ..jobs.attempt import Ending
@@ -56,6 +57,21 @@ class SqlAdmin(SqlSender[C]):
 
     tables: ClassVar[tuple[str, ...]]
     """Those that `clear` empties."""
+
+    host: Host
+    """The app."""
+
+    @classmethod
+    def of(cls, host: Host) -> Self:
+        """The engine of this app. Raises ConfigError."""
+        engine = cls.open(
+            str(host.database),
+            host.config,
+            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
+            clock=lambda: host.clock(),
+        )
+        engine.host = host
+        return engine
 
     # --- look ---
 

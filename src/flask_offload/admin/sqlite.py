@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..engines.base import Finding, PruneReport
-from ..engines.host import Host
 from ..engines.rows import ID
 from ..engines.sqlite.connection import Connection
 from ..engines.sqlite.engine import SqliteCore
 from ..engines.sqlite.schema import SIDE_TABLES
-from ..jobs.job import JobStatus
 from ..transactions.relayed import RelayedJobs
 from .search import seq_range
 from .sql import SqlAdmin
@@ -25,25 +23,9 @@ WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? AND given_id IS NULL LIMIT 2
 
 
 class SqliteEngine(SqlAdmin[Connection], RelayedJobs[Connection], SqliteCore):
-    """Jobs in one SQLite file. host: the app."""
+    """Jobs in one SQLite file."""
 
     tables = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
-    host: Host | None = None
-
-    @classmethod
-    def of(cls, host: Host) -> SqliteEngine:
-        """The engine of this app."""
-        config = host.config
-        engine = cls(
-            host.database,
-            durable=config.durability == "power",
-            busy_timeout=config.busy_timeout,
-            force=config.sqlite_force,
-            keep_cancelled=lambda task: host.keep_unsuccessful(task, JobStatus.CANCELLED),
-            clock=lambda: host.clock(),
-        )
-        engine.host = host
-        return engine
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so: their numbers are a range."""
@@ -56,17 +38,14 @@ class SqliteEngine(SqlAdmin[Connection], RelayedJobs[Connection], SqliteCore):
 
     def prune(self, before: float | None = None) -> PruneReport:
         """Delete finished jobs, and give their space back to the file system."""
-        assert self.host is not None
         return prune_now(self, self.host, before)
 
     def discard_many(self, ids: Sequence[str]) -> int:
         """Delete those of these jobs that have ended."""
-        assert self.host is not None
         return discard(self, self.host, ids)
 
     def findings(self) -> Iterable[Finding]:
         """What is wrong with the file, its workers and its jobs."""
         from .sqlite_findings import findings  # only one command needs it
 
-        assert self.host is not None
         return findings(self, self.host)

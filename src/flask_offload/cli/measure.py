@@ -53,7 +53,6 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("measure")
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL…]")
 @click.option("--bystander", metavar="PATH", help="Another page of the same server, such as /.")
-@click.option("--innocent", hidden=True, metavar="PATH", help="The old name of --bystander.")
 @click.option("--clients", default=4, show_default=True, help="Clients on each URL meanwhile.")
 @click.option("--seconds", default=6.0, show_default=True, help="How long, for each URL.")
 @click.option("--probes", default=20, show_default=True, help="HTTP requests to each URL.")
@@ -210,7 +209,6 @@ def _is_measured(limit: Limit, labels: Sequence[str], options: Options) -> bool:
 def _options(given: dict[str, Any]) -> Options:
     names = {field.name for field in dataclasses.fields(Options)}
     options = {name: value for name, value in given.items() if name in names}
-    options["bystander"] = given["bystander"] or given["innocent"]
     options["method"] = given["method"] or ("POST" if given["fields"] else "GET")
     options["film"] = given["html"] is not None or given["save"] is not None
     return Options(**options)

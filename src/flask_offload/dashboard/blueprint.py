@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, url_for
 from werkzeug.exceptions import NotFound
-from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import (
     ConfigError,
@@ -27,7 +25,6 @@ from .health import health
 from .pages import Pages
 
 NAME = "offload_dashboard"
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -87,7 +84,7 @@ def _before_routing_errors(path: str) -> None:
 def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     blueprint = EveryHost(NAME, __name__, template_folder="templates")
     pages, actions, bulk = Pages(offload), Actions(offload), Bulk(offload)
-    route = partial(_route, blueprint)
+    route = partial(blueprint.add_methods, _not_allowed, strict_slashes=False)
     route("/", "overview", GET=pages.overview)
     route("/jobs", "jobs", GET=pages.jobs)
     route("/jobs/<job_id>", "job", GET=pages.job, POST=actions.on_job)
@@ -106,29 +103,8 @@ def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     return blueprint
 
 
-def _route(
-    blueprint: Blueprint, rule: str, endpoint: str, **handlers: Callable[..., BaseResponse | str]
-) -> None:
-    allow = ", ".join([*handlers, "HEAD", "OPTIONS"])
-
-    def view(**values: str) -> BaseResponse | str:
-        method = "GET" if request.method == "HEAD" else request.method
-        if method == "OPTIONS":
-            return Response(status=204, headers={"Allow": allow})
-        handler = handlers.get(method)
-        if handler is None:
-            text = f"This address does not take {method}, only {allow}."
-            response = _sorry(405, "Not like this", text)
-            response.headers["Allow"] = allow
-            return response
-        return handler(**values)
-
-    blueprint.add_url_rule(
-        *(rule, endpoint, view),
-        methods=METHODS,
-        provide_automatic_options=False,
-        strict_slashes=False,
-    )
+def _not_allowed(text: str) -> Response:
+    return _sorry(405, "Not like this", text)
 
 
 def _gate(offload: AppRegistry) -> Response | None:

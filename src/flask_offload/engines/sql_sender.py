@@ -9,8 +9,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+from ..config import Config
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from ..jobs.options import options_of
@@ -74,6 +75,11 @@ class SqlSender(Engine, Generic[C]):
     EngineUnavailable."""
 
     dialect: ClassVar[Dialect]
+
+    @classmethod
+    @abstractmethod
+    def open(cls, database: str, config: Config, **given: Any) -> Self:
+        """The engine with these settings. given: as for the constructor."""
 
     def __init__(
         self,

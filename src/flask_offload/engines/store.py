@@ -12,7 +12,6 @@ from typing import Protocol
 
 import msgspec
 
-from ..config import Config
 from ..jobs.attempt import Claim, Outcome, Report
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.options import options_of
@@ -35,19 +34,6 @@ class Retention:
     own: Mapping[str, Mapping[JobStatus, float]] = field(default_factory=dict)
     on_failure: frozenset[str] = frozenset()
     silent: frozenset[str] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        own: Mapping[str, Mapping[JobStatus, float]],
-        on_failure: Iterable[str] = (),
-        silent: Iterable[str] | None = None,
-    ) -> Retention:
-        """From the settings of the app and of its tasks."""
-        counts = (config.keep_successful, config.keep_failed, config.keep_count)
-        without = None if silent is None else frozenset(silent)
-        return cls(*counts, own, frozenset(on_failure), without)
 
     def unsuccessful(self, task: str, status: JobStatus, options: str | None = None) -> float:
         """For a job that has FAILED or was CANCELLED, also where its task could not be asked.

@@ -49,8 +49,7 @@ def parse_limit(text: str) -> Limit:
     match = _LIMIT.fullmatch(text.strip())
     if match is None:
         raise BadLimit(f"{text!r} is not a limit: write FIGURE=VALUE, for example ttfb=800ms")
-    key = match["key"].replace("innocent", "bystander")  # the old name, until the next release
-    figure = FIGURES.get(key)
+    figure = FIGURES.get(match["key"])
     usable = ", ".join(key for key, each in FIGURES.items() if each.stable)
     if figure is None:
         raise BadLimit(f"there is no figure {match['key']!r}: use one of {usable}")

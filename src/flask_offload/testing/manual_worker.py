@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..engines.run import run
 from ..engines.schedules import ScheduleSpec
-from ..engines.store import Retention, Store, StoreOptions
+from ..engines.store import Store, StoreOptions
 from ..jobs.attempt import Claim, Ending, Outcome
 from ..jobs.new_job import ALONE, ASYNC, THREADS
-from ..worker.settings import own_keeps, schedule_specs, silent_tasks, with_on_failure
+from ..worker.settings import retention_of, schedule_specs
 
 if TYPE_CHECKING:
     from ..state import AppState
@@ -77,12 +77,7 @@ class _StoreWorker(ManualWorker):
         self._state = state
         self._options = StoreOptions(
             kind="test",
-            retention=Retention.of(
-                state.config,
-                own_keeps(state.registry),
-                with_on_failure(state.registry),
-                silent_tasks(state),
-            ),
+            retention=retention_of(state),
             places=1,
             capacity=1,
             queues=None if queue_name is None else frozenset({queue_name}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,24 +22,18 @@ from .problems import problem
 from .resource import JobResource, TooManyPolls
 from .words import NO_SUCH_JOB, UNAVAILABLE, language, say
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-"""All methods are routed, so that unsupported ones get our 405 instead of Flask's."""
-
 
 def make_blueprint(offload: AppRegistry) -> Blueprint:
     """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
     blueprint = EveryHost("offload", __name__, template_folder="templates")
     resource = JobResource(offload)
-    _route(blueprint, "/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
-    _route(
-        *(blueprint, "/jobs/<job_id>/result", "result"),
-        GET=resource.result,
-        POST=resource.post_to_result,
-    )
-    _route(blueprint, "/jobs/<job_id>/cancel", "cancel", POST=resource.cancel)
-    _route(blueprint, "/jobs/<job_id>/retry", "retry", POST=resource.retry)
-    _route(blueprint, "/openapi.json", "openapi", GET=_openapi)
-    _route(blueprint, "/assets/<digest>/<name>", "asset", GET=send_asset)
+    route = partial(blueprint.add_methods, _not_allowed)
+    route("/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
+    route("/jobs/<job_id>/result", "result", GET=resource.result, POST=resource.post_to_result)
+    route("/jobs/<job_id>/cancel", "cancel", POST=resource.cancel)
+    route("/jobs/<job_id>/retry", "retry", POST=resource.retry)
+    route("/openapi.json", "openapi", GET=_openapi)
+    route("/assets/<digest>/<name>", "asset", GET=send_asset)
     _handle_errors(blueprint)
     blueprint.add_app_template_global(asset_url, "offload_asset")
     blueprint.add_app_template_global(partial(progress, offload), "offload_progress")
@@ -52,23 +45,8 @@ def make_blueprint(offload: AppRegistry) -> Blueprint:
     return blueprint
 
 
-def _route(
-    blueprint: Blueprint, rule: str, endpoint: str, **handlers: Callable[..., Response]
-) -> None:
-    """One address; other methods get a 405 problem with `Allow`."""
-    allow = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else []), "OPTIONS"])
-
-    def view(**values: str) -> Response:
-        method = "GET" if request.method == "HEAD" else request.method
-        if method == "OPTIONS":
-            return Response(status=204, headers={"Allow": allow})
-        handler = handlers.get(method)
-        if handler is None:
-            detail = f"This address does not take {method}, only {allow}."
-            return problem(405, detail, headers={"Allow": allow})
-        return handler(**values)
-
-    blueprint.add_url_rule(rule, endpoint, view, methods=METHODS, provide_automatic_options=False)
+def _not_allowed(detail: str) -> Response:
+    return problem(405, detail)
 
 
 def _handle_errors(blueprint: Blueprint) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask, current_app, has_request_context, request
+from flask import Blueprint, Flask, Response, current_app, has_request_context, request
 from flask.sansio.app import App
 from flask.sansio.blueprints import BlueprintSetupState
+from werkzeug.wrappers import Response as BaseResponse
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+"""All methods are routed, so that unsupported ones get our 405 instead of Flask's."""
 HOST, SUBDOMAIN = "offload_host", "offload_subdomain"
 
 
@@ -20,6 +24,35 @@ class EveryHost(Blueprint):
         super().__init__(*arguments, **options)
         self.url_value_preprocessor(_forget_host)
         self.app_url_defaults(_add_host)
+
+    def add_methods(
+        self,
+        not_allowed: Callable[[str], Response],
+        rule: str,
+        endpoint: str,
+        strict_slashes: bool | None = None,
+        **handlers: Callable[..., BaseResponse | str],
+    ) -> None:
+        """Add an address whose handlers are given by their methods. Other methods get the answer
+        that `not_allowed` makes of a sentence, with `Allow`."""
+        allow = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else []), "OPTIONS"])
+
+        def view(**values: str) -> BaseResponse | str:
+            method = "GET" if request.method == "HEAD" else request.method
+            if method == "OPTIONS":
+                return Response(status=204, headers={"Allow": allow})
+            if method not in handlers:
+                response = not_allowed(f"This address does not take {method}, only {allow}.")
+                response.headers["Allow"] = allow
+                return response
+            return handlers[method](**values)
+
+        self.add_url_rule(
+            *(rule, endpoint, view),
+            methods=METHODS,
+            provide_automatic_options=False,
+            strict_slashes=strict_slashes,
+        )
 
     def make_setup_state(
         self, app: App, options: dict[str, Any], first_registration: bool = False

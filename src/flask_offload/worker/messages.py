@@ -15,9 +15,9 @@ from flask import Flask
 from .. import signals
 from ..config import Config
 from ..engines.schedules import ScheduleSpec
+from ..engines.store import Retention
 from ..jobs import log
 from ..jobs.attempt import Claim, Ending, Outcome, Report
-from ..jobs.job import JobStatus
 
 # --- to a child --------------------------------------------------------------------------------
 
@@ -97,18 +97,13 @@ class WorkerSettings(msgspec.Struct, array_like=True, dict=True):
     """`module:function` that opens the app's engine: `Engine.opener`."""
     database: str
     """The address that it opens."""
-    own_keeps: dict[str, dict[JobStatus, float]]
-    """The `keep=` of the tasks that have one, by their names."""
+    retention: Retention
     files: str
     isolates: bool
     timeouts: dict[str, float]
     schedules: list[ScheduleSpec]
     own_worker: bool
     """False: the app's engine has a worker of its own, or none."""
-    on_failure: list[str] = []
-    """The tasks that have an `on_failure=`."""
-    silent: list[str] | None = None
-    """As in Retention."""
 
     @cached_property
     def config(self) -> Config:

@@ -6,25 +6,23 @@ import logging
 
 from ..engines.host import Host
 from ..engines.schedules import ScheduleSpec, spec_of
+from ..engines.store import Retention
 from ..errors import ConfigError
 from ..jobs import log
 from ..jobs.alert import ALERT
-from ..jobs.job import JobStatus
 from ..tasks.alerts import find_alert
-from ..tasks.registry import Registry
 from ..tasks.task import Task
 from .messages import WorkerSettings
 
 
 def worker_settings(host: Host) -> WorkerSettings:
     """The app's settings, its tasks' timeouts, its schedules. Needs an app context."""
-    config, registry = host.config, host.registry
-    tasks = registry.tasks.values()
+    tasks = host.registry.tasks.values()
     return WorkerSettings(
-        values=config.portable(),
+        values=host.config.portable(),
         opener=host.engine.opener,
         database=str(host.database),
-        own_keeps=own_keeps(registry),
+        retention=retention_of(host),
         files=str(host.spool.folder) if host.spool else "",
         isolates=any(task.options.isolate for task in tasks),
         timeouts={
@@ -32,26 +30,21 @@ def worker_settings(host: Host) -> WorkerSettings:
         },
         schedules=schedule_specs(host),
         own_worker=host.engine.flags.own_worker,
-        on_failure=with_on_failure(registry),
-        silent=silent_tasks(host),
     )
 
 
-def own_keeps(registry: Registry) -> dict[str, dict[JobStatus, float]]:
-    """The `keep=` of the tasks that have one, by their names."""
-    return {
-        name: dict(task.options.keep)
-        for name, task in registry.tasks.items()
-        if task.options.keep is not None
-    }
+def retention_of(host: Host) -> Retention:
+    """What a store has to know of the app and its tasks about jobs that end."""
+    config, tasks = host.config, host.registry.tasks.values()
+    return Retention(
+        *(config.keep_successful, config.keep_failed, config.keep_count),
+        own={task.name: task.options.keep for task in tasks if task.options.keep is not None},
+        on_failure=frozenset(task.name for task in tasks if task.options.on_failure),
+        silent=_silent_tasks(host),
+    )
 
 
-def with_on_failure(registry: Registry) -> list[str]:
-    """The names of the tasks that have an `on_failure=`."""
-    return [task.name for task in registry.tasks.values() if task.options.on_failure]
-
-
-def silent_tasks(host: Host) -> list[str] | None:
+def _silent_tasks(host: Host) -> frozenset[str] | None:
     """The names of the tasks about which OFFLOAD_ALERT is not called: its own; None if it is not
     set. One that can't be used is logged: its jobs will fail."""
     value = host.config.alert
@@ -61,8 +54,8 @@ def silent_tasks(host: Host) -> list[str] | None:
         called = find_alert(host.registry.tasks, value)
     except ConfigError as error:
         log.write(logging.ERROR, "alert_unusable", "%s", error)
-        return [ALERT]
-    return [ALERT, called.name] if isinstance(called, Task) else [ALERT]
+        return frozenset({ALERT})
+    return frozenset({ALERT, called.name} if isinstance(called, Task) else {ALERT})
 
 
 def schedule_specs(host: Host) -> list[ScheduleSpec]:

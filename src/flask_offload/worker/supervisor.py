@@ -21,7 +21,7 @@ from flask import Flask
 
 from ..engines.base import Engine
 from ..engines.registry import open_engine
-from ..engines.store import Retention, Store, StoreOptions
+from ..engines.store import Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..jobs import log
 from ..payload.spool import Spool
@@ -48,7 +48,7 @@ LOOK_FOR_PEERS = 1.0
 
 
 @dataclass(frozen=True)
-class WorkerOptions:
+class WorkerOptions(PoolSize):
     """The options of `flask offload worker`; None takes the app's setting.
 
     burst: end when nothing is left to run. kept_by: a descriptor whose end means that the web
@@ -59,9 +59,6 @@ class WorkerOptions:
     worker is ready.
     """
 
-    processes: int | None = None
-    threads: int | None = None
-    async_concurrency: int | None = None
     queues: Collection[str] | None = None
     drain_timeout: float | None = None
     burst: bool = False
@@ -87,7 +84,7 @@ class Supervisor:
         self._orphaned_at: float | None = None
         self._parent = os.getppid()
         self._pool = ProcessPool(
-            PoolSize(options.processes, options.threads, options.async_concurrency),
+            options,
             load_app=load_app,
             before_fork=self._before_fork,
             in_child=self._in_child,
@@ -165,9 +162,7 @@ class Supervisor:
         self._store = store = self._engine.open_store(
             StoreOptions(
                 kind="command" if options.kept_by is None else "kept",
-                retention=Retention.of(
-                    config, settings.own_keeps, settings.on_failure, settings.silent
-                ),
+                retention=settings.retention,
                 places=processes * (threads + PREFETCH_MOST + coroutines + 1),
                 capacity=processes * threads,
                 queues=None if options.queues is None else frozenset(options.queues),

@@ -15,11 +15,11 @@ import time
 
 from .. import signals
 from ..engines.host import Host
-from ..engines.store import Retention, Store, StoreOptions
+from ..engines.store import Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..jobs import log
 from .dispatcher import Dispatcher
-from .settings import own_keeps, schedule_specs, silent_tasks, with_on_failure
+from .settings import retention_of, schedule_specs
 from .thread_pool import ThreadPool
 
 RESTART_PAUSE = 1.0
@@ -57,20 +57,15 @@ class ThreadWorker:
                 time.sleep(RESTART_PAUSE)
 
     def _serve(self) -> None:
-        host, config = self._host, self._host.config
+        host = self._host
         with host.app.app_context():
             schedules = schedule_specs(host)
         store = host.engine.open_store(
             StoreOptions(
                 kind="thread",
-                retention=Retention.of(
-                    config,
-                    own_keeps(host.registry),
-                    with_on_failure(host.registry),
-                    silent_tasks(host),
-                ),
+                retention=retention_of(host),
                 places=ThreadPool.places(host),
-                capacity=config.worker_threads,
+                capacity=host.config.worker_threads,
             )
         )
         self._pool = pool = ThreadPool(host, store.slots)

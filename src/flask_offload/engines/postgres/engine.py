@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ...config import Config
 from ...errors import ConfigError
@@ -28,7 +28,20 @@ class PostgresCore(PostgresSender):
     """What workers and transactions need of the PostgreSQL engine. `admin` adds what operators
     ask."""
 
-    opener: ClassVar[str] = f"{__name__}:open_engine"
+    opener: ClassVar[str] = f"{__name__}:PostgresCore.open"
+
+    @classmethod
+    def open(cls, database: str, config: Config, **given: Any) -> Self:
+        """The engine with these settings, which name the database too. given: as for the
+        constructor. Raises ConfigError."""
+        return cls(
+            _url(config),
+            config.postgres_schema,
+            durable=config.durability == "power",
+            timeout=config.enqueue_timeout,
+            direct_url=config.postgres_direct_url,
+            **given,
+        )
 
     def open_store(self, options: StoreOptions) -> PostgresStore:
         """The worker half."""
@@ -96,18 +109,7 @@ class PostgresCore(PostgresSender):
         self.database.write(lambda connection: connection.execute(statement, (plain,)).rowcount)
 
 
-def open_engine(database: str, config: Config) -> PostgresCore:
-    """The engine of a worker that has not imported the app."""
-    return PostgresCore(
-        url_of(config),
-        config.postgres_schema,
-        durable=config.durability == "power",
-        timeout=config.enqueue_timeout,
-        direct_url=config.postgres_direct_url,
-    )
-
-
-def url_of(config: Config) -> str:
+def _url(config: Config) -> str:
     if config.postgres_url is None:
         raise ConfigError(
             "OFFLOAD_ENGINE = 'postgres' needs OFFLOAD_POSTGRES_URL, or SQLALCHEMY_DATABASE_URI"

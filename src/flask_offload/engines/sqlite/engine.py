@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from ...config import Config
 from ...errors import DatabaseCorrupt
@@ -19,7 +19,18 @@ from .worker_store import SqliteStore
 class SqliteCore(SqliteSender):
     """What workers need of the SQLite engine. `admin` adds what operators ask."""
 
-    opener: ClassVar[str] = f"{__name__}:open_engine"
+    opener: ClassVar[str] = f"{__name__}:SqliteCore.open"
+
+    @classmethod
+    def open(cls, database: str, config: Config, **given: Any) -> Self:
+        """The engine with these settings. given: as for the constructor."""
+        return cls(
+            Path(database),
+            durable=config.durability == "power",
+            busy_timeout=config.busy_timeout,
+            force=config.sqlite_force,
+            **given,
+        )
 
     def open_store(self, options: StoreOptions) -> SqliteStore:
         """The worker half. A worker process refuses a damaged file (DatabaseCorrupt)."""
@@ -46,13 +57,3 @@ class SqliteCore(SqliteSender):
     def stop_worker(self, worker_id: str) -> None:
         """Ask a worker process to finish what it runs, and to stop."""
         ask_to_stop(self, worker_id)
-
-
-def open_engine(database: str, config: Config) -> SqliteCore:
-    """The engine of a worker that has not imported the app."""
-    return SqliteCore(
-        Path(database),
-        durable=config.durability == "power",
-        busy_timeout=config.busy_timeout,
-        force=config.sqlite_force,
-    )
