@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 
 from .engines.base import Engine, Flags, JobQuery, QueueInfo
+from .engines.new_rows import is_duplicate
 from .engines.run import run
 from .errors import JobNotFound
 from .jobs.attempt import Claim, Outcome, Report
@@ -33,7 +35,17 @@ if TYPE_CHECKING:
 Errors: TypeAlias = list[BaseException]
 KEPT = 1000
 """Finished jobs that are remembered."""
-UNIQUE_WHILE = frozenset({JobStatus.READY, JobStatus.RUNNING})
+
+
+@dataclass
+class InlineJob:
+    """A job, and what it has stored. logs: by attempt."""
+
+    job: NewJob
+    record: JobRecord
+    steps: dict[str, str] = field(default_factory=dict)
+    logs: dict[int, str] = field(default_factory=dict)
+    cursor: str | None = None
 
 
 class InlineEngine(Engine):
@@ -59,12 +71,9 @@ class InlineEngine(Engine):
 
     def __init__(self, state: Host) -> None:
         self._state = state
-        self._jobs: OrderedDict[str, tuple[NewJob, JobRecord]] = OrderedDict()
+        self._jobs: dict[str, InlineJob] = {}
         self._unique: dict[str, str] = {}  # key -> id of the job that holds it
         self._numbers = itertools.count(1)
-        self._steps: dict[str, dict[str, str]] = {}
-        self._logs: dict[str, dict[int, str]] = {}  # by id, then attempt
-        self._cursors: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
@@ -73,7 +82,7 @@ class InlineEngine(Engine):
         with self._lock:
             if len({job.id for job in jobs}) < len(jobs):
                 raise ValueError("two of these jobs have the same id")
-            records = [self._accept(job) for job in jobs]
+            records = [self._accept(job).record for job in jobs]
         new = {record.id for record in records if not record.is_duplicate}
         errors: Errors = []
         while self._run_one_of(lambda record: record.id in new, errors):
@@ -89,47 +98,41 @@ class InlineEngine(Engine):
 
     def next_due(self) -> float | None:
         """When the next waiting job is due (unix seconds)."""
-        with self._lock:
-            waiting = [r for _, r in self._jobs.values() if r.status is JobStatus.READY]
-        return min((record.run_after or 0.0 for record in waiting), default=None)
+        waiting = [r.run_after or 0.0 for r in self._records() if r.status is JobStatus.READY]
+        return min(waiting, default=None)
 
     def get(self, job_id: str) -> JobRecord:
         """Raises JobNotFound."""
-        return _copy(self._find(job_id)[1])
+        return _copy(self._find(job_id).record)
 
     def find_unique(self, key: str) -> JobRecord | None:
         """The job that holds a unique key."""
-        _, record = self._jobs.get(self._unique.get(key, ""), (None, None))
-        return None if record is None else _copy(record)
+        kept = self._jobs.get(self._unique.get(key, ""))
+        return None if kept is None else _copy(kept.record)
 
     def list(self, query: JobQuery) -> list[JobRecord]:
         """The newest first."""
-        with self._lock:
-            records = [record for _, record in reversed(self._jobs.values())]
+        names = ("status", "task", "queue_name", "owner")
+        wanted = {name: value for name in names if (value := getattr(query, name)) is not None}
         found = [
             record
-            for record in records
-            if (query.status is None or record.status is query.status)
-            and (query.task is None or record.task == query.task)
-            and (query.queue_name is None or record.queue_name == query.queue_name)
-            and (query.owner is None or record.owner == query.owner)
+            for record in reversed(self._records())
+            if all(getattr(record, name) == value for name, value in wanted.items())
         ]
         shown = found[query.offset : query.offset + query.limit]
         return [msgspec.structs.replace(_copy(record), result=None) for record in shown]
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job. Raises JobNotFound."""
-        return self._find(job_id)[0].args
+        return self._find(job_id).job.args
 
     def log(self, job_id: str) -> Sequence[tuple[int, str]]:
         """See Engine.log."""
-        self._find(job_id)
-        return sorted(self._logs.get(job_id, {}).items())
+        return sorted(self._find(job_id).logs.items())
 
     def checkpoint(self, job_id: str) -> str | None:
         """See Engine.checkpoint."""
-        self._find(job_id)
-        return self._cursors.get(job_id)
+        return self._find(job_id).cursor
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so."""
@@ -138,41 +141,35 @@ class InlineEngine(Engine):
 
     def count(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
-        counts = dict.fromkeys(JobStatus, 0)
-        with self._lock:
-            for _, record in self._jobs.values():
-                counts[record.status] += 1
-        return counts
+        return dict.fromkeys(JobStatus, 0) | Counter(record.status for record in self._records())
 
     def queues(self) -> Sequence[QueueInfo]:
         """Every queue of the jobs that are remembered."""
-        with self._lock:
-            records = [record for _, record in self._jobs.values()]
-        names = sorted({record.queue_name for record in records})
-
-        def number(name: str, status: JobStatus) -> int:
-            return sum(r.queue_name == name and r.status is status for r in records)
-
+        records = self._records()
+        counts = Counter((record.queue_name, record.status) for record in records)
         return [
             QueueInfo(
                 name=name,
-                ready=number(name, JobStatus.READY),
-                running=number(name, JobStatus.RUNNING),
+                ready=counts[name, JobStatus.READY],
+                running=counts[name, JobStatus.RUNNING],
                 paused_at=None,
             )
-            for name in names
+            for name in sorted({record.queue_name for record in records})
         ]
 
     def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
         """See Engine.step."""
-        steps = self._steps.setdefault(claim.id, {})
+        kept = self._jobs.get(claim.id)
+        if kept is None:  # the task itself has cleared the engine
+            return False, None
+        steps = kept.steps
         if value is not None:
             steps[name] = value
         return True, steps.get(name)
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job. Raises UnsupportedByEngine for a running one."""
-        _, record = self._find(job_id)
+        record = self._find(job_id).record
         check_cancel(record.status, job_id)
         if record.status is JobStatus.RUNNING:
             raise self.unsupported("cancels_running")
@@ -181,18 +178,19 @@ class InlineEngine(Engine):
 
     def retry(self, job_id: str) -> JobRecord:
         """Run it again, at once."""
-        job, record = self._find(job_id)
+        kept = self._find(job_id)
+        record = kept.record
         check_retry(record.status, job_id)
         record.status, record.run_after, record.finished_at = JobStatus.READY, None, None
         record.done = record.total = record.message = None
-        return _copy(self._run(job, record))
+        return _copy(self._run(kept))
 
     def discard_many(self, ids: Sequence[str]) -> int:
         """Forget those of these jobs that have ended."""
         with self._lock:
-            ended = [i for i in dict.fromkeys(ids) if i in self._jobs and self._has_ended(i)]
+            ended = {i for i in ids if i in self._jobs and self._has_ended(i)}
             for job_id in ended:
-                self._forget(job_id)
+                del self._jobs[job_id]
         return len(ended)
 
     def clear(self) -> None:
@@ -200,53 +198,37 @@ class InlineEngine(Engine):
         with self._lock:
             self._jobs.clear()
             self._unique.clear()
-            self._steps.clear()
-            self._logs.clear()
-            self._cursors.clear()
 
     # --- accept ---
 
-    def _find(self, job_id: str) -> tuple[NewJob, JobRecord]:
+    def _find(self, job_id: str) -> InlineJob:
         try:
             return self._jobs[job_id]
         except KeyError:
             raise JobNotFound(f"there is no job {job_id!r} in this process") from None
 
-    def _accept(self, job: NewJob) -> JobRecord:
+    def _records(self) -> Sequence[JobRecord]:
+        """The oldest first."""
+        with self._lock:
+            return [kept.record for kept in self._jobs.values()]
+
+    def _accept(self, job: NewJob) -> InlineJob:
         if job.unique_key is not None:
-            duplicate = self._duplicate(job, job.unique_key)
-            if duplicate is not None:
-                return msgspec.structs.replace(_copy(duplicate), is_duplicate=True)
+            holder = self._jobs.get(self._unique.get(job.unique_key, ""))
+            if holder is not None and is_duplicate(job, holder.record, self._state.clock()):
+                return InlineJob(
+                    job, msgspec.structs.replace(_copy(holder.record), is_duplicate=True)
+                )
             self._unique[job.unique_key] = job.id
-        record = job.record(waiting_for=None if self._is_due(job.run_after) else "its time")
-        self._jobs[job.id] = (job, record)
-        self._forget_oldest()
-        return record
-
-    def _duplicate(self, job: NewJob, key: str) -> JobRecord | None:
-        """The job that already stands for this key, if there is one."""
-        _, record = self._jobs.get(self._unique.get(key, ""), (None, None))
-        if record is None or record.status not in (job.unique_states or UNIQUE_WHILE):
-            return None
-        now = self._state.clock()
-        recent = job.unique_for is None or record.enqueued_at > now - job.unique_for
-        return record if recent else None
-
-    def _forget_oldest(self) -> None:
-        surplus = len(self._jobs) - KEPT
-        if surplus > 0:
-            finished = filter(self._has_ended, self._jobs)
-            for job_id in list(itertools.islice(finished, surplus)):
-                self._forget(job_id)
+        waiting_for = None if self._is_due(job.run_after) else "its time"
+        kept = self._jobs[job.id] = InlineJob(job, job.record(waiting_for=waiting_for))
+        surplus = max(0, len(self._jobs) - KEPT)
+        for job_id in list(itertools.islice(filter(self._has_ended, self._jobs), surplus)):
+            del self._jobs[job_id]
+        return kept
 
     def _has_ended(self, job_id: str) -> bool:
-        return self._jobs[job_id][1].status.is_finished
-
-    def _forget(self, job_id: str) -> None:
-        del self._jobs[job_id]
-        self._steps.pop(job_id, None)
-        self._logs.pop(job_id, None)
-        self._cursors.pop(job_id, None)
+        return self._jobs[job_id].record.status.is_finished
 
     # --- run ---
 
@@ -260,30 +242,29 @@ class InlineEngine(Engine):
         appended."""
         with self._lock:
             due = [
-                (job, record)
-                for job, record in self._jobs.values()
-                if record.status is JobStatus.READY
-                and wanted(record)
-                and self._is_due(record.run_after)
+                kept
+                for kept in self._jobs.values()
+                if kept.record.status is JobStatus.READY
+                and wanted(kept.record)
+                and self._is_due(kept.record.run_after)
             ]
             if not due:
                 return None
-            job, record = max(due, key=lambda kept: kept[1].priority)
-            record.status = JobStatus.RUNNING  # now no other thread takes it
-        return self._run(job, record, errors)
+            kept = max(due, key=lambda kept: kept.record.priority)
+            kept.record.status = JobStatus.RUNNING  # now no other thread takes it
+        return self._run(kept, errors)
 
-    def _run(self, job: NewJob, record: JobRecord, errors: Errors | None = None) -> JobRecord:
-        failures = 0
+    def _run(self, kept: InlineJob, errors: Errors | None = None) -> JobRecord:
+        job, record, failures = kept.job, kept.record, 0
         record.waiting_for = None
 
         def emit(report: Report) -> None:
             record.done, record.total, record.message = report.done, report.total, report.message
             if report.cursor is not None:
-                self._cursors[job.id] = report.cursor
+                kept.cursor = report.cursor
             if report.log is not None:
-                logs = self._logs.setdefault(job.id, {})
-                logs[report.attempt] = report.log
-                logs.pop(report.attempt - MAX_ATTEMPTS, None)
+                kept.logs[report.attempt] = report.log
+                kept.logs.pop(report.attempt - MAX_ATTEMPTS, None)
 
         environment = self._state
         while True:
@@ -294,7 +275,7 @@ class InlineEngine(Engine):
                 attempt=record.attempt,
                 claimed_at=self._state.clock(),
                 failures=failures,
-                cursor=self._cursors.get(job.id),
+                cursor=kept.cursor,
             )
             context = environment.context(claim, emit)
             # a context of its own: the job sees nothing of its caller's request, nor leaves traces
@@ -306,7 +287,7 @@ class InlineEngine(Engine):
             if status is JobStatus.FAILED and self._state.has_on_failure(record.task):
                 now = self._state.clock()
                 follower = failure_job(job.id, job.queue_name, job.context, now)
-                self._run(follower, self._accept(follower))
+                self._run(self._accept(follower))
             if status.is_finished:
                 return record
             failures += 1

@@ -15,10 +15,9 @@ from flask_offload.admin.sqlite import SqliteEngine
 from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.connection import Connection
-from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.new_job import THREADS
-from store_support import KEEP, START, new_job, outcome
+from store_support import KEEP, START, new_job, outcome, tick
 
 
 def wait_for_the_others() -> None:

@@ -20,10 +20,10 @@ from flask_offload.config import MASKED
 from flask_offload.dashboard.charts import Times, percentile
 from flask_offload.dashboard.masking import Masking
 from flask_offload.engines.counter_row import BOUNDS
-from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.testing import drain
 from flask_offload.worker.settings import worker_settings
 from small_site import small_site
+from store_support import tick
 from support import wait_until
 
 JOB_LINK = re.compile(rf'href="{PREFIX}/jobs/([0-9a-f]{{44}})"')

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flask_offload.admin.sqlite import SqliteEngine
+from flask_offload.engines import sql_schedules
+from flask_offload.engines.schedules import ScheduleSpec
 from flask_offload.engines.sqlite.connection import Connection
 from flask_offload.engines.sqlite.maintenance import prune
 from flask_offload.engines.sqlite.recovery import recover, unregister
@@ -207,6 +209,16 @@ class Worker:
 
 
 LANES = (THREADS, ASYNC, ISOLATED, QUARANTINED)
+
+
+def tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> list[JobRecord]:
+    """As a worker does it."""
+    return engine.database.write(lambda c: sql_schedules.tick(engine, c, spec, now))
+
+
+def next_tick(engine: SqliteEngine, spec: ScheduleSpec, now: float) -> float | None:
+    """As a worker does it."""
+    return engine.database.read(lambda c: sql_schedules.next_tick(engine, c, spec, now))
 
 
 def new_job(now: float = START, **options: Any) -> NewJob:

@@ -21,13 +21,12 @@ from flask_offload.engines.sqlite.maintenance import (
     known_files,
     prune,
 )
-from flask_offload.engines.sqlite.schedules import next_tick, tick
 from flask_offload.engines.store import Pruned
 from flask_offload.errors import JobNotFound
 from flask_offload.jobs.attempt import Ending
 from flask_offload.jobs.job import JobRecord, JobStatus
 from flask_offload.jobs.rate import Rate
-from store_support import KEEP, START, Store, new_job
+from store_support import KEEP, START, Store, new_job, next_tick, tick
 
 HOUR, DAY = 3600.0, 86_400.0
 

@@ -24,7 +24,6 @@ from flask_offload.admin.sqlite_findings import check_sqlite
 from flask_offload.cli import offload_group
 from flask_offload.engines.sqlite.claims import SqliteClaims
 from flask_offload.engines.sqlite.recovery import register, set_stopping, unregister
-from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.engines.sqlite.schema import MIGRATIONS
 from flask_offload.engines.store import Retention, StoreOptions
 from flask_offload.engines.worker_locks import Registration, run_folder
@@ -32,6 +31,7 @@ from flask_offload.jobs.new_job import THREADS
 from flask_offload.testing import Clock, drain, travel
 from flask_offload.worker.settings import worker_settings
 from jobs_server import make_site
+from store_support import tick
 from support import running
 
 MINUTE = timedelta(minutes=1)

@@ -23,10 +23,10 @@ from cli_app import Shop, add, offload, send
 from flask_offload import Job, JobStatus, Offload
 from flask_offload.admin.sqlite_pruning import STRAY
 from flask_offload.cli import COMMANDS, offload_group, spot
-from flask_offload.engines.sqlite.schedules import tick
 from flask_offload.profiler.store import Batch, SpotRow, write
 from flask_offload.testing import drain, travel
 from flask_offload.worker.settings import worker_settings
+from store_support import tick
 from support import APP_PATH
 
 JOB_FIELDS = {

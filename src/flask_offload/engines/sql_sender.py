@@ -20,9 +20,11 @@ from . import counters
 from .attempt_writes import SqlConnection
 from .base import Engine
 from .dialect import Dialect
-from .rows import COLUMNS, DUE_STATE, STATUS, record
+from .new_rows import concurrency_limits, is_duplicate, rate_limits
+from .rows import COLUMNS, DUE_STATE, STATUS, WAITING_FOR, record
 
 FOUND = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = ?"
+FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = ?"
 OPTIONS = "SELECT options FROM offload.jobs WHERE seq = ?"
 ASK_TO_STOP = "UPDATE offload.jobs SET cancel = ? WHERE seq = ? AND cancel < ?"
 LOG = "SELECT attempt, lines FROM offload.logs WHERE seq = ? ORDER BY attempt"
@@ -59,7 +61,7 @@ class SqlFunctions(Generic[C]):
     find: one job's row, which no other transaction changes meanwhile.
     full: its number, and its record with attempts and the result. records: with attempts.
     admit: jobs of these keys of limits. admit_queue, give_capacity_back: of a resumed and of a
-    paused queue.
+    paused queue. keep_limits: write down the limits of concurrency and of rates.
     """
 
     find: Callable[[C, str], Row]
@@ -68,6 +70,7 @@ class SqlFunctions(Generic[C]):
     admit: Callable[[C, float, list[str | None], list[str | None]], None]
     admit_queue: Callable[[C, float, str], None]
     give_capacity_back: Callable[[C, float, str], None]
+    keep_limits: Callable[[C, Sequence[tuple[str, int]], Sequence[tuple[str, int, float]]], None]
 
 
 class SqlSender(Engine, Generic[C]):
@@ -132,6 +135,31 @@ class SqlSender(Engine, Generic[C]):
     def write_and_notify(self, work: Callable[[C], T], *, inserts: bool = False) -> T:
         """Run `work` in a transaction, and wake the workers once it is committed. inserts: what it
         does for them is to call `insert`."""
+
+    def holder(self, connection: C, job: NewJob, now: float) -> JobRecord | None:
+        """The job that already holds this job's unique key; None, and the key is free, if there is
+        none."""
+        if job.unique_key is None:
+            return None
+        row = self._one(connection, FOUND + self.dialect.for_update, job.unique_key)
+        if row is None:
+            return None
+        found = record(row)
+        if is_duplicate(job, found, now):
+            found.is_duplicate = True
+            return found
+        connection.execute(self.dialect.sql(FREE_KEY), (row[0],))
+        return None
+
+    def admit_new(
+        self, connection: C, jobs: Sequence[NewJob], records: Sequence[JobRecord], now: float
+    ) -> None:
+        """Let new jobs with limits through, as far as these allow, and note it in their records."""
+        self._do.keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
+        keys = [job.concurrency_key for job in jobs], [job.rate_key for job in jobs]
+        self._do.admit(connection, now, *keys)
+        for found in records:
+            found.waiting_for = WAITING_FOR.get(self._do.find(connection, found.id)[5])
 
     # --- look up ---
 

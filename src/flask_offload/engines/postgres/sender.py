@@ -15,15 +15,12 @@ from ..base import Flags
 from ..dialect import POSTGRES
 from ..new_rows import (
     NEW_COLUMNS,
-    concurrency_limits,
     first_state,
-    is_duplicate,
     new_record,
     new_row,
-    rate_limits,
 )
-from ..rows import SECRET_LENGTH, WAITING_FOR, record
-from ..sql_sender import FOUND, SqlFunctions, SqlSender
+from ..rows import SECRET_LENGTH
+from ..sql_sender import SqlFunctions, SqlSender
 from .connection import PgConnection
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
@@ -54,9 +51,6 @@ NOTIFY = "SELECT pg_notify(%s, '')"
 KNOW_QUEUE = "INSERT INTO offload.queues (name) VALUES (%s) ON CONFLICT DO NOTHING"
 IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
 
-HOLDER = f"{POSTGRES.sql(FOUND)} FOR UPDATE"
-FREE_KEY = "UPDATE offload.jobs SET unique_key = NULL WHERE seq = %s"
-
 ARGUMENTS = "SELECT args FROM offload.jobs WHERE seq = %s"
 FUNCTIONS = SqlFunctions(
     find=partial(find, lock=True),
@@ -65,6 +59,7 @@ FUNCTIONS = SqlFunctions(
     admit=admit,
     admit_queue=admit_queue,
     give_capacity_back=give_capacity_back,
+    keep_limits=keep_limits,
 )
 
 T = TypeVar("T")
@@ -137,9 +132,8 @@ class PostgresSender(SqlSender[PgConnection]):
             records = _insert_many(connection, jobs, now)
             self.notify(connection)
         if is_limited:
-            _admit_new(connection, jobs, now)
-            for found in records:
-                found.waiting_for = WAITING_FOR.get(find(connection, found.id)[5])
+            lock_limits(connection)
+            self.admit_new(connection, jobs, records, now)
         return records
 
     def notify(self, connection: PgConnection) -> None:
@@ -160,7 +154,7 @@ class PostgresSender(SqlSender[PgConnection]):
             found = connection.execute(INSERT, row).fetchone()
             if found is not None:
                 return new_record(job, found[0], state)
-            existing = _existing(connection, job, now)
+            existing = self.holder(connection, job, now)
             if existing is not None:
                 return existing
 
@@ -209,30 +203,6 @@ def _insert_many(connection: PgConnection, jobs: Sequence[NewJob], now: float) -
         new_record(job, seqs[job.id[-SECRET_LENGTH:]], state)
         for job, state in zip(jobs, states, strict=True)
     ]
-
-
-def _admit_new(connection: PgConnection, jobs: Sequence[NewJob], now: float) -> None:
-    lock_limits(connection)
-    keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
-    admit(
-        connection,
-        now,
-        concurrency_keys=[job.concurrency_key for job in jobs],
-        rate_keys=[job.rate_key for job in jobs],
-    )
-
-
-def _existing(connection: PgConnection, job: NewJob, now: float) -> JobRecord | None:
-    """The job that already holds this unique key; None, and the key is free, if there is none."""
-    row = connection.execute(HOLDER, (job.unique_key,)).fetchone()
-    if row is None:
-        return None
-    found = record(row)
-    if is_duplicate(job, found, now):
-        found.is_duplicate = True
-        return found
-    connection.execute(FREE_KEY, (row[0],))
-    return None
 
 
 def _are_there(connection: PgConnection, records: Sequence[JobRecord]) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 from ...errors import EngineUnavailable
 from ...jobs.job import JobRecord
 from ..counters import FOLD_EVERY
-from ..schedules import ScheduleSpec, next_fire
+from ..schedules import ScheduleSpec
 from ..slots import Slots
+from ..sql_schedules import next_tick, tick
 from ..store import NotificationSource, Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers
 from ..worker_rows import registration_row
-from . import schedules
 from .claims import PostgresClaims
 from .connection import PgConnection
 from .maintenance import fold_counters, prune
@@ -155,13 +155,9 @@ class PostgresStore(PostgresClaims, Store):
     def tick(self, spec: ScheduleSpec) -> list[JobRecord]:
         """Enqueue a job for each time of the schedule that has come; the jobs that are new."""
         now = self.clock()
-        return self.session.write(
-            lambda connection: schedules.tick(self.engine, connection, spec, now)
-        )
+        return self.session.write(lambda connection: tick(self.engine, connection, spec, now))
 
     def next_tick(self, spec: ScheduleSpec) -> float | None:
         """When the schedule's next time comes (unix seconds), counted from what is dealt with."""
-        last = self.session.write(
-            lambda connection: connection.value(schedules.LAST, (spec.name,)), promise=False
-        )
-        return next_fire(spec, last, self.clock())
+        now = self.clock()
+        return self.session.write(lambda c: next_tick(self.engine, c, spec, now), promise=False)

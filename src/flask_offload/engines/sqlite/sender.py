@@ -14,15 +14,11 @@ from ..base import Flags
 from ..dialect import SQLITE
 from ..new_rows import (
     NEW_COLUMNS,
-    concurrency_limits,
     first_state,
-    is_duplicate,
     new_record,
     new_row,
-    rate_limits,
 )
-from ..rows import WAITING_FOR, record
-from ..sql_sender import FOUND, SqlFunctions, SqlSender
+from ..sql_sender import SqlFunctions, SqlSender
 from ..worker_locks import run_folder
 from .connection import Connection
 from .database import Database
@@ -41,8 +37,6 @@ INSERT = f"""
 INSERT INTO jobs (seq, {NEW_COLUMNS})
 VALUES ({NEXT_SEQ}{", ?" * (NEW_COLUMNS.count(",") + 1)})
 """
-
-HOLDER = SQLITE.sql(FOUND)
 
 KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
 
@@ -65,6 +59,7 @@ FUNCTIONS = SqlFunctions(
     admit=admit,
     admit_queue=admit_queue,
     give_capacity_back=give_capacity_back,
+    keep_limits=keep_limits,
 )
 
 T = TypeVar("T")
@@ -127,25 +122,14 @@ class SqliteSender(SqlSender[Connection]):
             is_limited = is_limited or job.concurrency_key is not None or job.rate_key is not None
         if is_unique:  # one by one, as one may be another's duplicate
             records = [
-                _existing(connection, job, now) or _insert(connection, [job], now)[0]
+                self.holder(connection, job, now) or _insert(connection, [job], now)[0]
                 for job in jobs
             ]
         else:
             records = _insert(connection, jobs, now)
         if is_limited:
-            self._admit_new(connection, jobs, now)
-            for found in records:
-                found.waiting_for = WAITING_FOR.get(find(connection, found.id)[5])
+            self.admit_new(connection, jobs, records, now)
         return records
-
-    def _admit_new(self, connection: Connection, jobs: Sequence[NewJob], now: float) -> None:
-        keep_limits(connection, concurrency_limits(jobs), rate_limits(jobs))
-        admit(
-            connection,
-            now,
-            concurrency_keys=[job.concurrency_key for job in jobs],
-            rate_keys=[job.rate_key for job in jobs],
-        )
 
     # --- steps ---
 
@@ -203,18 +187,3 @@ def _inserted(connection: Connection, job: NewJob, state: str, seq: int) -> JobR
             "INSERT INTO files (name, seq) VALUES (?, ?)", [(name, seq) for name in job.files]
         )
     return new_record(job, seq, state)
-
-
-def _existing(connection: Connection, job: NewJob, now: float) -> JobRecord | None:
-    """The job that already holds this unique key; None, and the key is free, if there is none."""
-    if job.unique_key is None:
-        return None
-    row = connection.execute(HOLDER, (job.unique_key,)).fetchone()
-    if row is None:
-        return None
-    found = record(row)
-    if is_duplicate(job, found, now):
-        found.is_duplicate = True
-        return found
-    connection.execute("UPDATE jobs SET unique_key = NULL WHERE seq = ?", (row[0],))
-    return None

@@ -14,13 +14,13 @@ from ...jobs.job import JobRecord
 from ..counters import FOLD_EVERY
 from ..schedules import ScheduleSpec
 from ..slots import Slots
+from ..sql_schedules import next_tick, tick
 from ..store import NotificationSource, Pruned, Store, StoreOptions, WorkerInfo
 from ..worker_locks import Registration, other_workers, run_folder
 from .claims import SqliteClaims
 from .maintenance import fold_counters, give_space_back, is_log_long, known_files, prune
 from .notifier import NotificationPipe
 from .recovery import is_asked_to_stop, live_workers, recover, register, set_stopping, unregister
-from .schedules import next_tick, tick
 from .sender import SqliteSender
 
 FREE_PAGES = 1024
@@ -133,8 +133,10 @@ class SqliteStore(SqliteClaims, Store):
 
     def tick(self, spec: ScheduleSpec) -> list[JobRecord]:
         """Enqueue a job for each time of the schedule that has come; the jobs that are new."""
-        return tick(self.engine, spec, self.clock())
+        now = self.clock()
+        return self.engine.database.write(lambda c: tick(self.engine, c, spec, now))
 
     def next_tick(self, spec: ScheduleSpec) -> float | None:
         """When the schedule's next time comes (unix seconds)."""
-        return next_tick(self.engine, spec, self.clock())
+        now = self.clock()
+        return self.engine.database.read(lambda c: next_tick(self.engine, c, spec, now))
