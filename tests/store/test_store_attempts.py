@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flask_offload.engines.attempt_writes import FENCE
 from flask_offload.engines.base import JobQuery
 from flask_offload.engines.sqlite import completion as outcomes
 from flask_offload.jobs.attempt import Claim, Ending, Report
@@ -349,10 +350,10 @@ def statements() -> dict[str, str]:
     own = {
         name: sql for name, sql in vars(outcomes).items() if name.isupper() and isinstance(sql, str)
     }
-    return own | {name.upper(): sql for name, sql in outcomes.STATEMENTS._asdict().items()}
+    return own | {name.upper(): sql for name, sql in outcomes.Completion.sql._asdict().items()}
 
 
-FENCED = ("SUCCEED", "HELD", "UNCLAIM", "REPORT", "LOG")
+FENCED = ("SUCCEED", "HELD", "REPORT", "LOG")
 PREDICATES = {
     "seq = ?": "seq IS NOT ?",
     "attempt = ?": "? IS NOT NULL",
@@ -373,21 +374,22 @@ def test_each_part_of_each_fence_is_needed(
     if hasattr(outcomes, statement):
         monkeypatch.setattr(outcomes, statement, weaker)
     else:
-        replaced = outcomes.STATEMENTS._replace(**{statement.lower(): weaker})
+        replaced = outcomes.Completion.sql._replace(**{statement.lower(): weaker})
         monkeypatch.setattr(outcomes.Completion, "sql", replaced)
     with pytest.raises(AssertionError):
         try_late_writes(store, cancelled=False)
 
 
 def test_no_statement_about_an_attempt_is_without_a_fence() -> None:
-    """Those three follow HELD, which has the fence, in the same transaction."""
+    """Those four follow HELD, which has the fence, in the same transaction."""
     about = {name: sql for name, sql in statements().items() if "jobs" in sql}
-    assert {name for name, sql in about.items() if outcomes.FENCE not in sql} == {
+    assert {name for name, sql in about.items() if FENCE not in sql} == {
         "END",
         "READY_AGAIN",
+        "UNCLAIM",
         "UNCLAIM_CANCELLED",
     }
-    assert {name for name, sql in about.items() if outcomes.FENCE in sql} == set(FENCED)
+    assert {name for name, sql in about.items() if FENCE in sql} == set(FENCED)
 
 
 def test_late_writes_of_a_worker_that_was_given_up_are_refused(store: Store) -> None:

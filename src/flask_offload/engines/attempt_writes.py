@@ -19,7 +19,7 @@ from ..jobs.new_job import QUARANTINED, NewJob
 from ..jobs.transition import follow
 from .alerts import JobEnd, note_ends
 from .dialect import Dialect
-from .rows import Freed
+from .rows import DUE_STATE, Freed
 from .store import Retention
 
 DIED = Error("WorkerDied", "the worker that ran the job died")
@@ -57,24 +57,59 @@ class Counted(NamedTuple):
     due_at: float
 
 
-class AttemptStatements(NamedTuple):
-    """What AttemptWrites executes, in the SQL of one database."""
+FENCE = "seq = ? AND attempt = ? AND worker = ? AND state = 'running'"
 
-    held: str
-    """Reads HELD_COLUMNS of an attempt. Parameters: seq, attempt, worker."""
-    end: str
-    """Parameters: state, failures, crashes, started_at, finished_at, expires_at; seq. This and
-    `ready_again` follow `held` in the same transaction, which has looked at the fence."""
-    ready_again: str
-    """Parameters: failures, crashes, started_at, lane, run_after, whether it is scheduled; seq."""
-    report: str
-    """Parameters: done, total, message, cursor; seq, attempt, worker."""
-    attempt: str
-    """Adds or replaces a row of `attempts`: its columns are the parameters."""
-    log: str
-    """Adds or replaces the log of an attempt. Parameters: lines; seq, attempt, worker."""
-    forget_log: str
-    """Parameters: seq, number of the last attempt whose log goes."""
+
+class AttemptStatements(NamedTuple):
+    """What AttemptWrites executes. All but the first follow it in the same transaction, or have the
+    fence themselves."""
+
+    held: str = f"SELECT {HELD_COLUMNS} FROM offload.jobs WHERE {FENCE} FOR UPDATE"
+    end: str = """
+UPDATE offload.jobs SET state = ?, failures = ?, crashes = ?, started_at = ?, finished_at = ?,
+    expires_at = ?
+WHERE seq = ?
+"""
+    ready_again: str = f"""
+UPDATE offload.jobs SET worker = NULL, failures = ?, crashes = ?, started_at = ?, lane = ?,
+    run_after = ?, state = CASE WHEN ? THEN 'scheduled' ELSE {DUE_STATE} END
+WHERE seq = ?
+"""
+    unclaim: str = f"""
+UPDATE offload.jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
+    run_after = coalesce(?, run_after),
+    state = CASE WHEN ? THEN 'scheduled' ELSE {DUE_STATE} END
+WHERE seq = ?
+"""
+    unclaim_cancelled: str = """
+UPDATE offload.jobs SET attempt = attempt - 1, worker = NULL, started_at = NULL,
+    state = 'cancelled', finished_at = ?, expires_at = ?
+WHERE seq = ?
+"""
+    report: str = f"""
+UPDATE offload.jobs SET done = ?, total = ?, message = ?, cursor = coalesce(?, cursor)
+WHERE {FENCE}
+"""
+    attempt: str = """
+INSERT INTO offload.attempts (seq, number, worker, started_at, finished_at, outcome, error_type,
+    error_message, traceback)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (seq, number) DO UPDATE SET worker = excluded.worker,
+    started_at = excluded.started_at, finished_at = excluded.finished_at,
+    outcome = excluded.outcome, error_type = excluded.error_type,
+    error_message = excluded.error_message, traceback = excluded.traceback
+"""
+    log: str = f"""
+INSERT INTO offload.logs (lines, seq, attempt)
+SELECT CAST(? AS text), seq, attempt FROM offload.jobs WHERE {FENCE} FOR UPDATE
+ON CONFLICT (seq, attempt) DO UPDATE SET lines = excluded.lines
+"""
+    forget_log: str = "DELETE FROM offload.logs WHERE seq = ? AND attempt <= ?"
+
+    @classmethod
+    def of(cls, dialect: Dialect) -> AttemptStatements:
+        """In the words of one database."""
+        return cls(*map(dialect.sql, cls()))
 
 
 class SqlConnection(Protocol):
@@ -90,8 +125,7 @@ C = TypeVar("C", bound=SqlConnection)
 class AttemptWrites(ABC, Generic[C]):
     """One worker's writes about its attempts, in one transaction. now: unix seconds.
 
-    A store adds its statements, and writes successes and `unclaim`, the frequent ones, in its own
-    way.
+    A store writes successes, the frequent ones, in its own way.
     """
 
     sql: ClassVar[AttemptStatements]
@@ -122,9 +156,26 @@ class AttemptWrites(ABC, Generic[C]):
         """Write successes down; (seq, attempt) of those that this worker still held."""
 
     @abstractmethod
+    def take_back_start(self, rate_key: str) -> None:
+        """What was claimed and has not started does not count as a start."""
+
     def unclaim(self, held: Claim | Outcome, *, delay: float = 0.0) -> None:
         """A job that was claimed and has not started is READY again, as if nothing had been;
         CANCELLED if it was asked to stop. delay: seconds before it may be claimed again."""
+        row = self.connection.execute(self.sql.held, self.fence(held)).fetchone()
+        if row is None:
+            return
+        job = HeldRow(*row)
+        if job.cancel:
+            keep = self.retention.unsuccessful(job.task, JobStatus.CANCELLED, job.options)
+            values = (self.now, self.now + keep, held.seq)
+            self.connection.execute(self.sql.unclaim_cancelled, values)
+        else:
+            run_after = self.now + delay if delay else None
+            self.connection.execute(self.sql.unclaim, (run_after, bool(delay), held.seq))
+        if job.rate_key is not None:
+            self.take_back_start(job.rate_key)
+        self.freed.add(job.concurrency_key, job.rate_key)
 
     def report(self, report: Report) -> None:
         """Record progress, a cursor and log lines."""

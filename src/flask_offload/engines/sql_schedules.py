@@ -8,7 +8,7 @@ from ..tasks.schedule import next_after
 from .schedules import ScheduleSpec, fires, next_fire, schedule_of
 from .sql_sender import C, SqlSender
 
-READ = "SELECT last_at, description, disabled_at FROM offload.schedules WHERE name = ?"
+READ = "SELECT last_at, description, disabled_at FROM offload.schedules WHERE name = ? FOR UPDATE"
 LAST = "SELECT last_at FROM offload.schedules WHERE name = ?"
 
 MOVE = """
@@ -35,8 +35,7 @@ def tick(engine: SqlSender[C], connection: C, spec: ScheduleSpec, now: float) ->
     that of two workers the second finds nothing left to do.
     """
     sql, schedule = engine.dialect.sql, schedule_of(spec)
-    read = sql(READ) + engine.dialect.for_update
-    row = connection.execute(read, (spec.name,)).fetchone()
+    row = connection.execute(sql(READ), (spec.name,)).fetchone()
     if row is None or row[1] != schedule.description:
         times = (now, next_after(schedule, now))
         connection.execute(sql(BEGIN), (spec.name, spec.job.task, schedule.description, *times))

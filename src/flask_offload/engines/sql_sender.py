@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from ..config import Config
+from ..jobs.attempt import Claim
 from ..jobs.job import JobRecord, JobStatus
 from ..jobs.new_job import NewJob
 from ..jobs.options import options_of
@@ -39,6 +40,18 @@ UPDATE offload.jobs SET failures = 0, crashes = 0, cancel = 0, worker = NULL, ru
     finished_at = NULL, expires_at = NULL, done = NULL, total = NULL, message = NULL,
     state = {DUE_STATE}
 WHERE seq = ? RETURNING concurrency_key, rate_key
+"""
+
+HOLDS = "seq = ? AND attempt = ? AND state = 'running'"
+"""An attempt that has started is not given back, so its number is its fence."""
+SAVE_STEP = f"""
+INSERT INTO offload.steps (seq, name, value)
+SELECT seq, CAST(? AS text), CAST(? AS text) FROM offload.jobs WHERE {HOLDS} FOR UPDATE
+ON CONFLICT (seq, name) DO UPDATE SET value = excluded.value RETURNING 1
+"""
+STEP = f"""
+SELECT (SELECT value FROM offload.steps WHERE steps.seq = jobs.seq AND name = ?)
+FROM offload.jobs WHERE {HOLDS}
 """
 
 Row = tuple[Any, ...]
@@ -141,7 +154,7 @@ class SqlSender(Engine, Generic[C]):
         none."""
         if job.unique_key is None:
             return None
-        row = self._one(connection, FOUND + self.dialect.for_update, job.unique_key)
+        row = self._one(connection, f"{FOUND} FOR UPDATE", job.unique_key)
         if row is None:
             return None
         found = record(row)
@@ -184,6 +197,15 @@ class SqlSender(Engine, Generic[C]):
         return self.database.read(work)
 
     # --- change ---
+
+    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
+        """See Engine.step."""
+        fence, sql = (claim.seq, claim.attempt), self.dialect.sql
+        if value is not None:
+            values = (name, value, *fence)
+            self.database.write(lambda c: c.execute(sql(SAVE_STEP), values).fetchall())
+        row = self.database.read(lambda connection: self._one(connection, STEP, name, *fence))
+        return row is not None, None if row is None else row[0]
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """End a waiting job; ask the worker of a running one to stop it."""

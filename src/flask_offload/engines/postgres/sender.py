@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar, TypeVar
 
-from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord
 from ...jobs.new_job import NewJob
 from ..base import Flags
@@ -25,7 +24,6 @@ from .connection import PgConnection
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full, with_attempts
-from .steps import step
 
 TYPES = (
     *("text", "text", "text", "text", "int", "text", "text", "text", "text", "float8"),
@@ -178,12 +176,6 @@ class PostgresSender(SqlSender[PgConnection]):
             lambda connection: connection.value(ARGUMENTS, (find(connection, job_id)[0],))
         )
         return args
-
-    # --- steps ---
-
-    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
-        """See Engine.step."""
-        return step(self.database, claim, name, value)
 
     def migrate(self) -> None:
         """Create the tables, or bring them to this release's version."""

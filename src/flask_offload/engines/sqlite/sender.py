@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ...jobs.attempt import Claim
 from ...jobs.job import JobRecord
 from ...jobs.new_job import NewJob
 from ..base import Flags
@@ -39,15 +38,6 @@ VALUES ({NEXT_SEQ}{", ?" * (NEW_COLUMNS.count(",") + 1)})
 """
 
 KNOW_QUEUE = "INSERT OR IGNORE INTO queues (name) VALUES (?)"
-
-HOLDS = "seq = ? AND attempt = ? AND state = 'running'"
-"""An attempt that has started is not given back, so its number is its fence."""
-SAVE_STEP = f"""
-INSERT OR REPLACE INTO steps (seq, name, value) SELECT seq, ?, ? FROM jobs WHERE {HOLDS}
-"""
-STEP = f"""
-SELECT (SELECT value FROM steps WHERE steps.seq = jobs.seq AND name = ?) FROM jobs WHERE {HOLDS}
-"""
 
 ARGUMENTS = """
 SELECT coalesce(jobs.args, payloads.args) FROM jobs LEFT JOIN payloads USING (seq) WHERE seq = ?
@@ -130,20 +120,6 @@ class SqliteSender(SqlSender[Connection]):
         if is_limited:
             self.admit_new(connection, jobs, records, now)
         return records
-
-    # --- steps ---
-
-    def step(self, claim: Claim, name: str, value: str | None = None) -> tuple[bool, str | None]:
-        """See Engine.step."""
-        fence = (claim.seq, claim.attempt)
-        if value is not None:
-            self.database.write(
-                lambda connection: connection.execute(SAVE_STEP, (name, value, *fence)).fetchall()
-            )
-        rows = self.database.read(
-            lambda connection: connection.execute(STEP, (name, *fence)).fetchall()
-        )
-        return bool(rows), rows[0][0] if rows else None
 
     # --- look up ---
 
