@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, request, url_for
 from werkzeug.exceptions import NotFound
@@ -16,10 +17,10 @@ from ..errors import (
     UnsupportedByEngine,
 )
 from ..state import AppRegistry
+from ..web.assets import Assets
 from ..web.hosts import EveryHost
 from . import access, forms
 from .actions import Actions
-from .assets import asset_url, send_asset
 from .bulk import Bulk
 from .health import health
 from .pages import Pages
@@ -84,6 +85,7 @@ def _before_routing_errors(path: str) -> None:
 def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     blueprint = EveryHost(NAME, __name__, template_folder="templates")
     pages, actions, bulk = Pages(offload), Actions(offload), Bulk(offload)
+    assets = Assets(Path(__file__).parent / "static", f"{NAME}.asset", "private")
     route = partial(blueprint.add_methods, _not_allowed, strict_slashes=False)
     route("/", "overview", GET=pages.overview)
     route("/jobs", "jobs", GET=pages.jobs)
@@ -94,11 +96,11 @@ def _make_blueprint(offload: AppRegistry, path: str) -> Blueprint:
     route("/workers", "workers", GET=pages.workers, POST=actions.on_worker)
     route("/routes", "routes", GET=pages.routes)
     route("/bulk", "bulk", GET=bulk.ask, POST=bulk.act)
-    route("/assets/<digest>/<name>", "asset", GET=send_asset)
+    route("/assets/<digest>/<name>", "asset", GET=assets.send)
     blueprint.before_request(partial(_gate, offload))
     blueprint.after_request(partial(_after, path))
     blueprint.context_processor(lambda: forms.context(offload))
-    blueprint.add_app_template_global(asset_url, "offload_dashboard_asset")
+    blueprint.add_app_template_global(assets.url, "offload_dashboard_asset")
     _handle_errors(blueprint)
     return blueprint
 

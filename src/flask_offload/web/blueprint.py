@@ -16,8 +16,9 @@ from ..errors import (
     UnsupportedByEngine,
 )
 from ..state import AppRegistry
+from .assets import Assets
 from .hosts import EveryHost
-from .pages import asset_url, duration, progress, send_asset, sentence
+from .pages import duration, progress, sentence
 from .problems import problem
 from .resource import JobResource, TooManyPolls
 from .words import NO_SUCH_JOB, UNAVAILABLE, language, say
@@ -27,15 +28,16 @@ def make_blueprint(offload: AppRegistry) -> Blueprint:
     """The routes `offload.job`, `offload.result`, `offload.cancel`, `offload.retry`, …"""
     blueprint = EveryHost("offload", __name__, template_folder="templates")
     resource = JobResource(offload)
+    assets = Assets(Path(__file__).parent / "static", "offload.asset", "public")
     route = partial(blueprint.add_methods, _not_allowed)
     route("/jobs/<job_id>", "job", GET=resource.show, DELETE=resource.delete)
     route("/jobs/<job_id>/result", "result", GET=resource.result, POST=resource.post_to_result)
     route("/jobs/<job_id>/cancel", "cancel", POST=resource.cancel)
     route("/jobs/<job_id>/retry", "retry", POST=resource.retry)
     route("/openapi.json", "openapi", GET=_openapi)
-    route("/assets/<digest>/<name>", "asset", GET=send_asset)
+    route("/assets/<digest>/<name>", "asset", GET=assets.send)
     _handle_errors(blueprint)
-    blueprint.add_app_template_global(asset_url, "offload_asset")
+    blueprint.add_app_template_global(assets.url, "offload_asset")
     blueprint.add_app_template_global(partial(progress, offload), "offload_progress")
     blueprint.add_app_template_global(_new_key, "offload_idempotency_key")
     blueprint.add_app_template_filter(duration, "offload_duration")

@@ -1,17 +1,12 @@
-"""The pages of a job for browsers, and their static files."""
+"""The pages of a job for browsers."""
 
 from __future__ import annotations
 
-import functools
 import time
-from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
 from urllib.parse import urlencode
 
-from flask import Response, render_template, url_for
+from flask import Response, render_template
 from markupsafe import Markup
-from werkzeug.exceptions import NotFound
 
 from ..jobs.job import Job
 from ..state import AppRegistry
@@ -19,12 +14,7 @@ from .accepted import next_address
 from .polling import retry_after, waiting_headers
 from .representation import document, duration, took
 
-__all__ = ["asset_url", "duration", "job_page", "progress", "send_asset", "sentence"]
-
-STATIC = Path(__file__).parent / "static"
-TYPES = {"offload-job.js": "text/javascript", "offload.css": "text/css"}
-
-YEAR = 365 * 24 * 3600
+__all__ = ["duration", "job_page", "progress", "sentence"]
 
 REFERENCE = 12
 """Characters of a job's id that a visitor can quote; the dashboard and `flask offload job` find the
@@ -79,39 +69,3 @@ def sentence(text: str) -> str:
 
 
 # --- files -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A static file, and its digest for the address."""
-
-    content: bytes
-    digest: str
-
-
-@functools.cache
-def asset(name: str) -> Asset:
-    """Read once per process."""
-    content = (STATIC / name).read_bytes()
-    return Asset(content, blake2b(content, digest_size=8).hexdigest())
-
-
-def asset_url(name: str) -> str:
-    """The address of `offload-job.js` or `offload.css`; it changes with the content, so that
-    browsers may cache it."""
-    return url_for("offload.asset", digest=asset(name).digest, name=name)
-
-
-def send_asset(digest: str, name: str) -> Response:
-    """A static file. Under the digest of another version it is not cached."""
-    if name not in TYPES:
-        raise NotFound
-    found = asset(name)
-    response = Response(found.content, mimetype=TYPES[name])
-    current = digest == found.digest
-    response.headers["Cache-Control"] = (
-        f"public, max-age={YEAR}, immutable" if current else "no-cache"
-    )
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.set_etag(found.digest)
-    return response
