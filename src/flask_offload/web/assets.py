@@ -22,7 +22,7 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 class Assets:
     """The files of a folder. endpoint: of the address with `digest` and `name`. caching: "public",
-    or "private" where not everybody may see them."""
+    or "private" where they need access."""
 
     def __init__(self, folder: Path, endpoint: str, caching: str) -> None:
         self._endpoint = endpoint
