@@ -40,7 +40,7 @@ PLAN: dict[str, Item] = {
     ),
     "T6": Item(
         "jobs that harm their process",
-        "each ends as it must in at most three runs; all others are done; then 90 % of the speed",
+        "each ends as it must in at most three runs; all others are done; then 90% of the speed",
         ("worker/test_worker.py",),
     ),
     "T7": Item("power cuts", "what was accepted is there after each, and the file is intact"),

@@ -258,7 +258,7 @@ def soak(run: Run) -> None:
     run.figure("jobs", f"{done:,} in {time.monotonic() - began:.0f} s")
     run.figure("memory of the worker", f"{early / 1e6:.1f} MB, later {late / 1e6:.1f} MB")
     run.figure("database at most", f"{max(s[2] for s in samples) / 1e6:.1f} MB")
-    run.gate("memory is flat (+5 % at most)", f"{late / early - 1:+.1%}", late <= early * 1.05)
+    run.gate("memory is flat (+5% at most)", f"{late / early - 1:+.1%}", late <= early * 1.05)
     before, after = (max(s[2] for s in part) for part in (settled[:half], settled[half:]))
     if run.long:  # a short run ends before retention has done its work
         run.gate("the file is bounded", f"{after / before - 1:+.0%}", after <= before * 1.2)

@@ -49,7 +49,7 @@ def poison(run: Run) -> None:
             "quick jobs a second, without and after the poison tasks", f"{well:,.0f}, {sick:,.0f}"
         )
         run.gate(
-            "once the poison tasks are given up, at least 90 % of the throughput",
+            "once the poison tasks are given up, at least 90% of the throughput",
             f"{sick / well:.0%}",
             sick >= 0.9 * well,
         )
