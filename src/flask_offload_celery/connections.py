@@ -102,9 +102,10 @@ class Connections:
             )
         return record(fields, attempts, result, now=self.host.clock())
 
-    def draft(self, job: NewJob, *, seq: int = 0) -> Draft:
-        """A job as the store's scripts take it. seq: its number in an outbox."""
-        return draft(job, keep=self.host.keep_unsuccessful(job.task, JobStatus.CANCELLED), seq=seq)
+    def draft(self, job: NewJob, *, seq: int = 0, note: int = 0) -> Draft:
+        """A job as the store's scripts take it. seq, note: see records.draft()."""
+        keep = self.host.keep_unsuccessful(job.task, JobStatus.CANCELLED)
+        return draft(job, keep=keep, seq=seq, note=note)
 
     # --- messages ---
 

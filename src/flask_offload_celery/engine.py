@@ -29,7 +29,7 @@ from flask_offload.errors import EngineUnavailable, JobNotFound
 
 from .connections import Connections
 from .outbox import Outbox
-from .producer import Producer
+from .producer import KEEP_DONE, Producer
 from .records import decode_job, new_record, record
 from .scheduler import disable, known_schedules
 
@@ -83,6 +83,19 @@ class CeleryEngine(Engine):
         """Record the jobs, then send their messages: all or none."""
         self.connections.open()  # raises ConfigError, which is not an outage
         return self._producer.accept(jobs)
+
+    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
+        """See InTransaction.relay."""
+        self.connections.open()
+        return self._producer.relay(jobs, deadline)
+
+    def was_relayed(self, job_id: str) -> bool:
+        """See InTransaction.was_relayed."""
+        return bool(self._ask("EXISTS", f"relayed:{job_id}"))
+
+    def forget_relayed(self, ids: Sequence[str]) -> None:
+        """See InTransaction.forget_relayed."""
+        self._ask_all([("EXPIRE", f"relayed:{job_id}", KEEP_DONE) for job_id in ids])
 
     # --- read ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,6 +17,10 @@ from .rollback import Rollback
 PATIENCE: Final = 60.0
 """Seconds for which workers leave it to the sender to send a message. A process that dies between
 recording a job and sending its message has not reported the job as accepted."""
+KEEP_NOTE: Final = 366 * 86_400
+"""Seconds for which the id of a job is noted whose row may still be in an outbox."""
+KEEP_DONE: Final = 600
+"""The same once the row is gone; a process that has read it before has given up by then."""
 CHUNK: Final = 50
 """Messages that are sent within one OFFLOAD_ENQUEUE_TIMEOUT."""
 
@@ -130,6 +135,28 @@ class Producer:
                 connections.deadline.run(lambda chunk=chunk: connections.send(chunk))  # type: ignore[misc]
             except EngineUnavailable:
                 break
+
+    # --- the outbox of a transaction ---
+
+    def relay(self, jobs: Sequence[NewJob], deadline: float) -> list[JobRecord]:
+        """Record jobs, each once, and send their messages in order. Workers send those that this
+        process can't send."""
+        now = self._connections.host.clock()
+        drafts = [self._connections.draft(job, note=KEEP_NOTE) for job in jobs]
+
+        def create() -> list[list[str]]:
+            if time.monotonic() > deadline:
+                raise EngineUnavailable("relaying took too long: the outbox has to be read again")
+            return self._connections.store.create(drafts, now, PATIENCE)
+
+        answers = self._connections.bounded(create)
+        new = [job for job, (how, *_) in zip(jobs, answers, strict=True) if how == "new"]
+        self._send_rest([job for job in new if job.run_after is None or job.run_after <= now])
+        return [
+            new_record(job, now=now) if how == "new" else self._duplicate(*other)
+            for job, (how, *other) in zip(jobs, answers, strict=True)
+            if how != "known"
+        ]
 
     # --- the outbox ---
 

@@ -25,15 +25,17 @@ _decode_attempt: Final = msgspec.json.Decoder(Attempt).decode
 decode_job: Final = msgspec.json.Decoder(KeptJob).decode
 
 
-def draft(job: NewJob, *, keep: float, seq: int = 0) -> Draft:
+def draft(job: NewJob, *, keep: float, seq: int = 0, note: int = 0) -> Draft:
     """A job as the store's scripts take it.
 
     keep: seconds for which a job is kept that ends before it began. seq: its number in an outbox.
+    note: seconds for which its id is noted, for the outbox of a transaction.
     """
     states = job.unique_states or UNIQUE_WHILE
     return Draft(
         id=job.id,
         seq=seq,
+        note=note,
         task=job.task,
         queue=job.queue_name,
         lane=f"{job.queue_name}|{level_of(job.priority)}",

@@ -23,6 +23,7 @@ The keys, each after the prefix:
     workers, beats      hashes: a description and a growing number for each worker
     schedules, schedule:<name>             when the schedules fired, and fire next
     outbox:<id>         the highest number that came from that outbox
+    relayed:<job>       there until a job's row has long left the outbox of its transaction
     order               the number of the newest job
 A lane is a queue with a level of priority.
 """
@@ -78,6 +79,7 @@ class Draft(msgspec.Struct, kw_only=True):
 
     id: str
     seq: int = 0
+    note: int = 0
     task: str
     queue: str
     lane: str

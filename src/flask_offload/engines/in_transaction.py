@@ -27,6 +27,11 @@ class InTransaction(ABC):
         """
         return self.enqueue(jobs)
 
+    def was_relayed(self, job_id: str) -> bool:
+        """Whether a job of an outbox was accepted, although its row may still be there. Raises
+        EngineUnavailable."""
+        return False
+
     def forget_relayed(self, ids: Sequence[str]) -> None:  # noqa: B027 (most remember nothing)
         """These jobs have left their outbox. Raises EngineUnavailable."""
 

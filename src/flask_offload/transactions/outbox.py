@@ -82,12 +82,12 @@ class OutboxTable:
             connection.execute(delete(self.table).where(self.table.c.id.in_(ids)))
 
     def find(self, engine: Engine, job_id: str) -> NewJob | None:
-        """A committed job that was not relayed yet."""
+        """The committed job of a row."""
         found = self.take(engine, ids=[job_id])
         return found[0] if found else None
 
     def waiting(self, engine: Engine) -> tuple[int, float | None]:
-        """How many jobs wait, and since when (unix seconds)."""
+        """How many rows there are, and since when (unix seconds)."""
         query = select(func.count(), func.min(self.table.c.enqueued_at)).select_from(self.table)
         with engine.begin() as connection:
             count, since = connection.execute(query).one()

@@ -29,6 +29,7 @@ NOTE = """
 INSERT INTO offload.relayed (id, expires_at) SELECT ?, ?
 WHERE NOT EXISTS (SELECT 1 FROM offload.jobs WHERE given_id = ?) ON CONFLICT DO NOTHING RETURNING id
 """
+WAS_RELAYED = "SELECT 1 FROM offload.relayed WHERE id = ?"
 DONE = "UPDATE offload.relayed SET expires_at = ? WHERE id = ?"
 FORGET = "DELETE FROM offload.relayed WHERE expires_at <= ?"
 CANCEL_DUPLICATE = """
@@ -74,6 +75,11 @@ class RelayedJobs(SqlSender[C]):
         (seq,) = self._one(connection, CANCEL_DUPLICATE, *times, job.id)
         why = f"the job {holder.id} of the same unique call had not finished"
         connection.execute(self.dialect.sql(WHY_CANCELLED), (seq, now, why))
+
+    def was_relayed(self, job_id: str) -> bool:
+        """See InTransaction.was_relayed."""
+        found = self.database.read(lambda c: self._one(c, WAS_RELAYED, job_id))
+        return found is not None
 
     def forget_relayed(self, ids: Sequence[str]) -> None:
         """See InTransaction.forget_relayed."""

@@ -247,12 +247,14 @@ class Transactions:
             return self._state.engine.get(job_id)  # it may have been relayed in between
 
     def _in_outbox(self, job_id: str) -> NewJob | None:
+        """A committed job that was not relayed yet; a row may stay for some time after that."""
         if self._outbox is None or not has_app_context():
             return None
         try:
-            return self._outbox.find(self._database(), job_id)
+            found = self._outbox.find(self._database(), job_id)
         except SQLAlchemyError:
             return None
+        return found if found is not None and not self._state.engine.was_relayed(job_id) else None
 
     def arguments(self, job_id: str) -> str:
         """The encoded arguments of a job (JSON). Raises JobNotFound."""
@@ -335,7 +337,7 @@ class Transactions:
             yield Finding("transactions", "problem", f"the app's database can't be read: {error}")
             return
         age = 0.0 if since is None else time.time() - since
-        message = f"{count} committed jobs wait in offload_outbox"
+        message = f"{count} committed jobs are in offload_outbox"
         if age > 60:
             message += f", the oldest for {age:.0f} s: start a worker, which relays them"
         yield Finding("transactions", "problem" if age > 60 else "ok", message)

@@ -2,7 +2,8 @@
 -- answer was lost.
 -- ARGV: now, patience, outbox id or '', how many ids follow, ids of earlier jobs whose messages have
 -- been sent, then JSON of each job. The number `seq` of an outbox is never used twice: a job whose
--- number is not above the highest one seen has been recorded before.
+-- number is not above the highest one seen has been recorded before. A job with `note` comes from the
+-- outbox of a transaction: its id is noted for so many seconds, whatever becomes of the job.
 local now, patience, outbox = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local first = 5 + tonumber(ARGV[4])
 for i = 5, first - 1 do
@@ -31,7 +32,10 @@ local seen = outbox ~= '' and tonumber(call('GET', P .. 'outbox:' .. outbox) or 
 local results = {}
 for i = first, #ARGV do
   local job = cjson.decode(ARGV[i])
-  if not seen then
+  if job.note > 0 then
+    local is_new = call('SET', P .. 'relayed:' .. job.id, 1, 'NX', 'EX', job.note)
+    results[#results + 1] = is_new and create_relayed(job, i) or {'known'}
+  elseif not seen then
     results[#results + 1] = create(job, now, patience, i)
   elseif job.seq <= seen then
     results[#results + 1] = {'known'}
