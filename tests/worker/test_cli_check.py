@@ -426,10 +426,10 @@ def test_a_disk_that_is_full_or_far_away(shop: Shop, monkeypatch: pytest.MonkeyP
         check, message = problem(shop)
         assert check == "file system"
         assert "when the disk is full, no job is accepted" in message
-    monkeypatch.setattr(checks, "kind_of_disk", lambda path: "nfs4")
+    monkeypatch.setattr(checks, "filesystem_of", lambda folder: "nfs4")
     check, message = problem(shop)
     assert check == "file system"
-    assert "lies on nfs4, whose locks can't be trusted: refused" in message
+    assert "is on nfs4, whose locks can't be trusted: refused" in message
 
 
 # --- the installation --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from ..engines.base import Finding, QueueInfo, ScheduleInfo
 from ..engines.dialect import SQLITE
 from ..engines.host import Host
 from ..engines.sqlite.database import SAFE_SQLITE
-from ..engines.sqlite.filesystem import NETWORK
+from ..engines.sqlite.filesystem import NETWORK, filesystem_of
 from ..engines.sqlite.maintenance import is_intact
 from ..engines.sqlite.recovery import live_workers
 from ..engines.sqlite.sender import SqliteSender
@@ -29,7 +30,7 @@ from ..payload.spool import show_bytes
 from ..textui import duration, show_jobs
 from .findings import schedule_findings, unknown_tasks
 from .search import Search
-from .sqlite_health import Health, files_of, kind_of_disk, read_health
+from .sqlite_health import Health, read_health
 
 STARVED_AFTER = 600.0
 """Seconds that a ready job may wait while younger ones of higher priority start."""
@@ -112,7 +113,8 @@ def check_sqlite(version: int) -> Iterator[Finding]:
 
 def check_disk(path: Path, config: Config) -> Iterator[Finding]:
     """The file system: its locks must be real, and it must have free space."""
-    kind, free = kind_of_disk(path), shutil.disk_usage(_existing(path)).free
+    folder = _existing(path)
+    kind, free = filesystem_of(folder), shutil.disk_usage(folder).free
     name = "file system"
     if kind in NETWORK:
         use = "used all the same (OFFLOAD_SQLITE_FORCE)" if config.sqlite_force else "refused"
@@ -149,20 +151,22 @@ def check_database(engine: SqliteSender, health: Health) -> Iterator[Finding]:
 
 def check_files(path: Path) -> Iterator[Finding]:
     """Who may read the files, whose they are, and how long the write-ahead log has grown."""
-    files = files_of(path)
-    open_ones = [file for file in files if file.mode & 0o077]
-    for file in open_ones:
-        message = f"{file.path} has mode {file.mode:04o}, so others may read jobs: chmod 600 it"
+    places = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    files = {file: file.stat() for file in places if file.exists()}
+    open_ones = {file: stat.S_IMODE(facts.st_mode) for file, facts in files.items()}
+    open_ones = {file: mode for file, mode in open_ones.items() if mode & 0o077}
+    for file, mode in open_ones.items():
+        message = f"{file} has mode {mode:04o}, so others may read jobs: chmod 600 it"
         yield Finding("permissions", "problem", message)
-    for file in files:
-        if file.uid != os.geteuid():
-            message = f"{file.path} belongs to user {file.uid}, this command runs as {os.geteuid()}"
+    for file, facts in files.items():
+        if facts.st_uid != os.geteuid():
+            message = f"{file} belongs to user {facts.st_uid}, this command runs as {os.geteuid()}"
             yield Finding("permissions", "note", message)
     wrong = list(_foreign_folders(path))
     yield from (Finding("permissions", "problem", message) for message in wrong)
     if not open_ones and not wrong:
         yield Finding("permissions", "ok", "the files are readable by their owner alone")
-    size = sum(file.size for file in files if file.path.name.endswith("-wal"))
+    size = sum(facts.st_size for file, facts in files.items() if file.name.endswith("-wal"))
     shown = f"{show_bytes(size)} of write-ahead log"
     if size > LARGE_LOG:
         message = (
@@ -323,10 +327,7 @@ def _look(host: Host, engine: SqliteSender) -> Situation:
 
 
 def _nothing_yet(host: Host) -> Situation:
-    health = Health(
-        version=0, waiting={}, running={}, ready=[], overdue=None, stuck_keys=[], newest=None
-    )
-    return Situation(host, host.clock(), health, [], [], [])
+    return Situation(host, host.clock(), Health(), [], [], [])
 
 
 def _ready(health: Health) -> str:

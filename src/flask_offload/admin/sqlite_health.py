@@ -5,18 +5,19 @@ Reads in one snapshot, so that the facts fit each other; nothing here writes.
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
-
 import msgspec
 
 from ..engines.rows import WAITING
 from ..engines.sqlite.connection import Connection
-from ..engines.sqlite.filesystem import filesystem_of
 from ..engines.sqlite.sender import SqliteSender
 
 _WAITING = ", ".join(f"'{state}'" for state in WAITING)
 _PAUSED = "(SELECT name FROM queues WHERE paused_at IS NOT NULL)"
+
+WAITING_TASKS = f"""
+SELECT queue_name, task, count(*) FROM jobs WHERE state IN ({_WAITING}) GROUP BY queue_name, task
+"""
+RUNNING = "SELECT worker, count(*) FROM jobs WHERE state = 'running' GROUP BY worker"
 
 # A job is ready since it was enqueued, came due, or was put back after its last attempt.
 READY = f"""
@@ -78,22 +79,13 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     newest: the latest moment that was written down.
     """
 
-    version: int
-    waiting: dict[tuple[str, str], int]
-    running: dict[str, int]
-    ready: list[ReadyJobs]
-    overdue: float | None
-    stuck_keys: list[tuple[str, str, int]]
-    newest: float | None
-
-
-class FileFacts(msgspec.Struct, kw_only=True, frozen=True):
-    """A file of the database: who may do what (as in `chmod`), whose it is, its bytes."""
-
-    path: Path
-    mode: int
-    uid: int
-    size: int
+    version: int = 0
+    waiting: dict[tuple[str, str], int] = {}
+    running: dict[str, int] = {}
+    ready: list[ReadyJobs] = []
+    overdue: float | None = None
+    stuck_keys: list[tuple[str, str, int]] = []
+    newest: float | None = None
 
 
 def read_health(engine: SqliteSender, *, long: float, grace: float) -> Health:
@@ -108,18 +100,8 @@ def read_health(engine: SqliteSender, *, long: float, grace: float) -> Health:
         ready = connection.execute(READY).fetchall()
         return Health(
             version=connection.execute("PRAGMA user_version").get,
-            waiting={
-                (queue, task): count
-                for queue, task, count in connection.execute(
-                    "SELECT queue_name, task, count(*) FROM jobs"
-                    f" WHERE state IN ({_WAITING}) GROUP BY queue_name, task"
-                )
-            },
-            running=dict(
-                connection.execute(
-                    "SELECT worker, count(*) FROM jobs WHERE state = 'running' GROUP BY worker"
-                ).fetchall()
-            ),
+            waiting={(queue, task): n for queue, task, n in connection.execute(WAITING_TASKS)},
+            running=dict(connection.execute(RUNNING).fetchall()),
             ready=[
                 ReadyJobs(
                     queue_name=queue,
@@ -135,37 +117,8 @@ def read_health(engine: SqliteSender, *, long: float, grace: float) -> Health:
                 "SELECT min(run_after) FROM jobs WHERE state = 'scheduled' AND run_after < ?",
                 (now - grace,),
             ).get,
-            stuck_keys=[
-                (kind, key, count)
-                for kind, key, count in connection.execute(STUCK_KEYS, (now - grace,))
-            ],
+            stuck_keys=connection.execute(STUCK_KEYS, (now - grace,)).fetchall(),
             newest=connection.execute(NEWEST).get,
         )
 
     return engine.database.read(work)
-
-
-def files_of(path: Path) -> list[FileFacts]:
-    """The database's file, its -wal and its -shm, as far as they are there."""
-    found = []
-    for suffix in ("", "-wal", "-shm"):
-        file = path.with_name(path.name + suffix)
-        if file.exists():
-            facts = file.stat()
-            found.append(
-                FileFacts(
-                    path=file,
-                    mode=stat.S_IMODE(facts.st_mode),
-                    uid=facts.st_uid,
-                    size=facts.st_size,
-                )
-            )
-    return found
-
-
-def kind_of_disk(path: Path) -> str | None:
-    """The type of the file system under the database; None where the system doesn't report it."""
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    return filesystem_of(folder)
