@@ -22,6 +22,7 @@ from celery_fixtures import rabbit, worker_process  # noqa: F401 (fixtures)
 from celery_server import CelerySite, make_site
 from flask_offload import JobNotFound, JobStatus
 from flask_offload.errors import EngineUnavailable
+from flask_offload_celery.maintenance import BATCH, OVERTAKEN, UNSEEN
 from proc import descendants
 from support import free_port, kill9, running, wait_until
 from worker_process import Workshop
@@ -298,6 +299,27 @@ def test_a_broker_that_has_lost_its_messages_gets_them_again(
             site.wait(*jobs)
         account = site.account(jobs, "a broker that came back empty")
     assert account.starts == {1: len(jobs)}
+
+
+def test_a_late_message_of_a_job_that_was_sent_again_makes_no_others_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: Server
+) -> None:
+    """They were sent between its two messages, and wait behind the first one."""
+    with make_site(tmp_path, monkeypatch, redis) as site:
+        store, now = site.engine.connections.store, time.time()
+        late, newer, *behind = (celery_app.add.enqueue(1, number).id for number in range(5))
+        (lane,) = store.ask("SMEMBERS", "lanes")
+
+        def sweep(at: float) -> int:
+            found: int = store.run("sweep", lane, at, OVERTAKEN, UNSEEN, 0, BATCH)
+            return found
+
+        store.ask("ZADD", f"sent:{lane}", now - 10 * OVERTAKEN, late)
+        store.claim(newer, "w1", now)
+        assert sweep(now + 10 * OVERTAKEN) == 1
+        store.claim(late, "w1", now)
+        assert sweep(now + 10 * OVERTAKEN) == 0
+        assert store.ask("ZCARD", f"sent:{lane}") == len(behind)
 
 
 def test_two_senders_of_one_unique_job_make_one(

@@ -8,7 +8,7 @@ if plain ~= '' then
   create(cjson.decode(plain), now, 60, 0)
 end
 local job = fields(id, 'status', 'queue', 'lane', 'body', 'enqueued_at', 'failures', 'crashes',
-  'cursor', 'token', 'attempt')
+  'cursor', 'token', 'attempt', 'resent')
 local status, queue, lane = job[1], job[2], job[3]
 if not status then
   return {'gone'}
@@ -25,14 +25,15 @@ if call('HEXISTS', P .. 'paused', queue) == 1 then
   call('ZADD', P .. 'held:' .. queue, call('HGET', job_key(id), 'order'), id)
   return {'paused'}
 end
--- when the newest claimed job of this lane was sent: a message that is much older is lost
+-- when the newest claimed job of this lane was sent: a message that is much older is lost. Of a job
+-- that was sent again, this may be the first message: all that lie between the two are not lost
 local served = tonumber(call('HGET', P .. 'served', lane) or 0)
-if sent and tonumber(sent) > served then
+if sent and not job[11] and tonumber(sent) > served then
   call('HSET', P .. 'served', lane, sent)
 end
 move(id, queue, 'READY', 'RUNNING')
 local attempt = call('HINCRBY', job_key(id), 'attempt', 1)
 call('HSET', job_key(id), 'worker', worker, 'started_at', now, 'token', token)
-call('HDEL', job_key(id), 'done', 'total', 'message')
+call('HDEL', job_key(id), 'done', 'total', 'message', 'resent')
 call('SADD', P .. 'running:' .. worker, id)
 return {'run', job[4], job[5], attempt, job[6], job[7], job[8]}

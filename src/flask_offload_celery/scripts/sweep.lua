@@ -11,5 +11,6 @@ local lost = call('ZRANGEBYSCORE', P .. 'sent:' .. lane, '-inf', before, 'LIMIT'
 for i, id in ipairs(lost) do
   call('ZADD', P .. 'sent:' .. lane, now, id)
   call('ZADD', P .. 'unsent', now + i * 1e-6, id)
+  call('HSET', job_key(id), 'resent', 1)
 end
 return #lost
