@@ -28,8 +28,8 @@ from flask import Flask
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import StaticPool
 
-from flask_offload.profiler.findings import SpotReport
 from flask_offload.profiler.install import ProfilerSettings, install
+from flask_offload.profiler.spot_report import SpotReport
 
 REQUESTS = 2
 _SEVERAL = [{"number": number, "name": f"order {number}"} for number in range(4_000)]

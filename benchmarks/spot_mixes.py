@@ -38,8 +38,8 @@ from blocking_app import (
     wait_long,
 )
 from blocking_app import to_be_named as named
-from flask_offload.profiler.findings import SpotReport
 from flask_offload.profiler.install import install
+from flask_offload.profiler.spot_report import SpotReport
 
 ABOVE_MS = 60.0
 REPEATS = 3

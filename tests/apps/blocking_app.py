@@ -29,8 +29,8 @@ from flask.views import MethodView
 from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_offload.profiler.findings import SpotReport
 from flask_offload.profiler.install import ProfilerSettings, install
+from flask_offload.profiler.spot_report import SpotReport
 from flask_offload_lab.mailserver import MailServer, Pace
 
 SECONDS = 0.26

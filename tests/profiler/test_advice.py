@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from advice_app import SITUATIONS, Situation, make_app
 from blocking_app import Found, services
-from flask_offload.profiler.findings import SpotReport
+from flask_offload.profiler.spot_report import SpotReport
 
 pytestmark = pytest.mark.processes
 

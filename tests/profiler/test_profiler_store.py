@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from flask_offload.profiler import store as spot_store
-from flask_offload.profiler.findings import UNKNOWN, Blocker, SpotReport
+from flask_offload.profiler.spot_report import UNKNOWN, Blocker, SpotReport
 from flask_offload.profiler.store import (
     Batch,
     EvidenceUnreadable,

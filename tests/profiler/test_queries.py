@@ -15,9 +15,9 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 
 from blocking_app import Found
-from flask_offload.profiler.findings import SpotReport
 from flask_offload.profiler.install import install
 from flask_offload.profiler.queries import MAX_DIFFERENT, QueryLog
+from flask_offload.profiler.spot_report import SpotReport
 from flask_offload.profiler.stacks import UserCode
 
 

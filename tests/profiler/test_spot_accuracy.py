@@ -22,7 +22,7 @@ from blocking_app import (
     services,
     shares_of,
 )
-from flask_offload.profiler.findings import SpotReport
+from flask_offload.profiler.spot_report import SpotReport
 
 SEED = 17
 MIXES = 12

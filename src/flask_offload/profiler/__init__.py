@@ -1,6 +1,6 @@
 """Which request blocks, and which function is the cause. The names in `__all__` are public."""
 
-from .findings import Blocker, SpotReport
+from .spot_report import Blocker, SpotReport
 from .store import (
     EvidenceUnreadable,
     RouteRow,

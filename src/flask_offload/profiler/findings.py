@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from .advice import advice
 from .attribution import MOST, Part, parts_of
 from .call_site import call_site, full_name
 from .call_tree import NOT_SEEN, CallNode, Position, Spent
+from .spot_report import UNKNOWN, Blocker, Figures, SpotReport
 from .stacks import Place, is_template
 from .wording import (
     Surroundings,
@@ -18,52 +18,6 @@ from .wording import (
     function_name,
     line_number,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """A function that blocked a request.
-
-    share: of the request's time, 0 to 1. waiting: it waited (True) or computed (False); None: not
-    known. line: where in the function. what: what it did, and where. advice: "task",
-    "respond_async", "query", "cache" or "leave"; "" when there is none. remedy: what to do about
-    it, a sentence without the full stop. callers: names and shares of its time, when it was called
-    in several ways.
-    """
-
-    function: str
-    file: str
-    line: int
-    share: float
-    waiting: bool | None
-    what: str
-    advice: str
-    remedy: str
-    callers: tuple[tuple[str, float], ...] = ()
-
-
-UNKNOWN = Blocker(NOT_SEEN, "", 0, 1.0, None, "not seen", "", "")
-"""The blocker of a request, or of its part, in which nothing was sampled."""
-
-
-class Figures(NamedTuple):
-    """The figures of a request: how many seconds it took, and how many samples were taken."""
-
-    seconds: float
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpotReport:
-    """What was found about one slow request; `blockers` largest first, none without samples. What
-    was not seen is the last of them. queries: how many SQL statements it ran."""
-
-    route: str
-    seconds: float
-    samples: int
-    blockers: tuple[Blocker, ...]
-    sentence: str
-    queries: int = 0
 
 
 def report(route: str, figures: Figures, root: CallNode, around: Surroundings) -> SpotReport:

@@ -9,9 +9,9 @@ from types import CodeType
 
 from flask import Flask
 
-from .findings import SpotReport
 from .middleware import ProfilerMiddleware
 from .profiler import Profiler
+from .spot_report import SpotReport
 from .timing import Allowed, TimingMiddleware
 
 

@@ -101,6 +101,7 @@ class ProfilerMiddleware:
         self._fraction = float(fraction)
         if fraction:
             queries.install()
+            from . import findings  # noqa: F401  # now, and not while other requests are measured
         sampler.add_profiler(self._profiler)
         return self._fraction
 

@@ -15,16 +15,17 @@ import apsw
 from flask import Flask
 
 from .call_tree import CallNode
-from .findings import Figures, SpotReport, report
 from .queries import Query
 from .queue_time import arrival_header
+from .spot_report import Figures, SpotReport
 from .stacks import UserCode
 from .store import Batch, known_method, write
-from .wording import Surroundings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Rule
+
+    from .wording import Surroundings
 
 NO_ROUTE = "(no route)"
 MAX_LOGGED = 1000
@@ -83,11 +84,15 @@ class Profiler:
         queries: tuple[Query, ...],
     ) -> SpotReport:
         """The finding about one request, from its complete tree of calls."""
+        from .findings import report  # here, as an app that is not profiled does without it
+
         around = replace(self.surroundings(rule, method), streams=streams, queries=queries)
         return report(route_name(rule, method), figures, root, around)
 
     def surroundings(self, rule: Rule | None, method: str) -> Surroundings:
         """What the advice about a request of one route needs of the app."""
+        from .wording import Surroundings  # here for the same reason
+
         handled = {
             kind
             for handlers in self._app.error_handler_spec.values()

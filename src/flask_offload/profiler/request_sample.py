@@ -9,9 +9,9 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from .call_tree import CallTree, Spent
-from .findings import Figures, SpotReport
 from .profiler import Profiler
 from .queries import QueryLog
+from .spot_report import Figures, SpotReport
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -19,10 +19,10 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 from .call_tree import CallTree, Spent
-from .findings import SpotReport
 from .profiler import Profiler
 from .reporter import Reporter
 from .request_sample import RequestSample, clock
+from .spot_report import SpotReport
 from .stacks import follow_async, frames_within, read_stack
 from .thread_clock import (
     InterpreterWait,

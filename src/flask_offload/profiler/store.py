@@ -19,8 +19,8 @@ from typing import Any
 import apsw
 
 from ..errors import OffloadError
-from .findings import UNKNOWN, SpotReport
 from .queue_time import queue_seconds
+from .spot_report import UNKNOWN, SpotReport
 
 DAYS = 7
 """Days that evidence is kept. The bound of the file: DAYS * (routes + MAX_BLOCKERS) small rows."""
