@@ -102,7 +102,7 @@ class AppState(Host):
                     "using(after_commit=True) needs the database: write Offload(app, db=db)"
                 )
             if self.unguarded is not None and after_commit is None:
-                self.unguarded.check()
+                self.unguarded.check(self.app)
             records = self.engine.enqueue(new_jobs) if new_jobs else []
         except BaseException:
             for job in new_jobs:
@@ -175,12 +175,14 @@ class AppRegistry(Registry):
 
     def current_state(self) -> AppState:
         """The state of the current app. Raises NotInitialized."""
-        if not current_app:
+        try:
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
             raise NotInitialized(
                 "there is no application context: enqueue while a request is handled, in a command"
                 " of the app, or inside of `with app.app_context():`"
-            )
-        return self.state_of(current_app._get_current_object())  # type: ignore[attr-defined]
+            ) from None
+        return self.state_of(app)
 
     @property
     def engine(self) -> Engine:

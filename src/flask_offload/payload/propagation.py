@@ -14,12 +14,14 @@ from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from flask import current_app, g, has_app_context, has_request_context, request, session
+from flask import Request, current_app, g, has_app_context, has_request_context, request, session
 from flask.globals import app_ctx
 
 from ..errors import PayloadError
 
 Restore = Callable[[Any], AbstractContextManager[Any] | None]
+
+_to_json = json.JSONEncoder(allow_nan=False).encode  # dumps() would make an encoder each time
 
 
 class Propagator:
@@ -42,10 +44,12 @@ class Propagator:
 def collect_context(propagators: Iterable[Propagator]) -> dict[str, Any]:
     """The values to propagate, by name."""
     saved = {}
+    has_origin = has_request_context() or _of_this_job.get() is not None
     for propagator in propagators:
-        value = propagator.save()
-        if value is not None:
-            saved[propagator.name] = value
+        if has_origin or propagator not in OF_ORIGIN:
+            value = propagator.save()
+            if value is not None:
+                saved[propagator.name] = value
     return saved
 
 
@@ -54,7 +58,7 @@ def encode_context(saved: dict[str, Any]) -> str | None:
     if not saved:
         return None
     try:
-        return json.dumps(saved, allow_nan=False)
+        return _to_json(saved)
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(
             f"what @offload.carry saved can't be stored as JSON ({error}): {saved!r}."
@@ -109,7 +113,7 @@ def _current_g() -> object:
 def _save_request_id() -> str | None:
     if not has_request_context():
         return cast("str | None", _of_job("request_id"))
-    return request.headers.get("X-Request-ID")
+    return cast("str | None", request.environ.get("HTTP_X_REQUEST_ID"))
 
 
 def _save_locale() -> str | None:
@@ -201,9 +205,10 @@ def _save_base_url() -> str | None:
     """The address of the app, as the request has it."""
     if not has_request_context():
         return cast("str | None", _of_job("_base_url"))
-    if not request.host:  # the header can't be used
+    here: Request = request._get_current_object()  # type: ignore[attr-defined]
+    if not here.host:  # the header can't be used
         return None
-    return f"{request.scheme}://{request.host}{request.environ.get('SCRIPT_NAME', '')}"
+    return f"{here.scheme}://{here.host}{here.environ.get('SCRIPT_NAME', '')}"
 
 
 @contextlib.contextmanager
@@ -229,10 +234,11 @@ def _restore_base_url(value: str) -> Iterator[None]:
         context.url_adapter = before
 
 
-BUILT_IN = (
+OF_ORIGIN = (
     Propagator("_base_url", _save_base_url, _restore_base_url),
     Propagator("request_id", _save_request_id),
     Propagator("locale", _save_locale, _restore_locale),
     Propagator("user_id", _save_user, _restore_user),
-    Propagator("trace", _save_trace, _restore_trace),
 )
+"""They save something only where a request is handled or a job runs."""
+BUILT_IN = (*OF_ORIGIN, Propagator("trace", _save_trace, _restore_trace))

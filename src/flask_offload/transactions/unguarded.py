@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, current_app
+from flask import Flask
 
 from ..jobs import log
 
@@ -30,13 +30,13 @@ class UnguardedSessions:
             watch()
             self._is_watching = True
 
-    def check(self) -> None:
+    def check(self, app: Flask) -> None:
         """Warn once for each place that enqueues while the session has changes which are not
-        committed."""
-        if not current_app.debug and not current_app.testing:
+        committed. app: the current one; asked itself, as its proxy would take longer."""
+        if not app.debug and not app.testing:
             return
         self._watch()
-        db = current_app.extensions.get("sqlalchemy")
+        db = app.extensions.get("sqlalchemy")
         if db is None or not hasattr(db, "session"):
             return
         from .sessions import current_session, is_writing
