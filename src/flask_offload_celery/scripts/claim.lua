@@ -26,7 +26,7 @@ if call('HEXISTS', P .. 'paused', queue) == 1 then
   return {'paused'}
 end
 -- when the newest claimed job of this lane was sent: a message that is much older is lost. Of a job
--- that was sent again, this may be the first message: all that lie between the two are not lost
+-- that was sent again, this may be the first message: all sent between the two are not lost
 local served = tonumber(call('HGET', P .. 'served', lane) or 0)
 if sent and not job[11] and tonumber(sent) > served then
   call('HSET', P .. 'served', lane, sent)
