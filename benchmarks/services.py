@@ -52,8 +52,8 @@ def stop(process: subprocess.Popen[bytes], *, patience: float = 15.0) -> None:
 @contextmanager
 def listening(
     argv: list[str], port: int, log: Path, environ: Mapping[str, str] | None = None, user: str = ""
-) -> Iterator[None]:
-    """Run a server from when it listens until the end of the block."""
+) -> Iterator[int]:
+    """Run a server from when it listens until the end of the block; gives its process id."""
     who = {"user": user, "group": user, "extra_groups": []} if user else {}
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -76,7 +76,7 @@ def listening(
                     tail = log.read_text(errors="replace")[-400:]
                     raise ServiceMissing(f"{argv[0]} did not start: {tail}") from None
                 time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         stop(process)
 
