@@ -404,6 +404,28 @@ def test_requests_in_several_threads_are_told_apart(found: Found) -> None:
     }
 
 
+def test_what_a_fast_request_leaves_to_the_next_is_not_mixed_with_it(tmp_path: Path) -> None:
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
+    store = tmp_path / "evidence.sqlite3"
+    settings = ProfilerSettings(
+        False, True, 200.0, store_path=store, on_report=lambda report: found.put(report.route)
+    )
+    app = Flask(__name__)
+    app.add_url_rule("/fast", "fast", lambda: "fast")
+    app.add_url_rule("/sampled", "sampled", lambda: (time.sleep(0.03), "sampled")[1])
+    app.add_url_rule("/slow", "slow", lambda: (nap(), "slow")[1])
+    install(app, settings)
+    paths = (["/fast"] * 9 + ["/sampled"] + ["/fast"] * 9 + ["/none"]) * 5 + ["/fast", "/slow"]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda path: get(app, path)[:4], paths)) == [
+            b"<!do" if path == "/none" else path[1:5].encode() for path in paths
+        ]
+    expected = {"GET /fast": 91, "GET /sampled": 5, "GET /slow": 1, "GET (no route)": 5}
+    wait_until(lambda: {row.route: row.count for row in route_rows(store)} == expected, timeout=30)
+    while found.get(timeout=10) != "GET /slow":  # on a busy machine others are slow, too
+        pass
+
+
 def test_a_view_that_raises_is_reported_too(found: Found) -> None:
     def view() -> None:
         nap()

@@ -21,7 +21,7 @@ from .advice import advice
 from .attribution import Part
 from .audit_events import TEMPORARY, Blocking, elsewhere, install_hook, listener
 from .call_tree import CallTree, Spent
-from .middleware import BOUNDARIES, observer, sampler
+from .middleware import BOUNDARIES, observed, observer, sampler
 from .profiler import route_name
 from .request_sample import FIRST_SAMPLE, RequestSample
 from .stacks import Place, Stack, frames_within, read_stack
@@ -75,6 +75,7 @@ def no_blocking(
         raise TypeError(f"allow takes a list of patterns: allow=[{allow!r}]")
     gate = _Gate(max_ms, tuple(allow))
     observing = observer.set(gate.observe)
+    observed.append(gate.observe)
     try:
         if events if events is not None else max_ms is None:
             with gate.listening():
@@ -82,6 +83,7 @@ def no_blocking(
         else:
             yield
     finally:
+        observed.remove(gate.observe)
         observer.reset(observing)
     gate.check()
 

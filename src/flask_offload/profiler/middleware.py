@@ -18,16 +18,17 @@ from werkzeug.wsgi import ClosingIterator
 
 from .profiler import Profiler
 from .queries import QueryListener, QueryLog
-from .request_sample import RequestSample, clock
+from .request_sample import NO_ENVIRON, RequestSample, clock
 from .sampler import Sampler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-observer: ContextVar[Callable[[RequestSample], None] | None] = ContextVar(
-    "flask_offload_observer", default=None
-)
+Observer = Callable[[RequestSample], None]
+observer: ContextVar[Observer | None] = ContextVar("flask_offload_observer", default=None)
 """Called with each request of this context before it begins, whatever fraction is profiled."""
+observed: list[Observer] = []
+"""The observers of all contexts; requests look for one while there are any."""
 
 
 class ProfilerMiddleware:
@@ -39,50 +40,80 @@ class ProfilerMiddleware:
         self._profiler = profiler
         self._wanted = fraction
         self._fraction: float | None = None
+        self._profiles_all = False
+        self._record = profiler.seen.extend
+        self._above = profiler.above
+        self._spare: list[RequestSample] = []
 
     def handle(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """The WSGI app: its bound method, which is called faster than an object is."""
-        # Every request passes here. enter(), leave() and count() are inlined for the usual case,
-        # because calling them would double the cost.
+        # Every request passes here, and most are over before the sampler has looked: those use the
+        # object of an earlier one again, and what would be a call elsewhere is written out.
+        if self._profiles_all and not observed:
+            try:
+                request = self._spare.pop()
+            except IndexError:
+                request = RequestSample(self._profiler)
+        else:
+            chosen = self._choose()
+            if chosen is None:
+                return self._wsgi_app(environ, start_response)
+            request = chosen
+        request.environ = environ
+        request.next_start = start_response
+        thread = get_ident()
+        request.since = since = clock()
+        outer = None
+        if thread in _active or not sampler.is_awake:
+            outer = _active.get(thread)
+            sampler.enter(request)
+        else:
+            _active[thread] = request
+        try:
+            body = self._wsgi_app(environ, request.start)
+            # servers treat some types of body specially (files): only Werkzeug's ordinary one is
+            # wrapped, unless it is a list
+            if type(body) is ClosingIterator:
+                try:
+                    response: Any = body._callbacks[-1].__self__  # type: ignore[attr-defined]
+                    is_list = type(response.response) is list
+                except (AttributeError, IndexError):  # not made by a response of Werkzeug's
+                    is_list = False
+                if not is_list and not _is_event_stream(request):
+                    request.is_kept = request.streams = True
+                    return _Streamed(request, body)
+            return body
+        finally:
+            seconds = clock() - since
+            if outer is None:
+                _active.pop(thread, None)
+            else:
+                _active[thread] = outer
+            if request.is_kept or seconds >= self._above:
+                request.seconds = seconds
+                if not request.streams:
+                    request.count()
+                    sampler.end(request)
+            else:
+                self._record((environ["REQUEST_METHOD"], request.rule, seconds, request.length))
+                if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
+                    self._profiler.note_arrival(environ, request.rule, seconds)
+                request.environ = NO_ENVIRON
+                request.rule = request.length = None
+                self._spare.append(request)
+
+    def _choose(self) -> RequestSample | None:
+        """A new request to profile, or None if this one is not to be."""
         fraction = self._fraction
         if fraction is None:
             fraction = self._first_request()
         observe = observer.get()
-        if observe is None and fraction < 1 and random() >= fraction:
-            return self._wsgi_app(environ, start_response)
-        request = RequestSample()
-        request.profiler = profiler = self._profiler
-        request.environ = environ
-        request.next_start = start_response
-        if observe is not None:
-            observe(request)
-        thread = get_ident()
-        request.since = since = clock()
-        outer = _active.setdefault(thread, request)
-        if outer is not request or not sampler.is_awake:
-            sampler.enter(request)
-        is_streamed = False
-        try:
-            body = self._wsgi_app(environ, request.start_response)
-            # servers treat some types of body specially (files): only Werkzeug's ordinary one is
-            # wrapped
-            if type(body) is ClosingIterator and _is_generated(body):
-                is_streamed = request.streams = not _is_event_stream(request)
-            return _Streamed(request, body, observe is not None) if is_streamed else body
-        finally:
-            seconds = request.seconds = clock() - since
-            if outer is request:
-                _active.pop(thread, None)
-            else:
-                _active[thread] = outer
-            if not is_streamed:
-                if profiler.store is not None:
-                    seen = (environ["REQUEST_METHOD"], request.rule, seconds, request.length)
-                    profiler.seen.extend(seen)
-                    if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
-                        profiler.note_arrival(environ, request.rule, seconds)
-                if seconds >= profiler.above or observe is not None:
-                    sampler.end(request)
+        if observe is None:
+            return RequestSample(self._profiler) if random() < fraction else None
+        request = RequestSample(self._profiler)
+        request.is_kept = True
+        observe(request)
+        return request
 
     def _first_request(self) -> float:
         # not in init_app: TESTING is often set after it
@@ -99,6 +130,7 @@ class ProfilerMiddleware:
             )
             fraction = 0.0
         self._fraction = float(fraction)
+        self._profiles_all = fraction >= 1
         if fraction:
             queries.install()
             from . import findings  # noqa: F401  # now, and not while other requests are measured
@@ -109,10 +141,9 @@ class ProfilerMiddleware:
 class _Streamed:
     """A body that is generated while it is sent: profiled during each chunk, not in between."""
 
-    def __init__(self, request: RequestSample, body: Any, is_gated: bool) -> None:
+    def __init__(self, request: RequestSample, body: Any) -> None:
         self._request = request
         self._body = body
-        self._is_gated = is_gated
         self._is_over = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -139,20 +170,7 @@ class _Streamed:
         if not self._is_over:
             self._is_over = True
             self._request.count()
-            if self._is_gated or self._request.is_slow:
-                sampler.end(self._request)
-
-
-def _is_generated(body: Any) -> bool:
-    """Whether a body of Werkzeug's is made while it is sent.
-
-    An ordinary one is a list, inside of a generator that encodes it. Where Werkzeug differs from
-    that, the body is wrapped needlessly.
-    """
-    try:
-        return type(body._next.args[0].gi_frame.f_locals["iterable"]) is not list
-    except (AttributeError, IndexError, KeyError):
-        return True
+            sampler.end(self._request)
 
 
 def _is_event_stream(request: RequestSample) -> bool:

@@ -56,13 +56,14 @@ class Profiler:
         self._is_writable = True
         self._busy = 0
         self._logged: dict[tuple[str, str], float] = {}
+        # four values for each request, flat: its method, rule, seconds, and the length of its
+        # response. One object each would cost a fast request more than all the rest.
+        self.seen: list[Any] = []
         self.reset()
 
     def reset(self) -> None:
         """Discard what is not written yet."""
-        # four values for each request, flat: its method, rule, seconds, and the length of its
-        # response. One object each would cost a fast request more than all the rest.
-        self.seen: list[Any] = []
+        self.seen.clear()
         self._arrivals: list[tuple[str, Rule | None, str | None, float]] = []
         self._batch = Batch()
 
@@ -149,8 +150,9 @@ class Profiler:
 
     def _gather(self) -> None:
         """Group by route what the requests have recorded."""
-        # a request that is being recorded right now may be lost: a lock would cost every request
-        seen, self.seen = iter(self.seen), []
+        values = self.seen[:]
+        del self.seen[: len(values)]  # requests may have added some meanwhile
+        seen = iter(values)
         arrivals, self._arrivals = self._arrivals, []
         for method, rule, seconds, length in zip(seen, seen, seen, seen, strict=True):
             route = self._batch.route(method, NO_ROUTE if rule is None else rule.rule)

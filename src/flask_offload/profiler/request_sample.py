@@ -25,6 +25,7 @@ FIRST_SAMPLE = 0.012
 _SLACK = 0.020
 """Seconds by which a sample may be late: the interpreter changes threads every 5 ms only."""
 
+NO_ENVIRON: dict[str, Any] = {}
 _reporting = Lock()  # a gate asks in a thread of its own
 # a process that is forked during a report would wait for it forever
 os.register_at_fork(
@@ -35,40 +36,54 @@ os.register_at_fork(
 
 
 class RequestSample:
-    """A profiled request. There is no __init__, and the defaults are class attributes, because
-    every request creates one of these and most change no default.
+    """A profiled request. One that is over before anything was added to it is used for another.
 
-    next_start: the server's `start_response`. headers: of a response without a length. streams: its
-    body is generated while it is sent. since: when its code began to run. seconds: how long it ran
-    before that; once it is over, in all. settled: for gates; set once the sampler adds nothing any
-    more. log: the statements that it runs. The fields from
-    `next_sample` to `queued_at` belong to the sampler's thread.
+    environ, next_start: what the server passed. headers: of a response without a length. streams:
+    its body is generated while it is sent. since: when its code began to run. seconds: how long it
+    ran before that; once it is over, in all. is_kept: it is not used for another, because something
+    may refer to it. settled: for gates; set once the sampler adds nothing any more. log: the
+    statements that it runs. The fields from `next_sample` to `queued_at` belong to the sampler's
+    thread.
     """
 
-    profiler: Profiler
-    environ: WSGIEnvironment
-    next_start: StartResponse
-    tree: CallTree | None = None
-    next_sample = FIRST_SAMPLE
-    last_age: float = 0.0
-    pause: float = FIRST_SAMPLE / 2
-    last_thread: int | None = -1
-    number: int | None = None
-    last_cpu: float | None = None
-    last_queued: float | None = None
-    queued_at: float = 0.0
-    settled: Event | None = None
-    log: QueryLog | None = None
-    rule: Rule | None = None
-    length: str | None = None
-    headers: Sequence[tuple[str, str]] = ()
-    streams: bool = False
-    is_over: bool = False
-    outer: RequestSample | None = None
-    since: float = 0.0
-    seconds: float = 0.0
-    method: str = ""
-    _report: SpotReport | None = None
+    __slots__ = (  # those first that each request touches
+        *("environ", "next_start", "start", "since", "rule", "length", "streams", "is_kept"),
+        *("profiler", "outer", "log", "headers", "seconds", "method", "is_over", "settled"),
+        *("tree", "next_sample", "last_age", "pause", "last_thread", "number", "last_cpu"),
+        *("last_queued", "queued_at", "_report"),
+    )
+
+    def __init__(self, profiler: Profiler) -> None:
+        self.profiler = profiler
+        self.start: StartResponse = self._start_response
+        self.is_kept: bool = False
+        self.streams: bool = False
+        self.is_over: bool = False
+        self.outer: RequestSample | None = None
+        self.log: QueryLog | None = None
+        self.settled: Event | None = None
+        self.since: float = 0.0
+        self.seconds: float = 0.0
+        self.method: str = ""
+        self.tree: CallTree | None = None
+        self.next_sample: float = FIRST_SAMPLE
+        self.last_age: float = 0.0
+        self.pause: float = FIRST_SAMPLE / 2
+        self.last_thread: int | None = -1
+        self.number: int | None = None
+        self.last_cpu: float | None = None
+        self.last_queued: float | None = None
+        self.queued_at: float = 0.0
+        self._report: SpotReport | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Release what belongs to the server's request."""
+        self.environ: WSGIEnvironment = NO_ENVIRON  # the sampler may be reading it
+        self.next_start: StartResponse | None = None
+        self.rule: Rule | None = None
+        self.length: str | None = None
+        self.headers: Sequence[tuple[str, str]] = ()
 
     def age(self, now: float) -> float:
         """Seconds of work so far; a streamed response works only while it makes its next chunk."""
@@ -77,6 +92,7 @@ class RequestSample:
     def query_log(self) -> QueryLog:
         """The statements that it has run."""
         if self.log is None:
+            self.is_kept = True
             self.log = QueryLog(self.profiler.user_code)
         return self.log
 
@@ -96,7 +112,7 @@ class RequestSample:
         if request is not None:
             self.rule = request.url_rule
 
-    def start_response(
+    def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """Record the route and the length, and pass the call on."""
@@ -110,21 +126,20 @@ class RequestSample:
                 break
         else:
             self.headers = headers
-        return self.next_start(status, headers, exc_info)
+        return self.next_start(status, headers, exc_info)  # type: ignore[misc]
 
     def count(self) -> None:
         """Record what it cost, once it is over."""
         profiler, environ = self.profiler, self.environ
-        if profiler.store is not None:
-            profiler.seen.extend((environ["REQUEST_METHOD"], self.rule, self.seconds, self.length))
-            profiler.note_arrival(environ, self.rule, self.seconds)
+        profiler.seen.extend((environ["REQUEST_METHOD"], self.rule, self.seconds, self.length))
+        profiler.note_arrival(environ, self.rule, self.seconds)
 
     def end(self) -> None:
-        """Mark it as over, and release what belongs to the request."""
+        """Mark it as over, and release the server's request."""
         self.method = self.environ["REQUEST_METHOD"]
         self.is_over = True
-        self.environ = {}  # not deleted: the sampler may be reading it
-        del self.next_start
+        self.environ = NO_ENVIRON
+        self.next_start = None
 
     def report(self) -> SpotReport:
         """The report, once it is over."""

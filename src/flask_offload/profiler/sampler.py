@@ -94,6 +94,7 @@ class Sampler:
         outer = self.active.get(thread)
         if outer is not request:
             request.outer = outer  # a request within a request: both are sampled
+            request.is_kept = outer is not None or request.is_kept
             self.active[thread] = request
         if not self.is_awake:
             self._wake()
@@ -123,6 +124,7 @@ class Sampler:
         if request is None or request.age(clock()) < request.next_sample + _POLL:
             return
         if self._lock.acquire(blocking=False):
+            request.is_kept = True
             try:
                 _sample(thread, request, {thread: frame}, self._boundaries, None)
             finally:
@@ -200,7 +202,9 @@ class Sampler:
             if any(each.next_sample <= each.age(now) for each in _outward(request)):
                 self._has_sampled = True
                 threads = threads or _frames_of_others()
-                # it may have ended, and its thread gone on, before the frames were taken
+                # it may have ended, and its thread gone on, before the frames were taken; one that
+                # goes on from here is not used for another request
+                request.is_kept = True
                 if self.active.get(thread) is request:
                     hold = _Hold(waited, self._used)
                     _sample(thread, request, threads, self._boundaries, hold)
