@@ -33,7 +33,9 @@ from flask_offload.profiler.spot_report import SpotReport
 
 REQUESTS = 2
 _SEVERAL = [{"number": number, "name": f"order {number}"} for number in range(4_000)]
-_engine = create_engine("sqlite://", poolclass=StaticPool)
+_engine = create_engine(
+    "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+)
 _connection = sqlite3.connect(":memory:", check_same_thread=False)
 
 

@@ -346,6 +346,30 @@ def queue_that_a_thread_fills() -> None:
     Services.threads.append(thread)
 
 
+def result_that_is_there_already(wait: Callable[[threading.Event, queue.Queue[None]], Any]) -> None:
+    filled: queue.Queue[None] = queue.Queue()
+    event = threading.Event()
+
+    def fill() -> None:
+        run_shell()
+        filled.put(None)
+        event.set()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+    wait(event, filled)
+
+
+def queue_that_is_full_already() -> None:
+    result_that_is_there_already(lambda event, filled: filled.get())
+
+
+def event_that_is_set_already() -> None:
+    result_that_is_there_already(lambda event, filled: event.wait())
+
+
 def thread_of_a_thread() -> None:
     outer = threading.Thread(target=joined)
     outer.start()
@@ -362,6 +386,8 @@ def thread_of_a_thread() -> None:
         pool_that_is_only_closed,
         pool_of_threads,
         queue_that_a_thread_fills,
+        queue_that_is_full_already,
+        event_that_is_set_already,
         thread_of_a_thread,
     ],
 )

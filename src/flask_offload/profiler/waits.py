@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ def reported_to(gate: Waiting) -> Iterator[None]:
         for owner, name in (
             (Thread, "join"),
             (threading.Condition, "wait"),
+            (threading.Event, "wait"),  # that waits for no condition when it is set already,
+            (queue.Queue, "get"),  # nor does this one when it is filled
             (concurrent.futures.Future, "result"),
             (concurrent.futures.Future, "exception"),
         ):
