@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import struct
 import threading
@@ -11,6 +12,8 @@ from contextlib import suppress
 
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: to close is to reset."""
+COMMIT = re.compile(rb"(?<![A-Z])COMMIT")
+"""Not the AUTOCOMMIT that a MySQL driver sets when it connects."""
 
 
 class CommitLine:
@@ -64,7 +67,7 @@ class CommitLine:
     def _forward(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
             while data := near.recv(1 << 16):
-                if b"COMMIT" in data and self._chance.random() < self.loss:
+                if COMMIT.search(data) and self._chance.random() < self.loss:
                     self._lose(near, far, data)
                     break
                 far.sendall(data)

@@ -63,6 +63,28 @@ def test_a_commit_without_an_answer_keeps_the_files_of_its_job(
         line.close()
 
 
+@on_postgres
+def test_the_first_use_of_postgres_when_its_commit_gets_no_answer(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    line = CommitLine(("127.0.0.1", server.port), 1, 0.0, ["answer lost"])
+    try:
+        with server.database() as url:
+            url = url.replace("postgresql:", "postgresql+psycopg:")
+            url = url.replace(f":{server.port}/", f":{line.port}/")
+            with signup(url, tmp_path, OFFLOAD_ENGINE="postgres") as site:
+                site.add("ann")
+                line.loss = 1.0
+                with pytest.raises(EngineUnavailable, match="can't be used"):
+                    site.welcome.enqueue("ann")
+                line.loss = 0.0
+                job = site.welcome.enqueue("ann")
+                site.db.session.commit()
+                assert [one.id for one in site.jobs()] == [job.id]
+    finally:
+        line.close()
+
+
 def test_a_locked_job_database_delays_no_commit(tmp_path: Path) -> None:
     with signup(f"sqlite:///{tmp_path / 'app.sqlite3'}", tmp_path, TESTING=False) as site:
         site.add("first")

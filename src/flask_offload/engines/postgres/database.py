@@ -106,6 +106,8 @@ class ConnectionStack:
             connection = self._connect(max(self.timeout, 60.0))
             try:
                 transact(connection, migrate, timeout=600.0, begin=DURABLE)
+            except CommitUnknown as unknown:  # the next use looks for the tables again
+                raise unknown.error from None
             finally:
                 connection.close()
         self._is_migrated = True
