@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 from flask import Flask, current_app
 
 from . import mail, signals
+from .admin.engines import make_engine
 from .config import Config
 from .engines.base import Engine, JobQuery
 from .engines.host import Host
-from .engines.registry import make_engine
 from .errors import JobNotFound, NotInitialized, OptionError, PayloadError
 from .feature_checks import check_schedule, check_settings, check_task, check_using, require_flag
 from .jobs import log

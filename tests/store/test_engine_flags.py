@@ -3,7 +3,6 @@ every option, one at a time, on a real engine that lacks just this one."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -13,8 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_offload import JobStatus, Offload, UnsupportedByEngine
+from flask_offload.admin import engines
 from flask_offload.admin.sqlite import SqliteEngine
-from flask_offload.engines import registry
 from flask_offload.engines.base import Engine, Flags
 from flask_offload.feature_checks import EVERY_ENGINE, FLAG_OF_OPTION
 from flask_offload.inline import InlineEngine
@@ -59,8 +58,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Flask]:
             flags = replace(ALL, own_worker=False, files=False, **dict.fromkeys(denied, False))
             ignores = frozenset()
 
-        monkeypatch.setattr(sys.modules[__name__], "made", Less, raising=False)
-        monkeypatch.setitem(registry.BUILT_IN, "less", f"{__name__}:made")
+        monkeypatch.setitem(engines.BUILT_IN, "less", Less)
         app = Flask("less")
         app.config.update(OFFLOAD_ENGINE="less", **config)
         (offload or Offload()).init_app(app)

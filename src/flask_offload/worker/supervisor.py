@@ -15,12 +15,12 @@ import socket
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import click
 from flask import Flask
 
 from ..engines.base import Engine
-from ..engines.registry import open_engine
 from ..engines.store import Store, StoreOptions
 from ..errors import EngineUnavailable
 from ..jobs import log
@@ -158,8 +158,9 @@ class Supervisor:
         processes = options.processes or config.worker_processes
         threads = options.threads or config.worker_threads
         coroutines = options.async_concurrency or config.async_concurrency
-        self._engine = open_engine(settings.opener, settings.database, config)
-        self._store = store = self._engine.open_store(
+        opener = EntryPoint("opener", settings.opener, "")
+        self._engine = engine = opener.load()(settings.database, config)
+        self._store = store = engine.open_store(
             StoreOptions(
                 kind="command" if options.kept_by is None else "kept",
                 retention=settings.retention,

@@ -1,21 +1,47 @@
-"""Which engine an app has: a built-in one, or one of another package, both by an entry point."""
+"""Which engine an app has: a built-in one by name, one of another package by entry point."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
-from ..config import Config
+from ..engines.base import Engine
+from ..engines.host import Host
 from ..errors import ConfigError
-from .base import Engine
-from .host import Host
 
 GROUP = "flask_offload.engines"
 """Packages offer an engine as `name = "module:make"`, where `make(host: Host) -> Engine`."""
 
-BUILT_IN = {
-    "sqlite": "flask_offload.admin.sqlite:SqliteEngine.of",
-    "postgres": "flask_offload.admin.postgres:PostgresEngine.of",
-    "inline": "flask_offload.inline:InlineEngine",
+
+def _sqlite(host: Host) -> Engine:
+    from .sqlite import SqliteEngine
+
+    return SqliteEngine.of(host)
+
+
+def _inline(host: Host) -> Engine:
+    from ..inline import InlineEngine
+
+    return InlineEngine(host)
+
+
+def _postgres(host: Host) -> Engine:
+    try:
+        from .postgres import PostgresEngine
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "psycopg":
+            raise
+        raise ConfigError(
+            "OFFLOAD_ENGINE = 'postgres' needs psycopg, which is not installed:"
+            " pip install 'Flask-Offload[postgres]'"
+        ) from error
+    return PostgresEngine.of(host)
+
+
+BUILT_IN: dict[str, Callable[[Host], Engine]] = {
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+    "inline": _inline,
 }
 
 
@@ -23,10 +49,10 @@ def make_engine(host: Host) -> Engine:
     """The engine that OFFLOAD_ENGINE names. Raises ConfigError."""
     name = host.config.engine
     if name in BUILT_IN:
-        return _make(EntryPoint(name, BUILT_IN[name], GROUP), host)
+        return BUILT_IN[name](host)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others:
-        return _make(others[name], host)
+        return _outside(others[name], host)
     known = ", ".join(sorted([*BUILT_IN, *others]))
     raise ConfigError(
         f"OFFLOAD_ENGINE = {name!r} is not installed; there are: {known}. Another one is a package"
@@ -34,16 +60,12 @@ def make_engine(host: Host) -> Engine:
     )
 
 
-def _make(point: EntryPoint, host: Host) -> Engine:
+def _outside(point: EntryPoint, host: Host) -> Engine:
+    """An engine of another package."""
     place = f"OFFLOAD_ENGINE = {point.name!r}: its entry point {point.value}"
     try:
-        make = point.load()
+        make: Callable[[Host], Engine] = point.load()
     except Exception as error:
-        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "psycopg":
-            raise ConfigError(
-                "OFFLOAD_ENGINE = 'postgres' needs psycopg, which is not installed:"
-                " pip install 'Flask-Offload[postgres]'"
-            ) from error
         raise ConfigError(
             f"{place} can't be loaded ({type(error).__name__}: {error}): fix or reinstall the"
             " package"
@@ -56,10 +78,4 @@ def _make(point: EntryPoint, host: Host) -> Engine:
             f"{place} gives an engine with the flag 'own_worker' but without `opener`, by which a"
             " worker opens it; or set 'worker_command' and write work()"
         )
-    return engine
-
-
-def open_engine(opener: str, database: str, config: Config) -> Engine:
-    """Open an engine in a process that has not imported the app. opener: see Engine.opener."""
-    engine: Engine = EntryPoint("opener", opener, GROUP).load()(database, config)
     return engine
