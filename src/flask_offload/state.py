@@ -69,7 +69,7 @@ class AppState(Host):
             from .transactions.sessions import Transactions  # needs SQLAlchemy
 
             self.jobs = self.transactions = Transactions(self, db, metadata)
-        self.unguarded = UnguardedSessions(app) if db is None else None
+        self.unguarded: UnguardedSessions | None = UnguardedSessions(app) if db is None else None
 
     def new_job(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -23,7 +23,7 @@ from . import PORT
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--expose", is_flag=True, help="Allow an address that other machines can reach.")
 @click.option(
-    "--build", type=click.Path(path_type=Path), help="Make the project of the mode Build here."
+    "--build", type=click.Path(path_type=Path), help="Create the project of the mode Build here."
 )
 @click.option("--app", "user_app", metavar="APP", help="Check the three tips on this app too.")
 def lab_command(

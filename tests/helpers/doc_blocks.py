@@ -28,8 +28,8 @@ class Block(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """The README and every page of the docs and the examples."""
-    found = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    """The README and its sisters, and every page of the docs and the examples."""
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     return sorted(path for path in found if "_build" not in path.parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import doctest
 import importlib
 import importlib.util
 import inspect
@@ -15,23 +16,30 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+import yaml  # type: ignore[import-untyped]  # comes with openapi-spec-validator
 from blinker import NamedSignal
 from flask import Flask
+from jinja2 import Environment
 
 import flask_offload.errors
 from doc_blocks import ROOT, Block, blocks, pages
 from flask_offload import Offload, OffloadError, signals
 from flask_offload.cli import offload_group
+from support import require_tool
 
 EXTENSIONS = ROOT / "docs" / "_ext"
 
 ALL = [block for page in pages() for block in blocks(page)]
 PYTHON = [block for block in ALL if block.language in {"python", "py"}]
+CHECKED = {"python", "pycon", "console", "json", "toml", "ini", "yaml", "html", "js"}
+NOT_CODE = {"text", "nginx", "dockerfile", "sql", "sh"}
+"""Without a parser here."""
 COMMANDS = [block for block in ALL if block.language == "console"]
 
 
@@ -47,9 +55,65 @@ def test_there_are_blocks() -> None:
     assert len(COMMANDS) > 20
 
 
+def test_each_fence_is_a_block_of_a_language_that_is_looked_at() -> None:
+    """So that none escapes the tests below, by an indent or a name that they don't know."""
+    problems = []
+    for page in pages():
+        found = {block.line for block in blocks(page)}
+        fence, indented = False, False
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            if line.lstrip().startswith("```"):
+                fence = not fence
+                is_directive = line.startswith("```{")
+                if fence and not is_directive and not found & {number, number - 1}:
+                    problems.append(f"{page.relative_to(ROOT)}:{number}: {line}")
+            indented = line.startswith("    $ ") or line.startswith("    >>> ")
+            if indented and not fence:
+                problems.append(f"{page.relative_to(ROOT)}:{number}: not in a fence: {line}")
+    assert problems == []
+    assert {block.language for block in ALL} <= CHECKED | NOT_CODE
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_compiles(block: Block) -> None:
     compile(block.code, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "pycon"], ids=str)
+def test_sessions_compile(block: Block) -> None:
+    for example in doctest.DocTestParser().get_examples(block.code):
+        compile(example.source, str(block), "single")
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "html"], ids=str)
+def test_templates_compile(block: Block) -> None:
+    Environment(extensions=["jinja2.ext.do"], autoescape=True).parse(block.code)
+    ElementCounter().feed(re.sub(r"{[{%].*?[%}]}", "", block.code, flags=re.S))
+
+
+class ElementCounter(HTMLParser):
+    """Fails at an end without a start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in self.open, f"</{tag}>"
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "js"], ids=str)
+@pytest.mark.processes
+def test_scripts_compile(block: Block, tmp_path: Path) -> None:
+    script = tmp_path / "page.mjs"
+    script.write_text(block.code)
+    done = subprocess.run(
+        [require_tool("node"), "--check", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def stands_alone(block: Block) -> bool:
@@ -108,13 +172,15 @@ def test_commands_exist_and_have_these_options(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [block for block in ALL if block.language in {"json", "toml", "ini"}], ids=str
+    "block", [block for block in ALL if block.language in {"json", "toml", "ini", "yaml"}], ids=str
 )
 def test_files_can_be_parsed(block: Block) -> None:
     if block.language == "json":
         json.loads(block.code)
     elif block.language == "toml":
         tomllib.loads(block.code)
+    elif block.language == "yaml":
+        yaml.safe_load(block.code)
     else:
         # Units repeat keys, such as Environment.
         configparser.RawConfigParser(strict=False).read_string(block.code)

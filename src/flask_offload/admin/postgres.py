@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from ..engines.base import Finding, PruneReport
 from ..engines.postgres.connection import PgConnection
@@ -26,7 +27,7 @@ WHERE seq BETWEEN %s AND %s AND starts_with(id, %s) AND given_id IS NULL LIMIT 2
 class PostgresEngine(SqlAdmin[PgConnection], RelayedJobs[PgConnection], PostgresCore):
     """Jobs in a PostgreSQL database."""
 
-    tables = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
+    tables: ClassVar[tuple[str, ...]] = ("jobs", *SIDE_TABLES, "limits", "starts", "schedules")
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so: their numbers are a range."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from ..engines.base import Finding, PruneReport
 from ..engines.rows import ID
@@ -25,7 +26,14 @@ WHERE seq BETWEEN ? AND ? AND substr(id, 1, ?) = ? AND given_id IS NULL LIMIT 2
 class SqliteEngine(SqlAdmin[Connection], RelayedJobs[Connection], SqliteCore):
     """Jobs in one SQLite file."""
 
-    tables = ("jobs", *SIDE_TABLES, "files", "limits", "starts", "schedules")
+    tables: ClassVar[tuple[str, ...]] = (
+        "jobs",
+        *SIDE_TABLES,
+        "files",
+        "limits",
+        "starts",
+        "schedules",
+    )
 
     def ids(self, beginning: str) -> Sequence[str]:
         """Up to two ids that begin so: their numbers are a range."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,7 +15,12 @@ from ..textui import show_jobs
 from .common import current_state, echo_json, known_queues
 from .terminal import did_you_mean
 
-yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def yes_option(function: Command) -> Command:
+    """An option for those who know what they change."""
+    return click.option("--yes", is_flag=True, help="Don't ask.")(function)
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -88,11 +88,10 @@ def retry(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | No
 @yes_option
 @json_option
 def discard(job_ids: tuple[str, ...], as_json: bool, yes: bool, **wanted: str | None) -> None:
-    """Delete jobs that have ended, with their results and logs: those of some ids, or all that the
-    options describe.
+    """Delete jobs that have ended, by id or by options.
 
-    `flask offload discard --status failed --task shop.send`. Jobs that wait or run are not deleted:
-    cancel them first.
+    Their results and logs go with them: `flask offload discard --status failed --task shop.send`.
+    Jobs that wait or run are not deleted: cancel them first.
     """
     engine = engine_with("discards")
     if not job_ids:

@@ -53,12 +53,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("measure")
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL…]")
 @click.option("--bystander", metavar="PATH", help="Another page of the same server, such as /.")
-@click.option("--clients", default=4, show_default=True, help="Clients on each URL meanwhile.")
+@click.option("--clients", default=4, show_default=True, help="Clients that load each URL.")
 @click.option("--seconds", default=6.0, show_default=True, help="How long, for each URL.")
 @click.option("--probes", default=20, show_default=True, help="HTTP requests to each URL.")
 @click.option("--browser/--no-browser", default=None, help="Default: if there is one.")
 @click.option("--runs", default=5, show_default=True, help="Page loads of each URL that count.")
-@click.option("--watch", default=0.0, metavar="SECONDS", help="Watch pages on after their load.")
+@click.option("--watch", default=0.0, metavar="SECONDS", help="Watch each page after its load.")
 @click.option("--method", type=click.Choice(["GET", "POST"]), help="Default: POST with --form.")
 @click.option("--form", "fields", multiple=True, metavar="K=V", callback=_each(parse_field),
               help="A form field; NAME=@FILE uploads a file.")  # fmt: skip
@@ -76,7 +76,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--fail-above", "limits", multiple=True, metavar="[LABEL:]FIGURE=VALUE",
               callback=_each(parse_limit),
               help="Exit with 1 if a figure is larger, e.g. ttfb=800ms.")  # fmt: skip
-@click.option("--baseline", type=_FILE, help="Exit with 1 if this run is worse than that --save.")
+@click.option("--baseline", type=_FILE, help="Exit with 1 if worse than that --save.")
 @click.option("--budget/--no-budget", default=True, show_default=True,
               help="Check the limits in pyproject.toml, [tool.flask-offload.budget].")  # fmt: skip
 @click.option("--junit", type=_FILE, help="Write the outcome of the checks, for CI systems.")

@@ -100,7 +100,10 @@ def schedules(as_json: bool) -> None:
 @app_command("disable")
 @click.argument("name", metavar="SCHEDULE")
 def disable(name: str) -> None:
-    """Make no more jobs of a schedule, through restarts and deploys, until `enable`."""
+    """Stop a schedule until `enable`.
+
+    It makes no jobs, through restarts and deploys.
+    """
     state = _state_with_schedules()
     info = _find_schedule(name)
     state.engine.disable_schedule(info)
@@ -110,7 +113,10 @@ def disable(name: str) -> None:
 @app_command("enable")
 @click.argument("name", metavar="SCHEDULE")
 def enable(name: str) -> None:
-    """Make jobs of a disabled schedule again. Times that have passed meanwhile make none."""
+    """Start a disabled schedule again.
+
+    Times that have passed meanwhile are skipped.
+    """
     state = _state_with_schedules()
     state.engine.enable_schedule(_find_schedule(name).name)
     info = _find_schedule(name)
@@ -120,7 +126,10 @@ def enable(name: str) -> None:
 @app_command("run-now")
 @click.argument("name", metavar="SCHEDULE")
 def run_now(name: str) -> None:
-    """Enqueue a job of a schedule now, besides those of its times."""
+    """Enqueue a job of a schedule now.
+
+    Its times do not change.
+    """
     info = _find_schedule(name)
     declared = current_state().registry.schedules.get(info.name)
     if declared is None:

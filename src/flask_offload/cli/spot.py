@@ -22,10 +22,11 @@ from .common import (
 @click.option("--forget", is_flag=True, help="Delete the samples, to start again after a change.")
 @json_option
 def spot(limit: int, forget: bool, as_json: bool) -> None:
-    """List the routes that block, the worst first, and name the function to move.
+    """List the routes that block, and the function to move.
 
-    It uses samples of the last 7 days, from requests slower than OFFLOAD_SPOT_ABOVE; they are
-    taken in debug and testing mode, and elsewhere if OFFLOAD_SPOT is set.
+    The worst come first. It uses samples of the last 7 days, from requests slower than
+    OFFLOAD_SPOT_ABOVE; they are taken in debug and testing mode, and elsewhere if OFFLOAD_SPOT is
+    set.
     """
     state = current_state()
     settings = state.profiler_settings()

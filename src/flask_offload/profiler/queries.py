@@ -50,7 +50,7 @@ class QueryLog:
         self._user_code = user_code
         self._known: dict[tuple[str, CodeType | None, int], list[Any]] = {}
         self.began: float | None = None
-        self.ended = 0.0
+        self.ended: float = 0.0
 
     def begin(self) -> bool:
         """A statement begins; False if it is part of another, which counts it."""

@@ -88,8 +88,8 @@ class InterpreterWait:
         self._read_at = 0.0
         self._blocked = 0
         self._blocked_before = 0
-        self.due = 0.0
-        self.late = 0.0
+        self.due: float = 0.0
+        self.late: float = 0.0
         self._held: float | None = None
 
     def begin(self, now: float, due: float, *, is_idle: bool) -> None:

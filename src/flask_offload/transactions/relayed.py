@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -42,7 +42,12 @@ VALUES (?, 0, ?, 'CANCELLED', 'Duplicate', ?)
 """
 
 
-NO_KEYS = {"unique_key": None, "concurrency_key": None, "rate_key": None, "files": ()}
+NO_KEYS: dict[str, Any] = {
+    "unique_key": None,
+    "concurrency_key": None,
+    "rate_key": None,
+    "files": (),
+}
 
 
 class RelayedJobs(SqlSender[C]):

@@ -28,7 +28,7 @@ class JoinedConnection(PgConnection):
     def __init__(self, connection: Any, names: Names) -> None:
         self._connection = connection
         self._names = names
-        self.schema = names.schema
+        self.schema: str = names.schema
 
     def execute(self, statement: str, parameters: Parameters = ()) -> Any:
         """Run one statement; `%s` is a parameter to every driver of PostgreSQL."""
