@@ -228,6 +228,7 @@ class Dispatcher:
         """Write outcomes and claim more, in one transaction."""
         self._look = False
         capacity = {} if self.is_draining else dict(self._pool.capacity())
+        full = [lane for lane, count in capacity.items() if not count]
         self._waits_for_cooldown = (
             QUARANTINED in capacity and self._cooldown.left(time.monotonic()) > 0
         )
@@ -239,6 +240,8 @@ class Dispatcher:
         exchange = self._store.exchange(self._backlog.outcomes, capacity)
         self._pool.acknowledge(self._backlog.outcomes)
         self._backlog.outcomes = []
+        if full:  # the outcomes had places, which may have been the last ones
+            self._look = any(self._pool.capacity()[lane] for lane in full)
         if exchange.claims:
             self._pool.submit(exchange.claims)
         self._has_found_nothing = all(capacity.values()) and not exchange.claims
