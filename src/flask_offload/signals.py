@@ -23,10 +23,13 @@ An exception in a receiver is logged; it never affects the job.
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from typing import Any
 
 from blinker import NamedSignal, Namespace
+
+from .role import is_worker
 
 _signals = Namespace()
 
@@ -44,12 +47,18 @@ worker_process_started: NamedSignal = _signals.signal("offload-worker-process-st
 
 
 def send(signal: NamedSignal, sender: Any, **what: Any) -> None:
-    """Send the signal to each receiver; an exception in one is logged and does not stop others."""
+    """Send the signal to each receiver; an exception in one is logged and does not stop others.
+
+    But for ^C and SystemExit in the main thread of a web process: its server may have raised them.
+    """
     for receiver in signal.receivers_for(sender) if signal.receivers else ():
         try:
             receiver(sender, **what)
-        except Exception:
-            with suppress(Exception):  # it may have been the log itself that failed
+        except BaseException as error:
+            is_main = threading.current_thread() is threading.main_thread()
+            if not issubclass(type(error), Exception) and is_main and not is_worker():
+                raise
+            with suppress(BaseException):  # it may have been the log itself that failed
                 logging.getLogger("flask_offload").exception(
                     "a receiver of the signal %s failed",
                     signal.name,

@@ -19,7 +19,7 @@ from ..errors import JobCancelled, JobExpired, JobTimeout
 from ..jobs import capture, log
 from ..jobs.attempt import Ending, Outcome
 from ..jobs.context import Interrupted, JobContext, active
-from ..jobs.job import JobStatus
+from ..jobs.job import Error, JobStatus
 from ..jobs.options import JobOptions, options_of
 from ..jobs.reported import error_of
 from ..payload.calls import encode_value
@@ -52,8 +52,9 @@ def run(host: Host, context: JobContext) -> Outcome:
             result = _encoded(host, task, value)
         return _succeeded(host, context, task, result, began)
     except BaseException as error:  # a task may raise anything, SystemExit too
-        is_interrupt = isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
-        if is_interrupt and not is_worker():
+        # not isinstance(), which asks the error for its __class__
+        is_interrupt = issubclass(type(error), KeyboardInterrupt)
+        if is_interrupt and current_thread() is main_thread() and not is_worker():
             raise
         return ended_badly(host, context, error, began)
 
@@ -78,6 +79,23 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
     Also called for an attempt that was stopped by force, with the error it would have got. A result
     that can't be stored is final: the work is done, and would be done a second time.
     """
+    try:
+        return _by_policy(host, context, error, began)
+    except BaseException as failed:  # what an exception, or its class, is asked for may raise
+        kind = type(error).__name__
+        reason = Error(kind, f"to handle it raised {type(failed).__name__}")
+        claim = context.claim
+        outcome = Outcome(
+            claim.seq, claim.attempt, Ending.FAILED, began, host.clock(), error=reason
+        )
+        signals.send(signals.failed, host.app, claim=claim, outcome=outcome)
+        return outcome
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _by_policy(host: Host, context: JobContext, error: BaseException, began: float) -> Outcome:
     claim = context.claim
     ended = host.clock()
     if isinstance(error, Interrupted):
@@ -118,9 +136,6 @@ def ended_badly(host: Host, context: JobContext, error: BaseException, began: fl
     finally:
         del outcome.__dict__["exception"]  # it holds the frames of the task
     return outcome
-
-
-# --- steps -------------------------------------------------------------------------------------
 
 
 def _started(host: Host, context: JobContext) -> Task[Any, Any]:

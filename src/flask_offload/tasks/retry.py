@@ -277,15 +277,16 @@ def _check_types(option: str, value: object) -> None:
 
 def _seconds(value: object) -> float | None:
     """A duration as seconds, at most LONGEST_WAIT or infinite; None for anything else."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool | str | bytes):
-        return None
     try:
-        seconds = float(value)  # type: ignore[arg-type]
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
-    except Exception:
+        if isinstance(value, timedelta):
+            return timedelta.total_seconds(value)
+        if isinstance(value, bool | str | bytes):
+            return None
+        try:
+            seconds = float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    except BaseException:  # the methods of a value of the task may do anything
         return None
     return None if math.isnan(seconds) else seconds
 
