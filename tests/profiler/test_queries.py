@@ -6,9 +6,11 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 import sqlalchemy
 from flask import Flask
@@ -16,9 +18,13 @@ from sqlalchemy.exc import OperationalError
 
 from blocking_app import Found
 from flask_offload.profiler.install import install
+from flask_offload.profiler.middleware import observed, observer
 from flask_offload.profiler.queries import MAX_DIFFERENT, QueryLog
+from flask_offload.profiler.request_sample import RequestSample
 from flask_offload.profiler.spot_report import SpotReport
 from flask_offload.profiler.stacks import UserCode
+from mariadb_server import serving_mariadb
+from postgres_server import serving_postgres
 
 
 def report_of(view: Callable[[], Any]) -> SpotReport:
@@ -65,6 +71,49 @@ def test_statements_of_sqlite3_are_counted_by_cursor_and_connection() -> None:
             assert isinstance(connection, sqlite3.Connection)
 
     assert report_of(view).queries == 3
+
+
+def ask_for_each_book(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE book (id INTEGER)")
+    cursor.executemany("INSERT INTO book VALUES (%s)", [(1,), (2,)])
+    for number in range(25):
+        cursor.execute("SELECT id FROM book WHERE id = %s", (number,))
+        cursor.fetchall()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("library", ["psycopg", "pymysql"])
+def test_statements_of_a_driver_are_counted_on_its_server(library: str) -> None:
+    with ExitStack() as stack:
+        if library == "psycopg":
+            url = stack.enter_context(serving_postgres()).url
+            connection: Any = stack.enter_context(closing(psycopg.connect(url)))
+        else:
+            port = stack.enter_context(serving_mariadb()).port
+            connected = pymysql.connect(host="127.0.0.1", port=port, user="root")
+            connection = stack.enter_context(closing(connected))
+            connection.cursor().execute("CREATE DATABASE shop")
+            connection.select_db("shop")
+        app = Flask(__name__)
+        app.add_url_rule("/", "index", lambda: ask_for_each_book(connection) or "done")  # type: ignore[func-returns-value]
+        install(app, Found().settings())
+        requests: list[RequestSample] = []
+        observing = observer.set(requests.append)
+        observed.append(requests.append)
+        try:
+            app.test_client().get("/").close()
+        finally:
+            observed.remove(requests.append)
+            observer.reset(observing)
+    most, *others = requests[0].query_log().queries()
+    assert (most.times, sum(query.times for query in others)) == (25, 2)
+    assert most.statement == "SELECT id FROM book WHERE id = %s"
+    assert (most.code, most.line - ask_for_each_book.__code__.co_firstlineno) == (
+        ask_for_each_book.__code__,
+        5,
+    )
+    assert most.seconds > 0
 
 
 def test_a_statement_that_fails_is_counted_and_its_error_is_not_changed(

@@ -1,7 +1,7 @@
 """The SQL statements of a request: how many, how long they took, and which line repeats them.
 
 SQLAlchemy reports each through its events (https://docs.sqlalchemy.org/en/20/core/events.html);
-psycopg's and sqlite3's own connections are asked where the app uses them without it.
+cursors of psycopg, PyMySQL, mysqlclient and sqlite3 count where the app uses them without it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class QueryListener:
         """Listen to the libraries that were imported since the last call."""
         for name, install in (
             ("sqlalchemy.engine", self._sqlalchemy),
-            ("psycopg", self._psycopg),
+            ("psycopg", lambda library: self._cursors(library.Cursor, library.ServerCursor)),
+            ("pymysql.cursors", lambda library: self._cursors(library.Cursor)),
+            ("MySQLdb.cursors", lambda library: self._cursors(library.BaseCursor)),
             ("sqlite3", self._sqlite3),
         ):
             if name not in self._known and name in sys.modules:
@@ -140,9 +142,11 @@ class QueryListener:
         log.end(statement, frame)
         self._ended(frame)
 
-    def _psycopg(self, psycopg: Any) -> None:
-        for method in ("execute", "executemany"):
-            setattr(psycopg.Cursor, method, self._timed(getattr(psycopg.Cursor, method)))
+    def _cursors(self, *kinds: Any) -> None:
+        """Count what cursors of these classes, written in Python, execute."""
+        for kind in kinds:
+            for method in ("execute", "executemany"):
+                setattr(kind, method, self._timed(getattr(kind, method)))
 
     def _sqlite3(self, module: Any) -> None:
         connect, timed = module.connect, self._timed
