@@ -37,6 +37,7 @@ ENGINES = {
     "plain Celery on Redis": "celery-redis-results",
     "celery on RabbitMQ": "offload-celery-rabbitmq",
     "plain Celery on RabbitMQ": "celery-rabbitmq-results",
+    "plain Celery with confirms on RabbitMQ": "celery-rabbitmq-confirmed-results",
 }
 BASE = "sqlite"
 PLAIN = "plain Celery"
@@ -176,7 +177,7 @@ def main() -> None:
     own = {name: found for name, found in samples.items() if not name.startswith(PLAIN)}
     if BASE in own:
         print(table(own, lambda _: BASE), end="\n\n")
-    on_celery = {name: found for name, found in samples.items() if "celery on" in name.lower()}
+    on_celery = {name: found for name, found in samples.items() if "celery" in name.lower()}
     if on_celery:
         print(table(on_celery, lambda name: f"{PLAIN} on {name.rpartition(' ')[2]}"))
 

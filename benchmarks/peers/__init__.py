@@ -239,14 +239,15 @@ ON_CELERY = tuple(
 """Flask-Offload on the other engine: measured by `benchmarks.engines`, beside `offload-power`."""
 WITH_RESULTS = tuple(
     Peer(
-        f"celery-{broker}-results",
+        f"celery-{name}-results",
         "celery_peer",
         "celery",
         "crash",
         ("celery", "-A", f"{HERE}.celery_peer", "worker", "-c", "4", "-l", "ERROR"),
-        broker,
+        name.partition("-")[0],
+        environ={"BENCH_CONFIRM": "1"} if name.endswith("-confirmed") else {},
     )
-    for broker in ("redis", "rabbitmq")
+    for name in ("redis", "rabbitmq", "rabbitmq-confirmed")
 )
 """Plain Celery for `benchmarks.engines`: with a result backend, and as many processes."""
 

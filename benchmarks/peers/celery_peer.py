@@ -1,4 +1,5 @@
-"""Celery, on Redis or RabbitMQ; with a result backend if BENCH_RESULTS has its URL."""
+"""Celery, on Redis or RabbitMQ; with a result backend if BENCH_RESULTS has its URL. BENCH_CONFIRM:
+a sender waits until RabbitMQ confirms the message."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from benchmarks.note import note
 
 app = Celery("bench", broker=os.environ["BENCH_URL"], backend=os.environ.get("BENCH_RESULTS"))
 app.conf.task_default_queue = os.environ["BENCH_PLACE"]
+if os.environ.get("BENCH_CONFIRM"):
+    app.conf.broker_transport_options = {"confirm_publish": True}
 job = app.task(note)
 
 
