@@ -1,12 +1,15 @@
-"""django-tasks-db on SQLite."""
+"""django-tasks-db on SQLite, or on Postgres."""
 
 from __future__ import annotations
+
+import os
 
 import django
 
 django.setup()
 
 from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
 
 try:
     from django.tasks import task
@@ -24,6 +27,9 @@ def job(sent: float) -> None:
 
 def prepare() -> None:
     """Make the tables."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {os.environ['BENCH_PLACE']}")
     call_command("migrate", verbosity=0)
 
 

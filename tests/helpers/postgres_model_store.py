@@ -63,6 +63,14 @@ class PostgresModelWorker(Worker):
     def __init__(self, store: PostgresModelStore, *, queues: Iterable[str] | None = None) -> None:
         super().__init__(store, queues=queues)
 
+    def serve(self, queues: Iterable[str] | None) -> None:
+        """See Worker.serve."""
+        ready = self.sqlite_store.ready  # type: ignore[attr-defined]
+        names = None if queues is None else sorted(queues)
+        if names != ready.queues:
+            ready.queues = names
+            ready.forget()
+
     def die(self, *, files_too: bool = False) -> None:
         self.sqlite_store.session.close()  # type: ignore[attr-defined]
         super().die()

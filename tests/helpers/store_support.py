@@ -147,6 +147,10 @@ class Worker:
 
     # --- claim ---
 
+    def serve(self, queues: Iterable[str] | None) -> None:
+        """Claim from these queues only; None: from all."""
+        self.sqlite_store._queues = None if queues is None else frozenset(queues)
+
     def claim(self, count: int = 1, lane: str = THREADS) -> list[Claim]:
         """Claim up to so many jobs of a lane."""
         return self.exchange(capacity={lane: count}).claims

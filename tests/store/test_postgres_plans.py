@@ -7,16 +7,26 @@ import math
 import select
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
+import psycopg
 import pytest
 
+from flask_offload import JobStatus
 from flask_offload.admin.postgres import PostgresEngine
-from flask_offload.engines.postgres import claims, completion, maintenance, recovery
+from flask_offload.engines.base import JobQuery
+from flask_offload.engines.postgres import (
+    claims,
+    completion,
+    maintenance,
+    ready_jobs,
+    recovery,
+)
 from flask_offload.engines.postgres.connection import PgConnection
 from flask_offload.engines.postgres.worker_store import PostgresStore
 from flask_offload.engines.store import StoreOptions
+from flask_offload.jobs.attempt import Claim
 from flask_offload.jobs.rate import Rate
 from postgres_server import PostgresServer, shared_server
 from store_support import KEEP, new_job, outcome
@@ -24,7 +34,10 @@ from store_support import KEEP, new_job, outcome
 CLAIM = {
     "lanes": ["threads"],
     "counts": [10],
-    "slack": 10,
+    "looks": [30],
+    "known_lanes": ["threads"],
+    "known_priorities": [0],
+    "known": [1],
     "queues": None,
     "worker": "w",
     "now": 1.0,
@@ -32,7 +45,7 @@ CLAIM = {
 COLUMNS = [[1], [1], [1.0], [1.0], [1.0], ["1"], [1.0]]
 
 STATEMENTS: dict[str, tuple[str, Sequence[object] | dict[str, object]]] = {
-    "claim": (claims.CLAIM, CLAIM),
+    "claim": (ready_jobs.CLAIM, CLAIM),
     "promote": (claims.PROMOTE, (1.0,)),
     "next due": (claims.NEXT_DUE, {"now": 1.0}),
     "cancelling": (claims.CANCELLING, ("w",)),
@@ -71,6 +84,8 @@ def test_no_statement_of_a_worker_reads_the_whole_table(store: PostgresStore, na
     shown = store.session.write(plan)
     assert "Seq Scan on jobs" not in shown, shown
     assert "Index" in shown, shown
+    if name in ("claim", "succeed"):
+        assert "jobs_running" not in shown, shown
 
 
 def test_no_more_jobs_are_let_through_than_a_limit_says_whatever_the_statistics_say(
@@ -125,3 +140,100 @@ def test_a_plan_of_the_empty_table_is_good_for_a_full_one(store: PostgresStore) 
     for _ in range(10):
         store.engine.enqueue([new_job(time.time()) for _ in range(1000)])
     assert turn(5) < 10 * few
+
+
+# --- claims beside a backlog ------------------------------------------------------------------
+
+
+def claimed(store: PostgresStore, count: int) -> list[str]:
+    """The tasks of the jobs that a claim finds."""
+    return [claim.task for claim in store.exchange([], {"threads": count}).claims]
+
+
+def backlog(store: PostgresStore) -> None:
+    """40 waiting jobs, of which this worker has seen more than it has claimed."""
+    store.engine.enqueue([new_job(time.time(), task=f"{n}", priority=1) for n in range(40)])
+    assert claimed(store, 2) == ["0", "1"]
+
+
+def test_what_becomes_ready_before_the_jobs_that_are_known_is_claimed_before_them(
+    store: PostgresStore,
+) -> None:
+    engine = store.engine
+    first = engine.enqueue([new_job(time.time(), task="first", priority=1)])[0]
+    engine.cancel(first.id)
+    backlog(store)
+    engine.enqueue([new_job(time.time(), task="lower"), new_job(time.time(), task="lower")])
+    assert claimed(store, 2) == ["2", "3"]
+    engine.enqueue([new_job(time.time(), task="higher", priority=2)])
+    assert claimed(store, 2) == ["higher", "4"]
+    engine.retry(first.id)
+    assert claimed(store, 2) == ["first", "5"]
+    claims = store.exchange([], {"threads": 2}).claims
+    assert [claim.task for claim in claims] == ["6", "7"]
+    store.give_back(claims)
+    assert claimed(store, 3) == ["6", "7", "8"]
+
+
+def test_jobs_that_are_known_and_no_longer_wait_are_passed_over(store: PostgresStore) -> None:
+    engine = store.engine
+    backlog(store)
+    options = StoreOptions(kind="test", retention=KEEP, places=64, capacity=4)
+    other = engine.open_store(options)
+    assert isinstance(other, PostgresStore)
+    with closing(other):
+        assert claimed(other, 2) == ["2", "3"]
+        waiting = engine.list(JobQuery(status=JobStatus.READY))
+        for record in waiting:
+            if record.task in ("4", "5"):
+                engine.cancel(record.id)
+        assert claimed(store, 2) == ["6", "7"]
+        assert claimed(store, 2) == ["8", "9"]
+        assert claimed(other, 24) == [str(n) for n in range(10, 34)]  # all that the first knows
+        assert claimed(store, 2) == ["34", "35"]
+    engine.pause("default")
+    assert claimed(store, 2) == []
+    engine.resume("default")
+    assert claimed(store, 2) == ["36", "37"]
+
+
+def test_a_claim_reads_no_more_beside_a_transaction_that_stays_open(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready_jobs, "LOOK_EVERY", 60.0)  # however slow this machine is
+
+    def run(rounds: int) -> None:
+        held: list[Claim] = []
+        for _ in range(rounds):
+            outcomes = [outcome(claim, time.time()) for claim in held]
+            held = store.exchange(outcomes, {"threads": 50}).claims
+            assert len(held) == 50
+        store.exchange([outcome(claim, time.time()) for claim in held], {})
+
+    def pages() -> int:
+        """That a claim of the jobs that are known reads; and it is undone."""
+        known = [seq for _, seq in store.ready._lanes["threads"].known[:30]]
+        assert len(known) == 30
+        given = {"looks": [0], "known_lanes": ["threads"] * 30, "known_priorities": [0] * 30}
+        parameters = {**CLAIM, **given, "known": known}
+        read: list[int] = []
+
+        def explain(connection: PgConnection) -> None:
+            statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_jobs.CLAIM}"
+            plan = connection.value(statement, parameters)[0]["Plan"]
+            read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+            raise InterruptedError
+
+        with suppress(InterruptedError):
+            store.session.write(explain)
+        return read[0]
+
+    for _ in range(4):
+        store.engine.enqueue([new_job(time.time()) for _ in range(1000)])
+    run(3)
+    before = pages()
+    with psycopg.connect(store.engine.database.url) as old:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT 1")
+        run(40)
+        assert pages() <= 1.3 * before

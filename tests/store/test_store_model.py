@@ -134,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         worker = self.workers[which % WORKERS]
         room = {ISOLATED: isolated, QUARANTINED: suspects, THREADS: threads}
-        worker.sqlite_store._queues = None if queues is None else frozenset(queues)
+        worker.serve(queues)
         claims = worker.exchange(capacity=room, start=start).claims
         expected = self.model.claim(worker.id, room, queues)
         assert [claim.id for claim in claims] == [job.id for job in expected]

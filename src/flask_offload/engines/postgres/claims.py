@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from ...jobs.attempt import Claim, Ending, Outcome, Report
 from ..attempt_writes import Counted
 from ..counters import Tally
 from ..dialect import POSTGRES
-from ..rows import DUE_STATE, ID
+from ..rows import DUE_STATE
 from ..store import Exchange, Retention
 from .completion import BatchCompletion
-from .connection import PgConnection
+from .connection import AGAIN, PgConnection
 from .limits import admit, note_starts, wake_rates
+from .ready_jobs import ClaimOrder
 from .sender import PostgresSender
 from .session import Session
 
 PROMOTE_BATCH = 1000
-
-SLACK: Final = 10
-"""Candidates beyond twice what is wanted, so that workers which claim at the same moment, and pass
-over each other's rows, find enough."""
-
-# Rows are looked at again when they are locked: another worker may have claimed them since. That
-# condition is written so that no index fits it: each row is found by its number, whatever the
-# statistics say.
-CLAIM = f"""
-WITH candidates AS MATERIALIZED (
-    SELECT wanted.lane, wanted.count, ready.seq, ready.priority
-    FROM unnest(%(lanes)s::text[], %(counts)s::int[]) AS wanted (lane, count)
-    CROSS JOIN LATERAL (
-        SELECT head.seq, head.priority
-        FROM offload.queues
-        CROSS JOIN LATERAL (
-            SELECT seq, priority FROM offload.jobs
-            WHERE state = 'ready' AND lane = wanted.lane AND queue_name = queues.name
-            ORDER BY priority DESC, seq LIMIT wanted.count * 2 + %(slack)s
-        ) AS head
-        WHERE queues.paused_at IS NULL
-            AND (%(queues)s::text[] IS NULL OR queues.name = ANY(%(queues)s::text[]))
-        ORDER BY head.priority DESC, head.seq LIMIT wanted.count * 2 + %(slack)s
-    ) AS ready
-), locked AS MATERIALIZED (
-    SELECT mine.seq FROM unnest(%(lanes)s::text[], %(counts)s::int[]) AS wanted (lane, count)
-    CROSS JOIN LATERAL (
-        SELECT jobs.seq FROM candidates JOIN offload.jobs USING (seq)
-        WHERE candidates.lane = wanted.lane AND jobs.state || jobs.lane = 'ready' || wanted.lane
-        ORDER BY candidates.priority DESC, candidates.seq LIMIT wanted.count
-        FOR UPDATE OF jobs SKIP LOCKED
-    ) AS mine
-)
-UPDATE offload.jobs AS j SET state = 'running', worker = %(worker)s, attempt = attempt + 1,
-    started_at = %(now)s, done = NULL, total = NULL, message = NULL
-FROM locked WHERE j.seq = locked.seq
-RETURNING j.seq, {ID}, task, queue_name, lane, priority, attempt, failures, crashes, on_crash,
-    owner, origin, enqueued_at, started_at, args, context, cursor, -1,
-    options, rate_key
-"""
 
 PROMOTE = f"""
 UPDATE offload.jobs SET state = {DUE_STATE}
@@ -101,7 +61,7 @@ class PostgresClaims:
         self.engine = engine
         self.worker_id = worker_id
         self._retention = retention
-        self._queues = queues
+        self.ready: ClaimOrder = ClaimOrder(worker_id, queues)
         self._held: dict[int, int] = {}
         """The attempts that this worker has: number by the job's seq."""
         self._lost: dict[int, int] = {}
@@ -119,9 +79,18 @@ class PostgresClaims:
         is_due = self.tally.is_due()
 
         def work(connection: PgConnection) -> tuple[Exchange, float | None]:
+            with self.ready.tried():
+                return both(connection)
+
+        def both(connection: PgConnection) -> tuple[Exchange, float | None]:
             completion = self._completion(connection, now)
             refused = completion.finish(outcomes) if outcomes else []
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
+            freed = completion.freed.concurrency | completion.freed.rates
+            if freed - {None} or any(each.ending is not Ending.SUCCESSFUL for each in outcomes):
+                self.ready.forget()  # they, or those they let through, may be ready now
+            if any(each.ending is not Ending.SUCCESSFUL for each in outcomes):
+                connection.notify(AGAIN)
             counted[:] = completion.counted
             if is_due:
                 self.tally.write(connection, counted)
@@ -141,17 +110,7 @@ class PostgresClaims:
     def _claim(
         self, connection: PgConnection, wanted: Mapping[str, int], now: float
     ) -> list[Claim]:
-        rows = connection.execute(
-            CLAIM,
-            {
-                "lanes": list(wanted),
-                "counts": list(wanted.values()),
-                "slack": SLACK,
-                "queues": None if self._queues is None else sorted(self._queues),
-                "worker": self.worker_id,
-                "now": now,
-            },
-        ).fetchall()
+        rows = self.ready.claim(connection, wanted, now)
         note_starts(connection, now, [row[-1] for row in rows if row[-1] is not None])
         claims = [Claim(*row[:-1]) for row in rows]
         claims.sort(key=lambda claim: (-claim.priority, claim.seq))
@@ -170,8 +129,9 @@ class PostgresClaims:
             for claim in given:
                 completion.unclaim(claim, delay=delay)
             admit(connection, now, completion.freed.concurrency, completion.freed.rates)
-            self.engine.notify(connection)
+            connection.notify("")
 
+        self.ready.forget()
         self.session.write(work, promise=False)
         for claim in given:
             self._forget(claim)
@@ -215,6 +175,7 @@ class PostgresClaims:
         as the answer to its claim was lost, are given back."""
         rows = connection.execute(HELD_BY, (self.worker_id,)).fetchall()
         still: dict[int, int] = dict(rows)
+        self.ready.forget()
         self._lost = {
             seq: attempt for seq, attempt in self._held.items() if still.get(seq) != attempt
         }
@@ -223,6 +184,7 @@ class PostgresClaims:
         for seq, attempt in still.items():
             if self._held.get(seq) != attempt:
                 completion.unclaim(Outcome(seq, attempt, Ending.CRASHED, now, now))
+                connection.notify(AGAIN)
         admit(connection, now, completion.freed.concurrency, completion.freed.rates)
 
     def _completion(self, connection: PgConnection, now: float) -> BatchCompletion:
@@ -247,9 +209,11 @@ class PostgresClaims:
         """Make ready what is due now, at most a batch; how many jobs came due."""
         now = self.engine.clock()
         self._due = None
+        self.ready.forget()
 
         def work(connection: PgConnection) -> int:
             keys = connection.execute(PROMOTE, (now,)).fetchall()
+            connection.notify(AGAIN)
             admit(connection, now, [key[0] for key in keys], [key[1] for key in keys])
             wake_rates(connection, now)
             return len(keys)

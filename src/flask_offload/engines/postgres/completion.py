@@ -12,6 +12,8 @@ from ..dialect import POSTGRES
 from .connection import PgConnection
 from .limits import take_back_start
 
+# Each row is found by its number: the index of running jobs also has the entries of all that ended
+# since the oldest open transaction began.
 SUCCEED = """
 UPDATE offload.jobs AS j SET state = 'successful', started_at = o.started_at,
     finished_at = o.finished_at, expires_at = o.expires_at, result = o.result,
@@ -19,7 +21,7 @@ UPDATE offload.jobs AS j SET state = 'successful', started_at = o.started_at,
 FROM unnest(%s::bigint[], %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::text[],
     %s::float8[])
     AS o (seq, attempt, started_at, finished_at, expires_at, result, result_expires_at)
-WHERE j.seq = o.seq AND j.attempt = o.attempt AND j.worker = %s AND j.state = 'running'
+WHERE j.seq = o.seq AND j.attempt = o.attempt AND j.state || j.worker = 'running' || %s::text
 RETURNING j.seq, j.attempt, j.concurrency_key, j.rate_key, j.task, j.enqueued_at, j.run_after
 """
 

@@ -23,6 +23,10 @@ SCHEMA_PREFIX: Final = re.compile(r"\boffload\.")
 
 FOREVER: Final = float("inf")
 
+NOTIFY: Final = "SELECT pg_notify(%s, %s)"
+AGAIN: Final = "again"
+"""A notification's payload: jobs have become ready that may be older than others which are."""
+
 
 class _Bounded(psycopg.Connection[TupleRow]):
     """Waits for the server until `deadline` (monotonic seconds), then raises an error."""
@@ -71,6 +75,11 @@ class Names:
         return named
 
 
+def channel_of(schema: str) -> str:
+    """Where workers listen for work."""
+    return f"{schema} jobs"
+
+
 class PgConnection:
     """What statements are run on. Errors: psycopg's.
 
@@ -109,6 +118,11 @@ class PgConnection:
         row = self.execute(statement, parameters).fetchone()
         assert row is not None
         return row
+
+    def notify(self, payload: str) -> None:
+        """Wake the workers when the transaction is committed. payload: the highest priority of jobs
+        that are new; AGAIN, which does not wake this worker; or empty, if neither applies."""
+        self.execute(NOTIFY, (channel_of(self.schema), payload))
 
     def script(self, statements: str) -> None:
         """Run several statements, without parameters."""

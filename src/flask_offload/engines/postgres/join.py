@@ -13,7 +13,7 @@ from ...jobs.new_job import NewJob
 from ..new_rows import first_state, is_duplicate, new_record, new_row
 from ..rows import COLUMNS, record
 from .connection import Names, Parameters, PgConnection
-from .sender import INSERT, NOTIFY
+from .sender import INSERT
 
 HOLDER = f"SELECT {COLUMNS} FROM offload.jobs WHERE unique_key = %s"
 """Without a lock, which would stop the worker that runs it until the app commits."""
@@ -44,10 +44,7 @@ def join(
     Jobs with limits wait for a worker to admit them: the lock for that must not be held until the
     app commits.
     """
-    records = [_insert(connection, job, now, channel) for job in jobs]
-    if not all(found.is_duplicate for found in records):
-        connection.execute(NOTIFY, (channel,))
-    return records
+    return [_insert(connection, job, now, channel) for job in jobs]
 
 
 def _insert(connection: JoinedConnection, job: NewJob, now: float, channel: str) -> JobRecord:
@@ -57,7 +54,8 @@ def _insert(connection: JoinedConnection, job: NewJob, now: float, channel: str)
         if job.run_after is None:
             job = msgspec.structs.replace(job, run_after=now)
     while True:
-        row = connection.execute(INSERT, (*new_row(job, state, job.args), channel)).fetchone()
+        values = (*new_row(job, state, job.args), channel, str(job.priority))
+        row = connection.execute(INSERT, values).fetchone()
         if row is not None:
             return new_record(job, row[0], state)
         held = connection.execute(HOLDER, (job.unique_key,)).fetchone()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .connection import PgConnection
+from .connection import AGAIN, PgConnection
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('flask_offload limits ' || %s, 0))"
 
@@ -138,29 +138,33 @@ def admit(
     concurrency_keys: Iterable[str | None] = (),
     rate_keys: Iterable[str | None] = (),
 ) -> None:
-    """Let waiting jobs of these keys through, as far as there is capacity. Takes the lock."""
+    """Let waiting jobs of these keys through, as far as there is capacity, and wake the workers for
+    them. Takes the lock."""
     keys = sorted({key for key in concurrency_keys if key is not None})
     rates = {key for key in rate_keys if key is not None}
     if not keys and not rates:
         return
     lock_limits(connection)
+    admitted = 0
     for key in keys:
         for (rate,) in connection.execute(ADMIT_CONCURRENCY, {"key": key}).fetchall():
+            admitted += rate is None
             if rate is not None:
                 rates.add(rate)
     for key in sorted(rates):
-        _admit_rate(connection, now, key)
+        admitted += _admit_rate(connection, now, key)
+    if admitted:
+        connection.notify(AGAIN)
 
 
-def _admit_rate(connection: PgConnection, now: float, key: str) -> None:
+def _admit_rate(connection: PgConnection, now: float, key: str) -> int:
     """A strict sliding window: starts in the last `window` seconds, plus the jobs that may start
-    any moment, never exceed `count`."""
+    any moment, never exceed `count`. How many are let through."""
     limit = connection.execute(
         "SELECT count, \"window\" FROM offload.limits WHERE kind = 'rate' AND key = %s", (key,)
     ).fetchone()
     if limit is None:  # forgotten, as above: the job must not wait forever
-        connection.execute(ADMIT_RATE, (key, None))
-        return
+        return connection.execute(ADMIT_RATE, (key, None)).rowcount
     count, window = limit
     connection.execute(
         "DELETE FROM offload.starts WHERE rate_key = %s AND at <= %s", (key, now - window)
@@ -171,17 +175,18 @@ def _admit_rate(connection: PgConnection, now: float, key: str) -> None:
         {"key": key, "now": now},
     )
     used, oldest, newest, pending = connection.one(RATE_USE, {"key": key})
-    connection.execute(ADMIT_RATE, (key, max(0, count - used - pending)))
+    admitted = connection.execute(ADMIT_RATE, (key, max(0, count - used - pending))).rowcount
     waits, is_known = connection.one(RATE_WAITS, {"key": key})
     if not is_known and not used:
         connection.execute("DELETE FROM offload.limits WHERE kind = 'rate' AND key = %s", (key,))
-        return
+        return admitted
     look_at = oldest if waits else None if is_known else newest
     connection.execute(
         "UPDATE offload.limits SET wake_at = %(at)s WHERE kind = 'rate' AND key = %(key)s"
         " AND wake_at IS DISTINCT FROM %(at)s",
         {"at": None if look_at is None else look_at + window, "key": key},
     )
+    return admitted
 
 
 def wake_rates(connection: PgConnection, now: float) -> None:

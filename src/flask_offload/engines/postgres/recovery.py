@@ -154,7 +154,7 @@ class DeadWorkers:
             counters.write(connection, POSTGRES, worker_id, completion.counted)
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (worker_id,))
             if held:
-                self._engine.notify(connection)
+                connection.notify("")
             return len(held)
 
         return self._session.write(work)

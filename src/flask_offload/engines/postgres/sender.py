@@ -20,7 +20,7 @@ from ..new_rows import (
 )
 from ..rows import SECRET_LENGTH
 from ..sql_sender import SqlFunctions, SqlSender
-from .connection import PgConnection
+from .connection import AGAIN, PgConnection, channel_of
 from .database import ConnectionStack
 from .limits import admit, admit_queue, give_capacity_back, keep_limits, lock_limits
 from .rows import find, full, with_attempts
@@ -35,7 +35,7 @@ WITH new AS (
     INSERT INTO offload.jobs ({NEW_COLUMNS})
     VALUES ({", ".join(["%s"] * len(TYPES))}) ON CONFLICT DO NOTHING RETURNING seq
 )
-SELECT seq, pg_notify(%s, '') FROM new
+SELECT seq, pg_notify(%s, %s) FROM new
 """
 
 INSERT_MANY = f"""
@@ -45,7 +45,6 @@ SELECT {NEW_COLUMNS} FROM unnest({", ".join(f"%s::{kind}[]" for kind in TYPES)})
 RETURNING secret, seq
 """
 
-NOTIFY = "SELECT pg_notify(%s, '')"
 KNOW_QUEUE = "INSERT INTO offload.queues (name) VALUES (%s) ON CONFLICT DO NOTHING"
 IS_THERE = "SELECT count(*) FROM offload.jobs WHERE seq = ANY(%s::bigint[])"
 
@@ -98,8 +97,7 @@ class PostgresSender(SqlSender[PgConnection]):
         )
         super().__init__(database, FUNCTIONS, keep_cancelled, clock)
         self.direct_url = direct_url
-        self.channel: str = f"{schema} jobs"
-        """Where workers listen for work."""
+        self.channel: str = channel_of(schema)
         self._known_queues: set[str] = set()
         self._known_in = -1  # the database's generation of which we know them
 
@@ -128,15 +126,11 @@ class PostgresSender(SqlSender[PgConnection]):
             records = [self._insert_one(connection, job, now) for job in jobs]
         else:
             records = _insert_many(connection, jobs, now)
-            self.notify(connection)
+            connection.notify(str(max(job.priority for job in jobs)))
         if is_limited:
             lock_limits(connection)
             self.admit_new(connection, jobs, records, now)
         return records
-
-    def notify(self, connection: PgConnection) -> None:
-        """Wake the workers when the transaction is committed."""
-        connection.execute(NOTIFY, (self.channel,))
 
     def _know_queues(self, connection: PgConnection, jobs: Iterable[NewJob]) -> None:
         if self._known_in != self.database.generation:  # the tables may have been made again
@@ -148,7 +142,7 @@ class PostgresSender(SqlSender[PgConnection]):
     def _insert_one(self, connection: PgConnection, job: NewJob, now: float) -> JobRecord:
         state = first_state(job, now)
         while True:
-            row = (*new_row(job, state, job.args), self.channel)
+            row = (*new_row(job, state, job.args), self.channel, str(job.priority))
             found = connection.execute(INSERT, row).fetchone()
             if found is not None:
                 return new_record(job, found[0], state)
@@ -163,7 +157,7 @@ class PostgresSender(SqlSender[PgConnection]):
 
         def both(connection: PgConnection) -> T:
             result = work(connection)
-            self.notify(connection)
+            connection.notify(AGAIN)
             return result
 
         return self.database.write(both)

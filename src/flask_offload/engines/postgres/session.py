@@ -22,7 +22,7 @@ import psycopg
 
 from ...errors import DatabaseGone, EngineUnavailable
 from ...jobs import log
-from .connection import PgConnection
+from .connection import AGAIN, PgConnection
 from .database import ConnectionStack
 from .error_mapping import driver_url, explain
 from .transaction import ASYNC, DURABLE, CommitUnknown, transact
@@ -69,8 +69,8 @@ def lock_key(schema: str, worker_id: str) -> int:
 
 class Session:
     """Opened at the first use, and again after it was lost. on_attach: called inside the first
-    transaction of each new session, with the lock held. Errors: EngineUnavailable, and then nothing
-    was done.
+    transaction of each new session, with the lock held. on_notify: called with each notification's
+    payload. Errors: EngineUnavailable, and then nothing was done.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Session:
         url: str | None,
         channel: str,
         on_attach: Callable[[PgConnection], None],
+        on_notify: Callable[[str], None],
     ) -> None:
         self._database = database
         self._key = lock_key(database.names.schema, worker_id)
@@ -89,7 +90,7 @@ class Session:
         self._on_attach = on_attach
         self._connection: PgConnection | None = None
         self._pid: int | None = None
-        self.notifier: SessionNotifier = SessionNotifier(self._note_broken)
+        self.notifier: SessionNotifier = SessionNotifier(self._note_broken, on_notify)
         self.attached_at: float = 0.0
         """When this session began (monotonic seconds)."""
         self._answered_at = time.monotonic()
@@ -227,9 +228,10 @@ class SessionNotifier:
     """What a worker waits on: readable when the session's socket is, and when a notification came
     with the answer to something else. Its descriptor stays while sessions come and go."""
 
-    def __init__(self, on_broken: Callable[[], None]) -> None:
+    def __init__(self, on_broken: Callable[[], None], on_notify: Callable[[str], None]) -> None:
         self._selector = selectors.DefaultSelector()
         self._on_broken = on_broken
+        self._on_notify = on_notify
         self._signal, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._signal, selectors.EVENT_READ)
         self._connection: PgConnection | None = None
@@ -244,7 +246,7 @@ class SessionNotifier:
         self._connection = connection
         self._socket = connection.raw.pgconn.socket
         self._selector.register(self._socket, selectors.EVENT_READ)
-        connection.raw.add_notify_handler(lambda _: self.wake())
+        connection.raw.add_notify_handler(self._note)
 
     def forget(self) -> None:
         """The session is about to be closed."""
@@ -252,6 +254,14 @@ class SessionNotifier:
             with contextlib.suppress(KeyError, OSError, ValueError):
                 self._selector.unregister(self._socket)
         self._connection, self._socket = None, -1
+
+    def _note(self, notification: psycopg.Notify) -> None:
+        self._on_notify(notification.payload)
+        connection = self._connection
+        if notification.payload != AGAIN or (
+            connection is not None and notification.pid != connection.pid
+        ):
+            self.wake()
 
     def wake(self) -> None:
         """Make it readable."""
@@ -267,8 +277,8 @@ class SessionNotifier:
                 if raw.closed:
                     raise psycopg.OperationalError("the session is closed")
                 raw.pgconn.consume_input()
-                while raw.pgconn.notifies() is not None:
-                    pass
+                while (found := raw.pgconn.notifies()) is not None:
+                    self._on_notify(found.extra.decode())
             except psycopg.Error:
                 self.forget()
                 raw.close()

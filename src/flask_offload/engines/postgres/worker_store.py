@@ -43,6 +43,7 @@ class PostgresStore(PostgresClaims, Store):
             url=engine.direct_url,
             channel=engine.channel,
             on_attach=self._on_attach,
+            on_notify=self.ready.note,
         )
         self.notifier: NotificationSource = self.session.notifier
         self._recovery = DeadWorkers(
@@ -83,7 +84,7 @@ class PostgresStore(PostgresClaims, Store):
         def work(connection: PgConnection) -> None:
             self.tally.write(connection)
             connection.execute("DELETE FROM offload.workers WHERE id = %s", (self.worker_id,))
-            self.engine.notify(connection)
+            connection.notify("")
 
         with contextlib.suppress(EngineUnavailable):
             self.session.write(work, promise=False)
