@@ -12,8 +12,8 @@ from contextlib import suppress
 
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: to close is to reset."""
-COMMIT = re.compile(rb"(?<![A-Z])COMMIT")
-"""Not the AUTOCOMMIT that a MySQL driver sets when it connects."""
+COMMIT = re.compile(rb"(?<![A-Z])COMMIT(?:\0|\Z)")
+"""The statement alone, not the AUTOCOMMIT that a MySQL driver sets when it connects."""
 
 
 class CommitLine:
