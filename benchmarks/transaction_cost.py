@@ -1,10 +1,11 @@
 """What a job of the app's transaction costs: beside a commit and an enqueue, one after the other.
 
-    python -m benchmarks.transaction_cost [--blocks 10] [--size 50]
+    python -m benchmarks.transaction_cost [--blocks 10] [--size 200]
 
 Each operation adds a row by the ORM and commits. `plain` has no job; `separate` enqueues one after
 the commit; `together` enqueues it before (db=); `no relay` is the same, and nothing passes the job
-on meanwhile. Blocks of the four take turns, with 5 ms after each operation, as between requests.
+on meanwhile. Blocks of the four take turns, with 5 ms after each operation, as between requests; a
+block is long enough for the relay to delete rows in it.
 `fsync` is a write of one page with fdatasync on the same disk: the least that each commit takes.
 """
 
@@ -142,7 +143,7 @@ def main() -> None:
     """Measure, and print a table for docs/transactions.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transaction_cost")
     parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--size", type=int, default=50)
+    parser.add_argument("--size", type=int, default=200)
     given = parser.parse_args()
     print("| app's database | operation | p50 | p99 | x separate, p50 | p99 |")
     print("|---|---|---|---|---|---|")
