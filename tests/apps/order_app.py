@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from flask_offload import Offload
 from flask_offload.transactions import relay
 from flask_offload.transactions.outbox import OutboxTable
+from flask_offload_celery import producer
 
 
 class Base(DeclarativeBase):
@@ -48,6 +49,9 @@ def create_app(**config: Any) -> Flask:
     offload.init_app(app, db=db)
     app.add_url_rule("/", "home", lambda: "up")
     app.add_url_rule("/order/<name>", "order", order, methods=["POST"])
+    if app.config.get("OFFLOAD_ENGINE") == "celery":
+        # this process may be killed after it has recorded a job and before it sends its message
+        producer.PATIENCE = 2.0  # type: ignore[misc]
     relay.DELETE_AFTER = 3600  # type: ignore[misc]  # so that rows of relayed jobs are there
     return app
 
