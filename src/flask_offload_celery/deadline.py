@@ -10,11 +10,14 @@ An executor's futures would do, at twice the price for each call (85 µs and not
 from __future__ import annotations
 
 import _thread
+import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from flask_offload.engine_api import log_event
 from flask_offload.errors import EngineUnavailable
 
 T = TypeVar("T")
@@ -47,6 +50,9 @@ class _Call:
         try:
             if not _take(self.end) and self.error is None and self.undo is not None:
                 self.undo(self.result)
+        except Exception as error:  # the thread serves other calls, too
+            message = "what was done after OFFLOAD_ENQUEUE_TIMEOUT can't be undone: %s"
+            log_event(logging.ERROR, "undo_failed", message, repr(error))
         finally:
             self.has_ended.release()
 
@@ -71,7 +77,7 @@ class Deadline:
         """A forked child has none of its parent's threads; the next call starts new ones."""
         self._lock = threading.Lock()
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._threads = 0
+        self._threads: list[threading.Thread] = []
         self._under_way = 0
         self._overdue: list[_Call] = []
 
@@ -91,11 +97,11 @@ class Deadline:
                         " moment"
                     )
             self._under_way += 1
-            if self._threads < min(self._under_way, THREADS):
-                self._threads += 1
-                name = f"offload-call-{self._threads}"
-                arguments = (self._calls,)
-                threading.Thread(target=_serve, name=name, args=arguments, daemon=True).start()
+            if len(self._threads) < min(self._under_way, THREADS):
+                name, arguments = f"offload-call-{len(self._threads) + 1}", (self._calls,)
+                thread = threading.Thread(target=_serve, name=name, args=arguments, daemon=True)
+                thread.start()
+                self._threads.append(thread)
             self._calls.put(call)
         call.has_ended.acquire(timeout=self._seconds)
         is_late = _take(call.end)
@@ -117,11 +123,17 @@ class Deadline:
             del call  # the error's frames have it
 
     def close(self) -> None:
-        """End the threads; those of late calls end with them. The next call starts new ones."""
+        """End the threads, and wait for late calls, for `seconds` at most: their connections may be
+        closed next. The next call starts new threads."""
         with self._lock:
-            for _ in range(self._threads):
+            threads, self._threads = self._threads, []
+            for _ in threads:
                 self._calls.put(None)
-            self._calls, self._threads = SimpleQueue(), 0
+            self._calls = SimpleQueue()
+        until = time.monotonic() + self._seconds
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 def _serve(calls: SimpleQueue[_Call | None]) -> None:

@@ -38,7 +38,8 @@ class Producer:
         self._sent: list[str] = []
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads: first late calls, as what they have done is withdrawn."""
+        self._connections.deadline.close()
         self._rollback.close()
         if self._connections.outbox is not None:
             self._connections.outbox.close()

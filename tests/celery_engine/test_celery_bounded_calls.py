@@ -65,6 +65,30 @@ def test_a_late_call_that_fails_is_not_undone(deadline: Deadline) -> None:
     wait_until(lambda: _works(deadline))
 
 
+def test_what_can_not_be_undone_is_logged_and_the_thread_goes_on(
+    deadline: Deadline, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(THREADS + 1):
+        answers = threading.Event()
+        with pytest.raises(EngineUnavailable):
+            deadline.run(lambda answers=answers: answers.wait(30), undo=lambda _: 1 // 0)  # type: ignore[misc]
+        answers.set()
+        wait_until(lambda: _works(deadline))
+        assert len(caplog.records) == number + 1
+    assert "can't be undone: ZeroDivisionError" in caplog.text
+
+
+def test_close_waits_for_late_calls() -> None:
+    """Their connections are closed next."""
+    deadline, answers, undone = Deadline(0.1, "the server"), threading.Event(), threading.Event()
+    with pytest.raises(EngineUnavailable):
+        deadline.run(lambda: answers.wait(30), undo=lambda _: undone.set())
+    deadline._seconds = 30.0
+    threading.Timer(0.2, answers.set).start()
+    deadline.close()
+    assert undone.is_set()
+
+
 def test_many_callers_share_a_few_threads() -> None:
     deadline, names = Deadline(30, "the server"), set()
 
