@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NotRequired, Required, TypedDict, TypeVar
+from typing import Any, Generic, NotRequired, Required, TypedDict, TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,9 +23,6 @@ from sqlalchemy import event
 from flask_offload import NotInitialized, Offload, OptionError, PayloadError
 from flask_offload.payload.calls import Codecs, decode_value, encode_value
 from flask_offload.testing import drain
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 T = TypeVar("T")
 CODECS = Codecs()
@@ -100,25 +99,79 @@ class Day(date):
     """The same of a day."""
 
 
+class Clock(time):
+    """The same of a time of day."""
+
+
+class Span(timedelta):
+    """As pandas' Timedelta and pendulum's Duration."""
+
+
+class Key(UUID):
+    """As asyncpg's."""
+
+
+class Amount(Decimal):
+    """As a money library's."""
+
+
 class Model:
     def model_dump(self) -> dict[str, Any]:
         return {}
 
 
+class NaTType(datetime):
+    """As pandas': its conversion returns it again."""
+
+    def to_pydatetime(self) -> NaTType:
+        return self
+
+
+class NAType:
+    """As pandas'."""
+
+
+class longdouble:
+    """As numpy's, whose plain value is itself."""
+
+    def tolist(self) -> longdouble:
+        return self
+
+    def __float__(self) -> float:
+        return 1.5
+
+
+class Moments(list[Any]):
+    """As pandas' DatetimeIndex, which becomes an array of moments."""
+
+    def to_pydatetime(self) -> Moments:
+        return self
+
+    def tolist(self) -> list[Any]:
+        return list(self)
+
+
 @pytest.mark.parametrize(
-    ("value", "remedy"),
+    ("value", "remedy", "plain"),
     [
-        (Stamp(2027, 1, 1), r"datetime\.fromisoformat\(value\.isoformat\(\)\)"),
-        (Day(2027, 1, 1), r"date\.fromordinal\(value\.toordinal\(\)\)"),
-        (Model(), r"value\.model_dump\(\)"),
+        (Stamp(2027, 1, 1), "datetime.fromisoformat(value.isoformat())", datetime(2027, 1, 1)),
+        (Day(2027, 1, 1), "date.fromordinal(value.toordinal())", date(2027, 1, 1)),
+        (Clock(1, 2, 3), "time.fromisoformat(value.isoformat())", time(1, 2, 3)),
+        (Span(1, 2, 3), "timedelta(seconds=value.total_seconds())", timedelta(1, 2, 3)),
+        (Key(int=5), "UUID(int=value.int)", UUID(int=5)),
+        (Amount("1.50"), "Decimal(value)", Decimal("1.50")),
+        (Model(), "value.model_dump()", {}),
+        (NaTType(2027, 1, 1), "None", None),
+        (NAType(), "None", None),
+        (longdouble(), "float(value)", 1.5),
+        (Moments([1]), "value.to_pydatetime().tolist()", [1]),
     ],
 )
-def test_a_refusal_names_a_conversion_that_works(value: Any, remedy: str) -> None:
-    with pytest.raises(PayloadError, match=remedy):
+def test_a_refusal_names_a_conversion_that_works(value: Any, remedy: str, plain: Any) -> None:
+    with pytest.raises(PayloadError, match=re.escape(f": pass {remedy}, or register")):
         encode_value(value, CODECS, what="it", limit=1000)
-    converted = {Stamp: datetime.fromisoformat, Day: date.fromisoformat}.get(type(value))
-    if converted is not None:
-        encode_value(converted(value.isoformat()), CODECS, what="it", limit=1000)
+    converted = eval(remedy, {**globals(), "value": value})
+    assert decode_value(encode_value(converted, CODECS, what="it", limit=1000), CODECS) == plain
 
 
 class Imitation:

@@ -6,8 +6,9 @@ import builtins
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any, TypeVar
+from uuid import UUID
 
 from ...errors import PayloadError
 from . import classes, files, mail, rows, values
@@ -19,6 +20,24 @@ T = TypeVar("T")
 
 LAZY_TEXTS = frozenset({"LazyString", "LazyProxy", "_LazyString"})
 """Classes of flask_babel, speaklater, babel and flask_babelex."""
+
+MISSING = frozenset({"NaTType", "NAType"})
+"""Classes of pandas' values for "none": NaT is a datetime whose conversion is NaT again."""
+
+_OWN_TOLIST = {
+    "longdouble": "float(value)",
+    "clongdouble": "[float(value.real), float(value.imag)]",
+}
+"""Numbers of numpy's that `tolist()` returns as they are."""
+
+_BY_BASE = {
+    datetime: "datetime.fromisoformat(value.isoformat())",
+    date: "date.fromordinal(value.toordinal())",
+    time: "time.fromisoformat(value.isoformat())",
+    timedelta: "timedelta(seconds=value.total_seconds())",
+    UUID: "UUID(int=value.int)",
+}
+"""How an instance of a subclass becomes one of its base that has no call for that."""
 
 _BUILT_IN = frozenset({*values.PACKERS, type(None), bool, str})
 _FINDERS: tuple[Finder, ...] = (
@@ -150,9 +169,17 @@ def _remedy(cls: type) -> str:
 
 def conversion(cls: type) -> str | None:
     """How a value of a well-known library is converted to a plain one."""
-    for method in ("to_pydatetime", "model_dump", "tolist", "_asdict"):
-        if callable(getattr(cls, method, None)):
-            return f"value.{method}()"
-    if issubclass(cls, datetime):
-        return "datetime.fromisoformat(value.isoformat())"
-    return "date.fromordinal(value.toordinal())" if issubclass(cls, date) else None
+    if cls.__name__ in MISSING:
+        return "None"
+    if cls.__name__ in _OWN_TOLIST:
+        return _OWN_TOLIST[cls.__name__]
+    methods = [
+        method
+        for method in ("to_pydatetime", "model_dump", "tolist", "_asdict")
+        if callable(getattr(cls, method, None))
+    ]
+    if methods[:2] == ["to_pydatetime", "tolist"]:  # of many moments: it returns an array
+        return "value.to_pydatetime().tolist()"
+    if methods:
+        return f"value.{methods[0]}()"
+    return next((text for base, text in _BY_BASE.items() if issubclass(cls, base)), None)
