@@ -181,3 +181,12 @@ def test_a_decorated_method_is_refused_with_the_remedy() -> None:
             @Offload().respond_async
             def get(self) -> str:
                 return os.devnull
+
+
+def test_every_view_has_the_names_that_extensions_read(app: Flask) -> None:
+    plain = Flask(__name__)
+    plain.config.update(OFFLOAD_ENGINE="inline", OFFLOAD_METRICS=True)
+    Offload(plain)
+    assert "offload_status.metrics" in plain.view_functions
+    for view in (*app.view_functions.values(), *plain.view_functions.values()):
+        assert all([view.__module__, view.__name__, view.__qualname__])  # as Flask-Limiter does
