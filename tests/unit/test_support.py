@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+import leaks
 import proc
+from flask_offload.profiler.middleware import sampler
 from support import (
     Running,
     free_port,
@@ -243,3 +247,20 @@ def test_wait_until_fails_with_its_message() -> None:
 
 def test_require_tool_finds_what_is_here() -> None:
     assert Path(require_tool("no-such-program", "sh")).name == "sh"
+
+
+@pytest.mark.skipif(not proc.AVAILABLE, reason="no /proc here")
+def test_a_write_of_statistics_is_no_leak(tmp_path: Path) -> None:
+    before, has_opened = leaks.Snapshot.take(), threading.Event()
+
+    def write() -> None:
+        with sampler.reporter._writing, (tmp_path / "statistics").open("w"):
+            has_opened.set()
+            time.sleep(1)  # longer than a file may stay open
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert has_opened.wait(10)
+    found = before._descriptors()
+    thread.join()
+    assert found == {}
