@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import func, select
 
 from brokers import Server
-from celery_fixtures import redis  # noqa: F401
+from celery_fixtures import rabbit, redis  # noqa: F401
 from flask_offload import JobStatus
 from order_app import Order, create_app, db, offload
 from support import APP_PATH, answers, free_port, http_request, running, wait_until
@@ -114,12 +115,20 @@ def test_the_worker_relays_what_a_killed_web_process_left(database: str, tmp_pat
     _crash_and_sweep(OrderSite(tmp_path, database))
 
 
-def test_so_does_a_celery_worker(redis: Server, tmp_path: Path) -> None:
-    site = OrderSite(
-        tmp_path,
-        f"sqlite:///{tmp_path / 'app.sqlite3'}",
+def test_so_does_a_celery_worker_on_redis(redis: Server, tmp_path: Path) -> None:
+    _crash_and_sweep(_celery_site(tmp_path, redis, redis))
+
+
+def test_so_does_a_celery_worker_on_rabbitmq(redis: Server, rabbit: Server, tmp_path: Path) -> None:
+    _crash_and_sweep(_celery_site(tmp_path, rabbit, redis))
+
+
+def _celery_site(folder: Path, broker: Server, records: Server) -> OrderSite:
+    return OrderSite(
+        folder,
+        f"sqlite:///{folder / 'app.sqlite3'}",
         OFFLOAD_ENGINE="celery",
-        CELERY={"broker_url": redis.url},
-        OFFLOAD_CELERY_RECORDS=redis.url,
+        CELERY={"broker_url": broker.url},
+        OFFLOAD_CELERY_RECORDS=records.url,
+        OFFLOAD_CELERY_PREFIX=f"{uuid.uuid4().hex[:8]}:",
     )
-    _crash_and_sweep(site)
