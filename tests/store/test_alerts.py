@@ -204,14 +204,16 @@ def outcomes(claims: list[Any], ending: Ending) -> list[Outcome]:
     ]
 
 
+OPTIONS = StoreOptions(
+    kind="test",
+    retention=Retention(60, 60, 1000, silent=frozenset({"flask_offload.alert"})),
+    places=20,
+    capacity=20,
+)
+
+
 def test_several_workers_share_one_count(shop: Shop) -> None:
-    options = StoreOptions(
-        kind="test",
-        retention=Retention(60, 60, 1000, silent=frozenset({"flask_offload.alert"})),
-        places=20,
-        capacity=20,
-    )
-    stores: list[Store] = [shop.engine.open_store(options) for _ in range(3)]
+    stores: list[Store] = [shop.engine.open_store(OPTIONS) for _ in range(3)]
     try:
         for _ in range(5 * len(stores)):
             shop.work.enqueue("fail")
@@ -229,15 +231,9 @@ def test_several_workers_share_one_count(shop: Shop) -> None:
 
 
 def test_what_ends_in_one_exchange_is_counted_in_the_order_of_its_ends(shop: Shop) -> None:
-    options = StoreOptions(
-        kind="test",
-        retention=Retention(60, 60, 1000, silent=frozenset({"flask_offload.alert"})),
-        places=20,
-        capacity=20,
-    )
     for _ in range(3):
         shop.work.enqueue("fail")
-    store = shop.engine.open_store(options)
+    store = shop.engine.open_store(OPTIONS)
     try:
         claims = store.exchange([], {THREADS: 3}).claims
         ends = outcomes(claims, Ending.FAILED)
